@@ -1,0 +1,116 @@
+"""A case: what the clinic knows of one patient, on one grid. Whatever it does not know is absent, never zero."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anydose.case import names
+from anydose.case.beams import Beam
+from anydose.case.grid import Grid
+from anydose.case.volume import Volume, block
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Prescription:
+    """levels_gy: target structure -> prescribed dose in Gy; fractions: their number, None if unknown."""
+
+    levels_gy: Mapping[str, float] = field(default_factory=dict)
+    fractions: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, dose in self.levels_gy.items():
+            if not (np.isfinite(dose) and 0 < dose <= 200):
+                raise ValueError(f"prescription of {name}: {dose} Gy found, between 0 and 200 Gy accepted")
+
+    @property
+    def highest_gy(self) -> float:
+        """The highest prescribed dose: the reference dose that dose volumes are divided by."""
+        if not self.levels_gy:
+            raise ValueError("the case has no prescription: give at least one target with its dose in Gy")
+        return max(self.levels_gy.values())
+
+
+@dataclass(frozen=True)
+class Case:
+    """One patient. ct in HU, dose in Gy and every mask lie on `grid`; absent things are None or not in the mapping.
+
+    structures: name as the source spells it -> boolean mask (d, h, w). inferred: sentences on what the source did
+    not state and the reader filled in by a documented rule. patient_position: DICOM (0018,5100).
+    meta: what a writer of the same format needs to give the result back in the input's own form.
+    """
+
+    name: str
+    grid: Grid
+    structures: Mapping[str, Mask]
+    prescription: Prescription = field(default_factory=Prescription)
+    beams: tuple[Beam, ...] = ()
+    ct: Volume | None = None
+    dose: Volume | None = None
+    patient_position: str = "HFS"
+    inferred: tuple[str, ...] = ()
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for label, volume, unit in (("ct", self.ct, "HU"), ("dose", self.dose, "Gy")):
+            if volume is None:
+                continue
+            if not np.isfinite(volume.in_unit(unit)).all():
+                raise ValueError(f"{self.name}: {label} holds a value that is not a number")
+            if not volume.grid.matches(self.grid):
+                raise ValueError(f"{self.name}: {label} lies on another grid than the case")
+        for name, mask in self.structures.items():
+            if mask.dtype != np.bool_ or mask.shape != self.grid.shape:
+                raise ValueError(
+                    f"{self.name}: structure {name} is {mask.dtype} {mask.shape}, bool {self.grid.shape} is needed"
+                )
+        for name in self.prescription.levels_gy:
+            if name not in self.structures:
+                raise ValueError(f"{self.name}: prescription for {name}, but there is no such structure")
+
+    def of_role(self, role: str) -> dict[str, Mask]:
+        """The structures of one role of names.py, in the case's own spelling."""
+        return {name: mask for name, mask in self.structures.items() if names.role(name) == role}
+
+    def find(self, tg263: str) -> Mask | None:
+        """The mask of a structure by its TG-263 name, whatever the source calls it; None if absent."""
+        for name, mask in self.structures.items():
+            row = names.find(name)
+            if name == tg263 or (row is not None and row.tg263 == tg263):
+                return mask
+        return None
+
+    @property
+    def body(self) -> Mask | None:
+        """The external contour; None if absent, ValueError if the case has several."""
+        bodies = self.of_role("body")
+        if len(bodies) > 1:
+            raise ValueError(f"{self.name}: several body structures ({', '.join(bodies)}), one is accepted")
+        return next(iter(bodies.values()), None)
+
+    @property
+    def targets(self) -> dict[str, Mask]:
+        """The structures that have a prescription."""
+        return {name: self.structures[name] for name in self.prescription.levels_gy}
+
+    @property
+    def reference_gy(self) -> float:
+        """The highest prescription in Gy."""
+        return self.prescription.highest_gy
+
+    def block(self, start: tuple[int, int, int], shape: tuple[int, int, int]) -> Case:
+        """The same case on the block of `shape` whose first voxel is index `start` (z, y, x) of this grid; where the
+        block leaves the grid there is air, no structure and no dose."""
+        grid = self.grid.crop(start, shape)
+
+        def cut(volume: Volume | None, outside: float) -> Volume | None:
+            return volume and Volume(block(volume.array, start, shape, outside), grid, volume.unit)
+
+        masks = {name: block(mask, start, shape, False) for name, mask in self.structures.items()}
+        return replace(self, grid=grid, structures=masks, ct=cut(self.ct, -1000.0), dose=cut(self.dose, 0.0))

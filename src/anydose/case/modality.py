@@ -1,0 +1,138 @@
+"""The modality table: for each of the seven modalities its unit, channels, how it is drawn from a case, and how its
+values map to and from the model's range, about [-1, 1]. Everything else about modalities is derived from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anydose.case import beams, names
+from anydose.case.case import Case
+
+Array = NDArray[np.float32]
+HU_RANGE = (-1000.0, 1000.0)
+DOSE_SPAN = 1.15  # a dose of DOSE_SPAN times the reference dose maps to +1
+
+
+@dataclass(frozen=True)
+class Modality:
+    """One row. draw(case) -> (channels, d, h, w) in `unit` on the case's grid, or None if the case lacks it;
+    low, high: the physical values that map to -1 and +1, in units of the case's reference dose where `by_reference`;
+    outside: the physical value where there is no patient; mirror: source channel of each channel once left and
+    right are exchanged."""
+
+    name: str
+    unit: str
+    channels: int
+    draw: Callable[[Case], Array | None]
+    low: float
+    high: float
+    outside: float
+    by_reference: bool = False
+    mirror: tuple[int, ...] = (0,)
+
+    def to_range(self, values: Array, reference_gy: float) -> Array:
+        """Physical values -> model range; linear, ct is clipped first."""
+        scale = reference_gy if self.by_reference else 1.0
+        if self.name == "ct":
+            values = np.clip(values, *HU_RANGE)
+        return ((values / scale - self.low) * (2 / (self.high - self.low)) - 1).astype(np.float32)
+
+    def from_range(self, values: Array, reference_gy: float) -> Array:
+        """Model range -> physical values, the exact inverse of `to_range`."""
+        scale = reference_gy if self.by_reference else 1.0
+        return ((values + 1) * ((self.high - self.low) / 2) + self.low).astype(np.float32) * np.float32(scale)
+
+    def background(self, reference_gy: float) -> float:
+        """The model-range value where there is no patient."""
+        return float(self.to_range(np.array([self.outside], dtype=np.float32), reference_gy)[0])
+
+
+def _ct(case: Case) -> Array | None:
+    return None if case.ct is None else case.ct.in_unit("HU")[None].astype(np.float32)
+
+
+def _ptv(case: Case) -> Array | None:
+    out = np.zeros((1, *case.grid.shape), dtype=np.float32)
+    for name, dose_gy in sorted(case.prescription.levels_gy.items(), key=lambda item: item[1]):
+        out[0][case.structures[name]] = dose_gy
+    return out if case.prescription.levels_gy else None
+
+
+def _oar(case: Case) -> Array | None:
+    organs = case.of_role("oar")
+    out = np.zeros((len(names.ORGAN_CHANNELS), *case.grid.shape), dtype=np.float32)
+    for name, mask in organs.items():
+        out[names.organ_channel(name)][mask] = 1.0
+    return out if organs else None
+
+
+def _body(case: Case) -> Array | None:
+    return None if case.body is None else case.body[None].astype(np.float32)
+
+
+def _beam(case: Case) -> Array | None:
+    targets = list(case.targets.values())
+    if not case.beams or not targets:
+        return None
+    target = np.logical_or.reduce(targets)
+    if case.ct is not None:
+        density = beams.relative_density(case.ct.in_unit("HU"))
+    elif case.body is not None:
+        density = case.body.astype(np.float32)  # without CT the body counts as water
+    else:
+        density = np.zeros(case.grid.shape, dtype=np.float32)
+    if case.body is not None:
+        density = density * case.body  # couch and mask are not part of the planned path length
+    return beams.draw_beams(beams.views(case.beams, case.patient_position), target, case.grid, density)
+
+
+def _angle(case: Case) -> Array | None:
+    if not case.beams:
+        return None
+    drawn = beams.views(case.beams, case.patient_position)
+    return beams.angle_plate(drawn, case.beams[0].isocentre_mm, case.grid)[None]
+
+
+def _dose(case: Case) -> Array | None:
+    return None if case.dose is None else case.dose.in_unit("Gy")[None].astype(np.float32)
+
+
+TABLE: dict[str, Modality] = {
+    row.name: row
+    for row in (
+        Modality("ct", "HU", 1, _ct, HU_RANGE[0], HU_RANGE[1], HU_RANGE[0]),
+        Modality("ptv", "Gy", 1, _ptv, 0.0, 1.0, 0.0, by_reference=True),
+        Modality(
+            "oar", "1", len(names.ORGAN_CHANNELS), _oar, 0.0, 1.0, 0.0, mirror=names.mirrored_channels()
+        ),
+        Modality("body", "1", 1, _body, 0.0, 1.0, 0.0),
+        Modality("beam", "1", 1 + beams.SECTORS, _beam, 0.0, 1.0, 0.0, mirror=beams.mirrored_sectors()),
+        Modality("angle", "1", 1, _angle, 0.0, 1.0, 0.0),
+        Modality("dose", "Gy", 1, _dose, 0.0, DOSE_SPAN, 0.0, by_reference=True),
+    )
+}
+NAMES = tuple(TABLE)
+
+
+def subset(wanted: Iterable[str]) -> tuple[str, ...]:
+    """The modality names in table order; ValueError names the first that is not in the table."""
+    chosen = tuple(wanted)
+    for name in chosen:
+        if name not in TABLE:
+            raise ValueError(f"modality {name!r}: one of {', '.join(NAMES)} is accepted")
+    return tuple(name for name in NAMES if name in chosen)
+
+
+def render(case: Case, wanted: Iterable[str] = NAMES) -> dict[str, Array]:
+    """Draw the wanted modalities of a case in the model's range: {name: (channels, d, h, w) float32}, without those
+    that the case lacks. Crop the case to its body first (`Case.block`): drawing costs by the voxel."""
+    drawn = {name: TABLE[name].draw(case) for name in subset(wanted)}
+    return {
+        name: TABLE[name].to_range(values, case.reference_gy if TABLE[name].by_reference else 1.0)
+        for name, values in drawn.items()
+        if values is not None
+    }

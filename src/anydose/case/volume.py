@@ -1,0 +1,82 @@
+"""An array that knows its grid and its unit, and how to be moved to another grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from anydose.case.grid import Grid
+
+
+@dataclass(frozen=True)
+class Volume:
+    """array: (d, h, w) over `grid`; unit: 'Gy', 'HU' or '1'. Raises ValueError where the shapes differ."""
+
+    array: NDArray[Any]
+    grid: Grid
+    unit: str
+
+    def __post_init__(self) -> None:
+        if tuple(self.array.shape) != self.grid.shape:
+            raise ValueError(f"array of shape {tuple(self.array.shape)} on a grid of shape {self.grid.shape}")
+
+    def in_unit(self, unit: str) -> NDArray[Any]:
+        """The array, if it is in `unit`; ValueError otherwise: units are never converted by guess."""
+        if self.unit != unit:
+            raise ValueError(f"a volume in {unit} is needed, this one is in {self.unit}")
+        return self.array
+
+    def resample(self, grid: Grid, order: int = 1, outside: float = 0.0) -> Volume:
+        """This volume on another grid: interpolation of spline `order` at the physical voxel centres, and
+        `outside` beyond the half-voxel rim. Source: scipy.ndimage.affine_transform."""
+        if self.grid.matches(grid):
+            return self
+        flip = np.eye(4)[[2, 1, 0, 3]]
+        index_from_index = flip @ np.linalg.inv(self.grid.affine) @ grid.affine @ flip
+        source = self.array.astype(np.float32 if order else self.array.dtype, copy=False)
+        # a constant mode would fade the outermost half voxel towards `outside`: hold the edge, then cut at the rim
+        moved = ndimage.affine_transform(
+            source, index_from_index[:3, :3], index_from_index[:3, 3], grid.shape, order=order, mode="nearest"
+        )
+        inside = np.ones(grid.shape, dtype=bool)
+        for axis, count in enumerate(self.grid.shape):
+            row = index_from_index[axis]
+            index = (
+                row[3]
+                + row[0] * np.arange(grid.shape[0])[:, None, None]
+                + row[1] * np.arange(grid.shape[1])[None, :, None]
+                + row[2] * np.arange(grid.shape[2])[None, None, :]
+            )
+            inside &= (index >= -0.5 - 1e-6) & (index <= count - 0.5 + 1e-6)
+        moved[~inside] = outside
+        return Volume(moved, grid, self.unit)
+
+
+def block(array: NDArray[Any], start: tuple[int, ...], shape: tuple[int, ...], outside: float) -> NDArray[Any]:
+    """The block of `shape` from index `start` of the last three axes; `outside` where it leaves the array."""
+    out = np.full((*array.shape[:-3], *shape), outside, dtype=array.dtype)
+    source, target = [], []
+    for s, n, have in zip(start, shape, array.shape[-3:], strict=True):
+        low, high = max(s, 0), min(s + n, have)
+        if high <= low:
+            return out
+        source.append(slice(low, high))
+        target.append(slice(low - s, high - s))
+    out[(..., *target)] = array[(..., *source)]
+    return out
+
+
+def bounding_box(mask: NDArray[np.bool_]) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """(start, shape) of the smallest block (z, y, x) that holds every true voxel; ValueError if there is none."""
+    start, shape = [], []
+    for axis in range(3):
+        hit = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        if not len(hit):
+            raise ValueError("the mask has no voxel")
+        start.append(int(hit[0]))
+        shape.append(int(hit[-1] - hit[0] + 1))
+    return (start[0], start[1], start[2]), (shape[0], shape[1], shape[2])

@@ -1,0 +1,181 @@
+"""OpenKBP patients: a folder of sparse CSV files over 128^3 voxels, read as a Case and written back.
+
+Their arrays run (anterior to posterior, right to left, superior to inferior); ours (z, y, x) towards superior,
+posterior and left, so reading moves the last axis to the front and reverses it, and writing does the opposite.
+Format: ababier/open-kbp (A. Babier et al., Medical Physics 48, 2021); facts measured on its patients.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anydose.case.beams import equispaced
+from anydose.case.case import Case, Prescription
+from anydose.case.grid import Grid
+from anydose.case.volume import Volume
+
+SHAPE = (128, 128, 128)
+HU_SHIFT = 1024.0
+LEVELS_GY = {"PTV56": 56.0, "PTV63": 63.0, "PTV70": 70.0}
+ORGANS = ("Brainstem", "SpinalCord", "RightParotid", "LeftParotid", "Esophagus", "Larynx", "Mandible")
+ACCEPTED = ("ct", "dose", "possible_dose_mask", "voxel_dimensions", *ORGANS, *LEVELS_GY)
+BEAMS = 9
+
+
+def is_patient(folder: Path) -> bool:
+    """True if the folder looks like one OpenKBP patient."""
+    return folder.is_dir() and (folder / "voxel_dimensions.csv").is_file()
+
+
+def read_case(folder: Path) -> Case:
+    """Read pt_N. ct and dose may be missing. Raises ValueError with one sentence (file, found, accepted) on a file
+    that is not OpenKBP's, an index outside the grid or twice, a value that is no number, a mask with no voxel,
+    no target or no dose mask."""
+    unknown = sorted(p.name for p in folder.iterdir() if p.suffix != ".csv" or p.stem not in ACCEPTED)
+    if unknown:
+        raise ValueError(f"{folder}: {unknown[0]} is no OpenKBP file; {', '.join(ACCEPTED)} (.csv) are accepted")
+    spacing = _spacing(folder / "voxel_dimensions.csv")
+    grid = Grid((SHAPE[2], SHAPE[0], SHAPE[1]), (spacing[1], spacing[0], spacing[2]))
+    structures = {}
+    for name in ("possible_dose_mask", *ORGANS, *LEVELS_GY):
+        if (folder / f"{name}.csv").is_file():
+            structures[name] = to_zyx(_dense(folder / f"{name}.csv", mask=True)).astype(bool)
+    levels = {name: dose for name, dose in LEVELS_GY.items() if name in structures}
+    if not levels:
+        raise ValueError(f"{folder}: no target found; at least one of {', '.join(LEVELS_GY)} (.csv) is needed")
+    if "possible_dose_mask" not in structures:
+        raise ValueError(f"{folder}: possible_dose_mask.csv not found; it is needed as the body")
+    ct = dose = None
+    if (folder / "ct.csv").is_file():
+        ct = Volume(to_zyx(_dense(folder / "ct.csv")) - np.float32(HU_SHIFT), grid, "HU")
+    if (folder / "dose.csv").is_file():
+        dose = Volume(to_zyx(_dense(folder / "dose.csv")), grid, "Gy")
+    target = np.logical_or.reduce([structures[name] for name in levels])
+    isocentre = grid.to_mm(np.argwhere(target).mean(axis=0))
+    return Case(
+        name=folder.name,
+        grid=grid,
+        structures=structures,
+        prescription=Prescription(levels, fractions=35),
+        beams=equispaced(BEAMS, isocentre),
+        ct=ct,
+        dose=dose,
+        inferred=(
+            "beams: nine equispaced coplanar fields from 0 degrees (the OpenKBP protocol)",
+            "isocentre: centroid of the targets (OpenKBP does not state it)",
+            "body: possible_dose_mask (OpenKBP has no external contour)",
+        ),
+        meta={"format": "openkbp"},
+    )
+
+
+def write_dose(dose: Volume, case: Case, path: Path) -> None:
+    """Write a dose in Gy as OpenKBP's sparse `index,value` CSV (pt_N.csv), by atomic rename."""
+    if dose.grid.shape != case.grid.shape:
+        raise ValueError(f"{path.name}: dose of shape {dose.grid.shape}, {case.grid.shape} is needed")
+    flat = from_zyx(dose.in_unit("Gy")).ravel()
+    index = np.flatnonzero(flat)
+    lines = [f"{i},{v:.3f}\n" for i, v in zip(index, flat[index], strict=True)]
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.write_text(",data\n" + "".join(lines))
+    scratch.replace(path)
+
+
+def read_dose(path: Path, grid: Grid) -> Volume:
+    """A dose CSV (dose.csv or a prediction pt_N.csv) on the grid of its patient, in Gy."""
+    return Volume(to_zyx(_dense(path)), grid, "Gy")
+
+
+def write_case(case: Case, folder: Path) -> None:
+    """Write a case on a 128^3 grid as an OpenKBP patient folder; masks and voxel values are kept, geometry beyond
+    the spacing is not part of the format. ValueError for another shape or a structure OpenKBP does not know."""
+    if case.grid.shape != SHAPE:
+        raise ValueError(f"{case.name}: shape {case.grid.shape}, OpenKBP has {SHAPE}")
+    folder.mkdir(parents=True, exist_ok=True)
+    x, y, z = case.grid.spacing_mm
+    np.savetxt(folder / "voxel_dimensions.csv", np.array([y, x, z]))
+    for name, mask in case.structures.items():
+        if name not in ACCEPTED:
+            raise ValueError(f"{case.name}: structure {name}; OpenKBP has {', '.join((*ORGANS, *LEVELS_GY))}")
+        index = np.flatnonzero(from_zyx(mask))
+        (folder / f"{name}.csv").write_text(",data\n" + "".join(f"{i},\n" for i in index))
+    if case.ct is not None:
+        stored = np.clip(np.rint(case.ct.in_unit("HU") + HU_SHIFT), 0, 4095)
+        write_dose(Volume(stored.astype(np.float32), case.grid, "Gy"), case, folder / "ct.csv")
+    if case.dose is not None:
+        write_dose(case.dose, case, folder / "dose.csv")
+
+
+def patients(root: Path, split: str) -> list[Path]:
+    """The patient folders of one split ('train', 'validation', 'test') below `root`, by number; `root` is the
+    dataset's folder or its provided-data. ValueError if there are none."""
+    for base in (root, root / "provided-data"):
+        found = [p for p in (base / f"{split}-pats").glob("pt_*") if is_patient(p)]
+        if found:
+            return sorted(found, key=_number)
+    raise ValueError(f"{root}: no OpenKBP patients found; provided-data/{split}-pats/pt_N is accepted")
+
+
+def read_split(root: Path, split: str) -> Iterator[Case]:
+    """The cases of one split, one at a time."""
+    for folder in patients(root, split):
+        yield read_case(folder)
+
+
+def to_zyx(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """OpenKBP's axes (y, x, inferior) -> (z, y, x)."""
+    return np.ascontiguousarray(np.moveaxis(array, 2, 0)[::-1])
+
+
+def from_zyx(array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """The inverse of `to_zyx`."""
+    return np.ascontiguousarray(np.moveaxis(array[::-1], 0, 2))
+
+
+def _number(folder: Path) -> int:
+    digits = re.sub(r"\D", "", folder.name)
+    return int(digits) if digits else 0
+
+
+def _spacing(path: Path) -> tuple[float, float, float]:
+    try:
+        a, b, c = (float(line) for line in path.read_text().split())
+    except ValueError as error:
+        raise ValueError(f"{path}: three numbers in mm are needed") from error
+    return a, b, c
+
+
+def _dense(path: Path, mask: bool = False) -> NDArray[np.float32]:
+    """One sparse CSV as a dense array of SHAPE; a mask is 1 at every index."""
+    text = path.read_bytes()
+    head, _, body = text.partition(b"\n")
+    if b"data" not in head:
+        raise ValueError(f"{path}: first line {head[:40]!r}; ',data' is accepted")
+    try:
+        if mask:
+            table = np.fromstring(body.replace(b",", b"\n"), dtype=np.int64, sep="\n")
+            index, values = table, np.ones(len(table), dtype=np.float32)
+        else:
+            pairs = np.loadtxt(body.decode().splitlines(), delimiter=",", ndmin=2) if body.strip() else np.empty((0, 2))
+            index, values = pairs[:, 0].astype(np.int64), pairs[:, 1].astype(np.float32)
+    except (ValueError, UnicodeDecodeError, IndexError) as error:
+        raise ValueError(f"{path}: a line that is not 'index,value' ({error})") from error
+    size = int(np.prod(SHAPE))
+    if mask and not len(index):
+        raise ValueError(f"{path}: a mask with no voxel; leave the file out if the structure is absent")
+    if len(index) and (index.min() < 0 or index.max() >= size):
+        bad = index[(index < 0) | (index >= size)][0]
+        raise ValueError(f"{path}: index {bad} is outside the grid; 0 to {size - 1} is accepted")
+    if len(np.unique(index)) != len(index):
+        raise ValueError(f"{path}: an index stands in the file twice")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{path}: a value that is not a number")
+    dense = np.zeros(size, dtype=np.float32)
+    dense[index] = values
+    return dense.reshape(SHAPE)
