@@ -1,0 +1,31 @@
+"""Files that appear whole or not at all, and file names that stay in their folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A scratch path beside `path` (same suffixes) to write to; on leaving it is renamed to `path`, on an
+    exception it is deleted. The folder is created."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield scratch
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def file_name(text: str) -> str:
+    """A structure or case name as one file name: what could leave the folder or hide becomes '_'.
+    ValueError if nothing is left."""
+    safe = re.sub(r"[^\w\-+. ()]", "_", text).strip(" .")
+    if not safe:
+        raise ValueError(f"the name {text!r} cannot be a file name; a letter or digit is needed")
+    return safe
