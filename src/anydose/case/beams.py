@@ -1,4 +1,4 @@
-"""Beams as geometry: where the source stands, what of the patient each beam covers, and how deep the tissue is.
+"""Beams as geometry: where the source stands, what of the patient a beam covers, how deep the tissue is.
 
 Gantry, couch and patient position follow IEC 61217; millimetres are DICOM LPS. The beam plate is that of the
 GDP-HMM challenge (diverging rays through the target, inverse square); the attenuated plate multiplies it by
@@ -23,7 +23,7 @@ MU_PER_MM = 0.0045  # broad-beam effective attenuation of a 6 MV beam in water (
 BEV_PIXEL_MM = 2.0
 RAY_STEP_MM = 4.0
 
-# IEC table system (X left when facing the gantry, Y to the gantry, Z up) -> LPS: rows are x, y, z of the patient.
+# IEC table system (X right facing the gantry, Y to the gantry, Z up) -> LPS: rows are the patient's x, y, z.
 PATIENT_FROM_TABLE = {
     "HFS": ((1, 0, 0), (0, 0, -1), (0, 1, 0)),
     "HFP": ((-1, 0, 0), (0, 0, 1), (0, 1, 0)),
@@ -40,7 +40,8 @@ PATIENT_FROM_TABLE = {
 class Beam:
     """One beam: a static field has one gantry angle, an arc one per control point.
 
-    gantry_deg, couch_deg (patient support angle): IEC 61217 degrees; isocentre_mm: LPS; sad_mm: source to isocentre.
+    gantry_deg, couch_deg (patient support angle): IEC 61217 degrees; isocentre_mm: LPS; sad_mm: source to
+    isocentre.
     """
 
     gantry_deg: tuple[float, ...]
@@ -67,8 +68,8 @@ class Beam:
 
 @dataclass(frozen=True)
 class View:
-    """A beam's-eye view: source position and the unit vectors u (along the gantry's rotation), v and w (from the
-    source to the isocentre), all LPS millimetres."""
+    """A beam's-eye view: source position and the unit vectors u (along the gantry's rotation), v and w (from
+    the source to the isocentre), all LPS millimetres."""
 
     source_mm: Floats
     u: Floats
@@ -78,15 +79,17 @@ class View:
 
     @property
     def azimuth_deg(self) -> float:
-        """Direction the beam comes from in the patient's axial plane: 0 anterior, 90 from the patient's left."""
+        """Where the beam comes from in the patient's axial plane: 0 anterior, 90 the patient's left."""
         return float(np.degrees(np.arctan2(-self.w[0], self.w[1])) % 360)
 
 
 def view(beam: Beam, gantry_deg: float, patient_position: str = "HFS") -> View:
-    """The view of one gantry angle. IEC 61217: source at SAD (sin g, 0, cos g), table turned by the couch angle
-    about the vertical axis. ValueError for a patient position that is not one of DICOM's eight."""
+    """The view of one gantry angle. IEC 61217: source at SAD (sin g, 0, cos g), table turned by the couch
+    angle about the vertical axis. ValueError for a patient position that is not one of DICOM's eight."""
     if patient_position not in PATIENT_FROM_TABLE:
-        raise ValueError(f"patient position {patient_position!r}: one of {', '.join(PATIENT_FROM_TABLE)} is accepted")
+        raise ValueError(
+            f"patient position {patient_position!r}: one of {', '.join(PATIENT_FROM_TABLE)} is accepted"
+        )
     g, c = np.radians(gantry_deg), np.radians(beam.couch_deg)
     table_from_room = np.array([[np.cos(c), np.sin(c), 0], [-np.sin(c), np.cos(c), 0], [0, 0, 1]])
     turn = np.array(PATIENT_FROM_TABLE[patient_position], dtype=np.float64) @ table_from_room
@@ -110,8 +113,8 @@ def equispaced(count: int, isocentre_mm: ArrayLike, first_deg: float = 0.0) -> t
 
 
 def project(v: View, grid: Grid) -> tuple[Image, Image, Image]:
-    """(U, V, W) of every voxel centre: coordinates in mm on the isocentre plane after perspective, and the depth
-    along the central axis measured from the source. Arrays of the grid's shape."""
+    """(U, V, W) of every voxel centre: coordinates in mm on the isocentre plane after perspective, and the
+    depth along the central axis measured from the source. Arrays of the grid's shape."""
     ru, rv, rw = (_broadcast(grid.along(axis, v.source_mm)) for axis in (v.u, v.v, v.w))
     scale = v.sad_mm / rw
     return ru * scale, rv * scale, rw
@@ -123,8 +126,8 @@ def _broadcast(parts: tuple[Floats, Floats, Floats]) -> Image:
 
 
 def _aperture(v: View, target: NDArray[np.bool_], grid: Grid) -> tuple[Image, Floats]:
-    """The target's outline seen from the source: an image (rows V, columns U) in [0, 1] with half-size pixels for
-    the look-up, and the (V, U) of its first pixel in mm."""
+    """The target's outline seen from the source: an image (rows V, columns U) in [0, 1] with half-size pixels
+    for the look-up, and the (V, U) of its first pixel in mm."""
     index = np.argwhere(target).astype(np.float64)
     quarter = np.array(np.meshgrid(*[(-0.25, 0.25)] * 3)).reshape(3, -1).T
     points = grid.to_mm((index[None] + quarter[:, None]).reshape(-1, 3)) - v.source_mm
@@ -140,8 +143,8 @@ def _aperture(v: View, target: NDArray[np.bool_], grid: Grid) -> tuple[Image, Fl
 
 
 def beam_plate(v: View, target: NDArray[np.bool_], grid: Grid) -> Image:
-    """One beam's plate: inside the diverging shadow of `target` (d, h, w), (SAD / distance from the source)^2, with
-    an edge softened over one pixel of 2 mm; zero elsewhere."""
+    """One beam's plate: inside the diverging shadow of `target` (d, h, w), (SAD / distance from the
+    source)^2, with an edge softened over one pixel of 2 mm; zero elsewhere."""
     image, first = _aperture(v, target, grid)
     u, vv, w = project(v, grid)
     # aperture look-up: nearest pixel of 1 mm, a zero frame catches everything outside
@@ -149,19 +152,21 @@ def beam_plate(v: View, target: NDArray[np.bool_], grid: Grid) -> Image:
     row = np.clip(np.rint((vv - first[0]) / (BEV_PIXEL_MM / 2)), 0, rows - 1).astype(np.int32)
     column = np.clip(np.rint((u - first[1]) / (BEV_PIXEL_MM / 2)), 0, columns - 1).astype(np.int32)
     distance_squared = w * w * (1 + (u * u + vv * vv) / v.sad_mm**2)
-    return image.ravel()[row * columns + column] * (v.sad_mm**2 / distance_squared)
+    plate: Image = image.ravel()[row * columns + column] * (v.sad_mm**2 / distance_squared)
+    return plate
 
 
 def relative_density(hu: NDArray[np.floating]) -> Image:
-    """Electron density relative to water from CT numbers: the usual bilinear curve (air 0, water 1, slope halved in
-    bone; Schneider, Phys Med Biol 41, 1996)."""
+    """Electron density relative to water from CT numbers: the usual bilinear curve (air 0, water 1, slope
+    halved in bone; Schneider, Phys Med Biol 41, 1996)."""
     hu = np.clip(hu, -1000, 3000).astype(np.float32)
     return np.where(hu < 0, 1 + hu / 1000, 1 + hu / 2000).astype(np.float32)
 
 
 def radiological_depth(v: View, density: Image, grid: Grid) -> Image:
-    """Water-equivalent depth in mm of every voxel along its ray: `density` (d, h, w) is summed along diverging rays
-    on a fan of 4 mm steps and read back at the voxel centres (linear interpolation both ways)."""
+    """Water-equivalent depth in mm of every voxel along its ray: `density` (d, h, w) is summed along
+    diverging rays on a fan of 4 mm steps and read back at the voxel centres (linear interpolation both
+    ways)."""
     u, vv, w = project(v, grid)
     axes = [np.arange(a.min() - RAY_STEP_MM, a.max() + 2 * RAY_STEP_MM, RAY_STEP_MM) for a in (w, vv, u)]
     depth, row, column = np.meshgrid(*axes, indexing="ij", sparse=True)
@@ -169,9 +174,10 @@ def radiological_depth(v: View, density: Image, grid: Grid) -> Image:
     matrix = np.linalg.inv(grid.affine[:3, :3])[::-1]
     start = grid.to_index(v.source_mm)
     index = [
-        (start[k] + depth * (matrix[k] @ fan[0] + row * (matrix[k] @ fan[1]) + column * (matrix[k] @ fan[2]))).astype(
-            np.float32
-        )
+        (
+            start[k]
+            + depth * (matrix[k] @ fan[0] + row * (matrix[k] @ fan[1]) + column * (matrix[k] @ fan[2]))
+        ).astype(np.float32)
         for k in range(3)
     ]
     sampled = ndimage.map_coordinates(density, index, order=1, mode="constant", output=np.float32)
@@ -183,8 +189,9 @@ def radiological_depth(v: View, density: Image, grid: Grid) -> Image:
 
 
 def draw_beams(all_views: Sequence[View], target: NDArray[np.bool_], grid: Grid, density: Image) -> Image:
-    """The beam modality (1 + SECTORS, d, h, w): first the mean beam plate over all views (the paper's), then for each
-    angular sector the attenuated plates of its beams, scaled so that equispaced beams, one a sector, count once."""
+    """The beam modality (1 + SECTORS, d, h, w): first the mean beam plate over all views (the paper's), then
+    for each angular sector the attenuated plates of its beams, scaled so that equispaced beams, one a sector,
+    count once."""
     out = np.zeros((1 + SECTORS, *grid.shape), dtype=np.float32)
     if not target.any():
         raise ValueError("a target with no voxel casts no beam plate")
@@ -203,10 +210,16 @@ def mirrored_sectors() -> tuple[int, ...]:
 
 
 def angle_plate(
-    all_views: Sequence[View], isocentre_mm: ArrayLike, grid: Grid, slices: int = 10, length: int = 50, width: int = 4
+    all_views: Sequence[View],
+    isocentre_mm: ArrayLike,
+    grid: Grid,
+    slices: int = 10,
+    length: int = 50,
+    width: int = 4,
 ) -> Image:
-    """The angle plate (d, h, w) in {0, 1}: a slab of `slices` axial slices at the isocentre that holds, for each view,
-    a line of `length` voxels and `width` voxels from the isocentre towards the source (formats.md, GDP-HMM)."""
+    """The angle plate (d, h, w) in {0, 1}: a slab of `slices` axial slices at the isocentre that holds, for
+    each view, a line of `length` voxels and `width` voxels from the isocentre towards the source (formats.md,
+    GDP-HMM)."""
     centre = grid.to_index(isocentre_mm)
     out = np.zeros(grid.shape, dtype=np.float32)
     first = int(np.clip(np.rint(centre[0]) - slices // 2, 0, max(grid.shape[0] - slices, 0)))

@@ -1,4 +1,5 @@
-"""A case: what the clinic knows of one patient, on one grid. Whatever it does not know is absent, never zero."""
+"""A case: what the clinic knows of one patient, on one grid. Whatever it does not know is absent, never
+zero."""
 
 from __future__ import annotations
 
@@ -39,11 +40,12 @@ class Prescription:
 
 @dataclass(frozen=True)
 class Case:
-    """One patient. ct in HU, dose in Gy and every mask lie on `grid`; absent things are None or not in the mapping.
+    """One patient. ct in HU, dose in Gy and every mask lie on `grid`; absent things are None or not in the
+    mapping.
 
-    structures: name as the source spells it -> boolean mask (d, h, w). inferred: sentences on what the source did
-    not state and the reader filled in by a documented rule. patient_position: DICOM (0018,5100).
-    meta: what a writer of the same format needs to give the result back in the input's own form.
+    structures: name as the source spells it -> boolean mask (d, h, w). inferred: sentences on what the source
+    did not state and the reader filled in by a documented rule. patient_position: DICOM (0018,5100). meta:
+    what a writer of the same format needs to give the result back in the input's own form.
     """
 
     name: str
@@ -67,9 +69,8 @@ class Case:
                 raise ValueError(f"{self.name}: {label} lies on another grid than the case")
         for name, mask in self.structures.items():
             if mask.dtype != np.bool_ or mask.shape != self.grid.shape:
-                raise ValueError(
-                    f"{self.name}: structure {name} is {mask.dtype} {mask.shape}, bool {self.grid.shape} is needed"
-                )
+                found, needed = f"{mask.dtype} {mask.shape}", f"bool {self.grid.shape}"
+                raise ValueError(f"{self.name}: structure {name} is {found}, {needed} is needed")
         for name in self.prescription.levels_gy:
             if name not in self.structures:
                 raise ValueError(f"{self.name}: prescription for {name}, but there is no such structure")
@@ -105,8 +106,8 @@ class Case:
         return self.prescription.highest_gy
 
     def block(self, start: tuple[int, int, int], shape: tuple[int, int, int]) -> Case:
-        """The same case on the block of `shape` whose first voxel is index `start` (z, y, x) of this grid; where the
-        block leaves the grid there is air, no structure and no dose."""
+        """The same case on the block of `shape` whose first voxel is index `start` (z, y, x) of this grid;
+        where the block leaves the grid there is air, no structure and no dose."""
         grid = self.grid.crop(start, shape)
 
         def cut(volume: Volume | None, outside: float) -> Volume | None:

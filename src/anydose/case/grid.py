@@ -15,8 +15,8 @@ IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 class Grid:
     """A regular, possibly rotated voxel grid.
 
-    shape: voxels (d, h, w) along (z, y, x); spacing_mm: (x, y, z); origin_mm: LPS millimetres of the *centre* of
-    voxel [0, 0, 0]; direction: 3x3, its columns are the LPS unit vectors of the x, y and z index axes.
+    shape: voxels (d, h, w) along (z, y, x); spacing_mm: (x, y, z); origin_mm: LPS millimetres of the *centre*
+    of voxel [0, 0, 0]; direction: 3x3, its columns are the LPS unit vectors of the x, y and z index axes.
     Raises ValueError on a shape or spacing that is not positive and on axes that are not orthonormal.
     """
 
@@ -34,7 +34,9 @@ class Grid:
         if len(self.shape) != 3 or min(self.shape) < 1:
             raise ValueError(f"grid shape {self.shape}: three positive counts (z, y, x) are needed")
         if len(self.spacing_mm) != 3 or not all(np.isfinite(s) and s > 0 for s in self.spacing_mm):
-            raise ValueError(f"voxel spacing {self.spacing_mm} mm: three positive numbers (x, y, z) are needed")
+            raise ValueError(
+                f"voxel spacing {self.spacing_mm} mm: three positive numbers (x, y, z) are needed"
+            )
         if len(self.origin_mm) != 3 or not np.isfinite(self.origin_mm).all():
             raise ValueError(f"grid origin {self.origin_mm} mm: three finite numbers (x, y, z) are needed")
         if not np.allclose(axes.T @ axes, np.eye(3), atol=1e-4):
@@ -81,7 +83,8 @@ class Grid:
         )
 
     def crop(self, start: ArrayLike, shape: ArrayLike) -> Grid:
-        """The grid of the block of `shape` whose first voxel is index `start` (z, y, x); both may reach outside."""
+        """The grid of the block of `shape` whose first voxel is index `start` (z, y, x); both may reach
+        outside."""
         first = self.to_mm(np.asarray(start, dtype=np.float64))
         z, y, x = (int(n) for n in np.asarray(shape))
         return replace(self, shape=(z, y, x), origin_mm=(first[0], first[1], first[2]))

@@ -1,5 +1,6 @@
-"""The modality table: for each of the seven modalities its unit, channels, how it is drawn from a case, and how its
-values map to and from the model's range, about [-1, 1]. Everything else about modalities is derived from it."""
+"""The modality table: for each of the seven modalities its unit, channels, how it is drawn from a case, and
+how its values map to and from the model's range, about [-1, 1]. Everything else about modalities is derived
+from it."""
 
 from __future__ import annotations
 
@@ -20,9 +21,9 @@ DOSE_SPAN = 1.15  # a dose of DOSE_SPAN times the reference dose maps to +1
 @dataclass(frozen=True)
 class Modality:
     """One row. draw(case) -> (channels, d, h, w) in `unit` on the case's grid, or None if the case lacks it;
-    low, high: the physical values that map to -1 and +1, in units of the case's reference dose where `by_reference`;
-    outside: the physical value where there is no patient; mirror: source channel of each channel once left and
-    right are exchanged."""
+    low, high: the physical values that map to -1 and +1, in units of the case's reference dose where
+    `by_reference`; outside: the physical value where there is no patient; mirror: source channel of each
+    channel once left and right are exchanged."""
 
     name: str
     unit: str
@@ -128,8 +129,8 @@ def subset(wanted: Iterable[str]) -> tuple[str, ...]:
 
 
 def render(case: Case, wanted: Iterable[str] = NAMES) -> dict[str, Array]:
-    """Draw the wanted modalities of a case in the model's range: {name: (channels, d, h, w) float32}, without those
-    that the case lacks. Crop the case to its body first (`Case.block`): drawing costs by the voxel."""
+    """Draw the wanted modalities of a case in the model's range: {name: (channels, d, h, w) float32}, without
+    those that the case lacks. Crop the case to its body first (`Case.block`): drawing costs by the voxel."""
     drawn = {name: TABLE[name].draw(case) for name in subset(wanted)}
     return {
         name: TABLE[name].to_range(values, case.reference_gy if TABLE[name].by_reference else 1.0)

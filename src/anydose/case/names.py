@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Name:
-    """One structure: TG-263 name, role ('oar', 'body', 'gtv', 'ctv', 'support'), its mirror image (the name of
-    the paired organ on the other side, or ''), aliases as the datasets and clinics write them."""
+    """One structure: TG-263 name, role ('oar', 'body', 'gtv', 'ctv', 'support'), its mirror image (the name
+    of the paired organ on the other side, or ''), aliases as the datasets and clinics write them."""
 
     tg263: str
     role: str
@@ -25,8 +25,18 @@ class Name:
 TABLE: tuple[Name, ...] = (
     Name("Brainstem", "oar", "", ("BrainStem", "Brain_Stem", "BRAIN STEM")),
     Name("SpinalCord", "oar", "", ("Spinal_Cord", "Cord", "Spinal Cord", "SPINL CORD")),
-    Name("Parotid_R", "oar", "Parotid_L", ("RightParotid", "Right Parotid", "Parotid R", "Rt Parotid", "ParotidR")),
-    Name("Parotid_L", "oar", "Parotid_R", ("LeftParotid", "Left Parotid", "Parotid L", "Lt Parotid", "ParotidL")),
+    Name(
+        "Parotid_R",
+        "oar",
+        "Parotid_L",
+        ("RightParotid", "Right Parotid", "Parotid R", "Rt Parotid", "ParotidR"),
+    ),
+    Name(
+        "Parotid_L",
+        "oar",
+        "Parotid_R",
+        ("LeftParotid", "Left Parotid", "Parotid L", "Lt Parotid", "ParotidL"),
+    ),
     Name("Esophagus", "oar", "", ("Oesophagus", "Esophagus_S")),
     Name("Larynx", "oar", "", ("LarynxGlottis", "GlotticLarynx")),
     Name("Bone_Mandible", "oar", "", ("Mandible", "Mandible_Bone")),
@@ -97,13 +107,14 @@ _TARGET = re.compile(r"^z?(ptv|gtv|ctv|itv)", re.IGNORECASE)
 
 
 def find(name: str) -> Name | None:
-    """The row that `name` means, or None. Case, blanks, '_', '-' and '.' do not matter; nothing else is bent."""
+    """The row that `name` means, or None. Case, blanks, '_', '-' and '.' do not matter; nothing else is
+    bent."""
     return _BY_KEY.get(_key(name))
 
 
 def role(name: str) -> str:
-    """'ptv', 'gtv', 'ctv', 'oar', 'body', 'support' or 'unknown'. A target is any name that starts with PTV, GTV or
-    CTV; planning helpers (rings, 'minus' structures, 'NS_...') are 'unknown'."""
+    """'ptv', 'gtv', 'ctv', 'oar', 'body', 'support' or 'unknown'. A target is any name that starts with PTV,
+    GTV or CTV; planning helpers (rings, 'minus' structures, 'NS_...') are 'unknown'."""
     row = find(name)
     if row is not None:
         return row.role
@@ -115,7 +126,8 @@ def role(name: str) -> str:
 
 
 def organ_channel(name: str) -> int:
-    """The channel of an organ among ORGAN_CHANNELS; the last one for organs without a channel of their own."""
+    """The channel of an organ among ORGAN_CHANNELS; the last one for organs without a channel of their
+    own."""
     row = find(name)
     label = row.tg263 if row is not None and row.tg263 in ORGAN_CHANNELS else "other"
     return ORGAN_CHANNELS.index(label)

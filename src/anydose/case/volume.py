@@ -38,7 +38,7 @@ class Volume:
         flip = np.eye(4)[[2, 1, 0, 3]]
         index_from_index = flip @ np.linalg.inv(self.grid.affine) @ grid.affine @ flip
         source = self.array.astype(np.float32 if order else self.array.dtype, copy=False)
-        # a constant mode would fade the outermost half voxel towards `outside`: hold the edge, then cut at the rim
+        # a constant mode fades the outermost half voxel towards `outside`: hold the edge, then cut at the rim
         moved = ndimage.affine_transform(
             source, index_from_index[:3, :3], index_from_index[:3, 3], grid.shape, order=order, mode="nearest"
         )
@@ -56,22 +56,26 @@ class Volume:
         return Volume(moved, grid, self.unit)
 
 
-def block(array: NDArray[Any], start: tuple[int, ...], shape: tuple[int, ...], outside: float) -> NDArray[Any]:
+def block(
+    array: NDArray[Any], start: tuple[int, ...], shape: tuple[int, ...], outside: float
+) -> NDArray[Any]:
     """The block of `shape` from index `start` of the last three axes; `outside` where it leaves the array."""
     out = np.full((*array.shape[:-3], *shape), outside, dtype=array.dtype)
-    source, target = [], []
+    source: list[Any] = [...]
+    target: list[Any] = [...]
     for s, n, have in zip(start, shape, array.shape[-3:], strict=True):
         low, high = max(s, 0), min(s + n, have)
         if high <= low:
             return out
         source.append(slice(low, high))
         target.append(slice(low - s, high - s))
-    out[(..., *target)] = array[(..., *source)]
+    out[tuple(target)] = array[tuple(source)]
     return out
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """(start, shape) of the smallest block (z, y, x) that holds every true voxel; ValueError if there is none."""
+    """(start, shape) of the smallest block (z, y, x) that holds every true voxel; ValueError if there is
+    none."""
     start, shape = [], []
     for axis in range(3):
         hit = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))

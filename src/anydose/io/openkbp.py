@@ -1,13 +1,13 @@
 """OpenKBP patients: a folder of sparse CSV files over 128^3 voxels, read as a Case and written back.
 
-Their arrays run (anterior to posterior, right to left, superior to inferior); ours (z, y, x) towards superior,
-posterior and left, so reading moves the last axis to the front and reverses it, and writing does the opposite.
-Format: ababier/open-kbp (A. Babier et al., Medical Physics 48, 2021); facts measured on its patients.
+Their arrays run (anterior to posterior, right to left, superior to inferior); ours (z, y, x) towards
+superior, posterior and left, so reading moves the last axis to the front and reverses it, and writing does
+the opposite. Format: ababier/open-kbp (A. Babier et al., Medical Physics 48, 2021); facts measured on its
+patients.
 """
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +19,7 @@ from anydose.case.beams import equispaced
 from anydose.case.case import Case, Prescription
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
+from anydose.io.files import whole
 
 SHAPE = (128, 128, 128)
 HU_SHIFT = 1024.0
@@ -34,12 +35,14 @@ def is_patient(folder: Path) -> bool:
 
 
 def read_case(folder: Path) -> Case:
-    """Read pt_N. ct and dose may be missing. Raises ValueError with one sentence (file, found, accepted) on a file
-    that is not OpenKBP's, an index outside the grid or twice, a value that is no number, a mask with no voxel,
-    no target or no dose mask."""
+    """Read pt_N. ct and dose may be missing. Raises ValueError with one sentence (file, found, accepted) on a
+    file that is not OpenKBP's, an index outside the grid or twice, a value that is no number, a mask with no
+    voxel, no target or no dose mask."""
     unknown = sorted(p.name for p in folder.iterdir() if p.suffix != ".csv" or p.stem not in ACCEPTED)
     if unknown:
-        raise ValueError(f"{folder}: {unknown[0]} is no OpenKBP file; {', '.join(ACCEPTED)} (.csv) are accepted")
+        raise ValueError(
+            f"{folder}: {unknown[0]} is no OpenKBP file; {', '.join(ACCEPTED)} (.csv) are accepted"
+        )
     spacing = _spacing(folder / "voxel_dimensions.csv")
     grid = Grid((SHAPE[2], SHAPE[0], SHAPE[1]), (spacing[1], spacing[0], spacing[2]))
     structures = {}
@@ -48,7 +51,9 @@ def read_case(folder: Path) -> Case:
             structures[name] = to_zyx(_dense(folder / f"{name}.csv", mask=True)).astype(bool)
     levels = {name: dose for name, dose in LEVELS_GY.items() if name in structures}
     if not levels:
-        raise ValueError(f"{folder}: no target found; at least one of {', '.join(LEVELS_GY)} (.csv) is needed")
+        raise ValueError(
+            f"{folder}: no target found; at least one of {', '.join(LEVELS_GY)} (.csv) is needed"
+        )
     if "possible_dose_mask" not in structures:
         raise ValueError(f"{folder}: possible_dose_mask.csv not found; it is needed as the body")
     ct = dose = None
@@ -76,15 +81,14 @@ def read_case(folder: Path) -> Case:
 
 
 def write_dose(dose: Volume, case: Case, path: Path) -> None:
-    """Write a dose in Gy as OpenKBP's sparse `index,value` CSV (pt_N.csv), by atomic rename."""
+    """Write a dose in Gy as OpenKBP's sparse `index,value` CSV (pt_N.csv): every voxel of the case's dose
+    mask and every other that has dose."""
     if dose.grid.shape != case.grid.shape:
         raise ValueError(f"{path.name}: dose of shape {dose.grid.shape}, {case.grid.shape} is needed")
-    flat = from_zyx(dose.in_unit("Gy")).ravel()
-    index = np.flatnonzero(flat)
-    lines = [f"{i},{v:.3f}\n" for i, v in zip(index, flat[index], strict=True)]
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(",data\n" + "".join(lines))
-    scratch.replace(path)
+    listed = dose.in_unit("Gy") != 0
+    if case.body is not None:
+        listed = listed | case.body
+    _write_rows(path, dose.array, np.flatnonzero(from_zyx(listed)))
 
 
 def read_dose(path: Path, grid: Grid) -> Volume:
@@ -93,8 +97,9 @@ def read_dose(path: Path, grid: Grid) -> Volume:
 
 
 def write_case(case: Case, folder: Path) -> None:
-    """Write a case on a 128^3 grid as an OpenKBP patient folder; masks and voxel values are kept, geometry beyond
-    the spacing is not part of the format. ValueError for another shape or a structure OpenKBP does not know."""
+    """Write a case on a 128^3 grid as an OpenKBP patient folder; masks and voxel values are kept, geometry
+    beyond the spacing is not part of the format. ValueError for another shape or a structure OpenKBP does not
+    know."""
     if case.grid.shape != SHAPE:
         raise ValueError(f"{case.name}: shape {case.grid.shape}, OpenKBP has {SHAPE}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -107,7 +112,7 @@ def write_case(case: Case, folder: Path) -> None:
         (folder / f"{name}.csv").write_text(",data\n" + "".join(f"{i},\n" for i in index))
     if case.ct is not None:
         stored = np.clip(np.rint(case.ct.in_unit("HU") + HU_SHIFT), 0, 4095)
-        write_dose(Volume(stored.astype(np.float32), case.grid, "Gy"), case, folder / "ct.csv")
+        _write_rows(folder / "ct.csv", stored, np.flatnonzero(from_zyx(stored)))
     if case.dose is not None:
         write_dose(case.dose, case, folder / "dose.csv")
 
@@ -153,19 +158,7 @@ def _spacing(path: Path) -> tuple[float, float, float]:
 
 def _dense(path: Path, mask: bool = False) -> NDArray[np.float32]:
     """One sparse CSV as a dense array of SHAPE; a mask is 1 at every index."""
-    text = path.read_bytes()
-    head, _, body = text.partition(b"\n")
-    if b"data" not in head:
-        raise ValueError(f"{path}: first line {head[:40]!r}; ',data' is accepted")
-    try:
-        if mask:
-            table = np.fromstring(body.replace(b",", b"\n"), dtype=np.int64, sep="\n")
-            index, values = table, np.ones(len(table), dtype=np.float32)
-        else:
-            pairs = np.loadtxt(body.decode().splitlines(), delimiter=",", ndmin=2) if body.strip() else np.empty((0, 2))
-            index, values = pairs[:, 0].astype(np.int64), pairs[:, 1].astype(np.float32)
-    except (ValueError, UnicodeDecodeError, IndexError) as error:
-        raise ValueError(f"{path}: a line that is not 'index,value' ({error})") from error
+    index, values = _rows(path, mask)
     size = int(np.prod(SHAPE))
     if mask and not len(index):
         raise ValueError(f"{path}: a mask with no voxel; leave the file out if the structure is absent")
@@ -179,3 +172,28 @@ def _dense(path: Path, mask: bool = False) -> NDArray[np.float32]:
     dense = np.zeros(size, dtype=np.float32)
     dense[index] = values
     return dense.reshape(SHAPE)
+
+
+def _rows(path: Path, mask: bool) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """(indices, values) as they stand in the file; the values of a mask are 1."""
+    head, _, body = path.read_bytes().partition(b"\n")
+    if b"data" not in head:
+        raise ValueError(f"{path}: first line {head[:40]!r}; ',data' is accepted")
+    if not body.strip():
+        return np.empty(0, np.int64), np.empty(0, np.float32)
+    try:
+        lines = body.decode().splitlines()
+        index = np.loadtxt(lines, np.int64, delimiter=",", usecols=0, ndmin=1)
+        if mask:
+            return index, np.ones(len(index), dtype=np.float32)
+        return index, np.loadtxt(lines, np.float32, delimiter=",", usecols=1, ndmin=1)
+    except ValueError as error:
+        raise ValueError(f"{path}: a line that is not 'index,value' ({error})") from error
+
+
+def _write_rows(path: Path, array: NDArray[np.floating], index: NDArray[np.int64]) -> None:
+    """`array` (z, y, x) at OpenKBP's flat indices, three decimals at most, by atomic rename."""
+    values = np.round(from_zyx(array).ravel()[index].astype(np.float64), 3)
+    lines = [f"{i},{v!r}\n" for i, v in zip(index.tolist(), values.tolist(), strict=True)]
+    with whole(path) as scratch:
+        scratch.write_text(",data\n" + "".join(lines))

@@ -1,7 +1,7 @@
 """The two challenges' scores, in their official arithmetic: OpenKBP dose and DVH score, GDP-HMM MAE.
 
-Sources: ababier/open-kbp (A. Babier et al., Medical Physics 48, 2021); AAPM GDP-HMM challenge 2025. All doses in Gy
-as arrays (d, h, w), all masks boolean of the same shape.
+Sources: ababier/open-kbp (A. Babier et al., Medical Physics 48, 2021); AAPM GDP-HMM challenge 2025. All doses
+in Gy as arrays (d, h, w), all masks boolean of the same shape.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ METRICS = tuple(f"{m} {s}" for s in ORGANS for m in ("D_0.1_cc", "mean")) + tupl
 
 
 def dose_error(reference: Dose, prediction: Dose, possible_dose: Mask) -> float:
-    """OpenKBP dose score of one patient: sum |reference - prediction| / voxels where dose is possible, in Gy; the
-    prediction is zeroed outside that mask first."""
+    """OpenKBP dose score of one patient: sum |reference - prediction| / voxels where dose is possible, in Gy;
+    the prediction is zeroed outside that mask first."""
     inside = np.where(possible_dose, prediction, 0.0)
     return float(np.abs(reference - inside).sum(dtype=np.float64) / possible_dose.sum())
 
@@ -56,20 +56,21 @@ def dvh_errors(
 
 
 def cohort_scores(dose_errors: Iterable[float], dvh: Iterable[Mapping[str, float]]) -> tuple[float, float]:
-    """(dose score, DVH score) of a cohort in Gy: the mean over patients, and the flat mean over every metric of every
-    patient."""
+    """(dose score, DVH score) of a cohort in Gy: the mean over patients, and the flat mean over every metric
+    of every patient."""
     every = [value for patient in dvh for value in patient.values()]
     return float(np.mean(list(dose_errors))), float(np.mean(every))
 
 
 def normalise_to_d97(dose: Dose, high_ptv: Mask, prescription_gy: float) -> Dose:
-    """GDP-HMM normalisation: scaled so that D97% of the high PTV is its prescription (Rx / (3rd percentile + 1e-5))."""
+    """GDP-HMM normalisation: scaled so that D97% of the high PTV is its prescription (Rx / (3rd percentile +
+    1e-5))."""
     return dose * (prescription_gy / (np.percentile(dose[high_ptv], 3) + 1e-5))
 
 
 def gdp_hmm_mae(reference: Dose, prediction: Dose, body: Mask, threshold_gy: float = 5.0) -> float:
-    """GDP-HMM MAE in Gy of doses that are both normalised already: sum of |reference - prediction| over body voxels
-    where either exceeds 5 Gy, divided by the body voxels where the *reference* does."""
+    """GDP-HMM MAE in Gy of doses that are both normalised already: sum of |reference - prediction| over body
+    voxels where either exceeds 5 Gy, divided by the body voxels where the *reference* does."""
     either = ((reference > threshold_gy) | (prediction > threshold_gy)) & body
     counted = ((reference > threshold_gy) & body).sum()
     if not counted:

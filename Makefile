@@ -1,0 +1,50 @@
+# make setup | demo | test | lint | peers. Needs make and Python >= 3.11; everything else goes into $(VENV).
+PYTHON ?= python3
+VENV ?= .venv
+DEMO ?= out/demo
+PIP_FLAGS ?=
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
+SETUP := $(VENV)/.setup
+DEV := $(VENV)/.dev
+
+.PHONY: setup dev demo test lint peers
+setup: $(SETUP)
+dev: $(DEV)
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python {sys.version.split()[0]} found, 3.11 or newer needed: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(SETUP): $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) --editable .
+	@touch $@
+
+$(DEV): $(SETUP)
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+# The main job on a procedural patient that the package draws, with the weights that it ships.
+demo: $(SETUP)
+	rm -rf $(DEMO)
+	$(BIN)/anydose phantom $(DEMO)/pt_0
+	$(BIN)/anydose predict $(DEMO)/pt_0 --out $(DEMO)/prediction
+	@echo "patient:    $(DEMO)/pt_0"
+	@echo "prediction: $(DEMO)/prediction"
+	@ls $(DEMO)/prediction
+
+lint: $(DEV)
+	$(BIN)/ruff check src tests
+	OMP_NUM_THREADS=1 $(BIN)/mypy
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# The field's tools that cannot live beside pydicom 3, for side-by-side runs, in an environment of their own.
+peers: .venv-peers/.setup
+.venv-peers/.setup:
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check $(PIP_FLAGS) \
+		dcmrtstruct2nii==5 dicompyler-core==0.5.6 'pydicom<3' 'numpy<2'
+	@touch $@

@@ -1,0 +1,29 @@
+"""Where the tests find real patients, and the phantom they use where none are needed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+PATIENTS = ("pt_201", "pt_210", "pt_1", "pt_8", "pt_153", "pt_38")  # 8: no CT; 153: nor dose; 38: no dose mask
+
+
+@pytest.fixture(scope="session")
+def openkbp_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that holds provided-data: ANYDOSE_OPENKBP (unpacked, or packed with its unpack.py) or
+    ../shared/openkbp (packed: a few patients are unpacked); without either the test is skipped."""
+    for source in (os.environ.get("ANYDOSE_OPENKBP"), REPOSITORY.parent / "shared" / "openkbp"):
+        root = source and Path(source)
+        if root and (root / "provided-data").is_dir():
+            return root
+        if root and (root / "unpack.py").is_file():
+            unpacked = tmp_path_factory.mktemp("openkbp")
+            command = [sys.executable, str(root / "unpack.py"), str(unpacked), "--patients", *PATIENTS]
+            subprocess.run(command, check=True, timeout=300)
+            return unpacked
+    pytest.skip("no real patients: set ANYDOSE_OPENKBP to an OpenKBP folder, or unpack it as ../shared/openkbp")
