@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-PATIENTS = ("pt_201", "pt_210", "pt_1", "pt_8", "pt_153", "pt_38")  # 8: no CT; 153: nor dose; 38: no dose mask
+PATIENTS = ("pt_201", "pt_210", "pt_1", "pt_8", "pt_153", "pt_38")  # 8: no CT; 153: nor dose; 38: no mask
+    "pt_201",
+    "pt_210",
+    "pt_1",
+    "pt_8",
+    "pt_153",
+    "pt_38",
+)  # 8: no CT; 153: nor dose; 38: no dose mask
 
 
 @pytest.fixture(scope="session")
@@ -26,4 +33,6 @@ def openkbp_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
             command = [sys.executable, str(root / "unpack.py"), str(unpacked), "--patients", *PATIENTS]
             subprocess.run(command, check=True, timeout=300)
             return unpacked
-    pytest.skip("no real patients: set ANYDOSE_OPENKBP to an OpenKBP folder, or unpack it as ../shared/openkbp")
+    pytest.skip(
+        "no real patients: set ANYDOSE_OPENKBP to an OpenKBP folder, or unpack it as ../shared/openkbp"
+    )

@@ -1,4 +1,5 @@
-"""The import rule of ARCHITECTURE.md, read from the source: arrows point down, and only where the table has one."""
+"""The import rule of ARCHITECTURE.md, read from the source: arrows point down, and only where the table has
+one."""
 
 from __future__ import annotations
 

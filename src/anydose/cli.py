@@ -11,7 +11,6 @@ import typer
 
 app = typer.Typer(
     name="anydose",
-    help="3D radiotherapy dose prediction. Research software: not for clinical use.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -24,9 +23,27 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
 
+@app.callback()
+def anydose() -> None:
+    """3D radiotherapy dose prediction. Research software: not for clinical use. --debug shows tracebacks."""
+
+
+@app.command()
+def phantom(
+    folder: Annotated[Path, typer.Argument(help="New or empty folder for the patient.")],
+    format: Annotated[str, typer.Option(help="Its form: openkbp or nifti.")] = "openkbp",
+    seed: Annotated[int, typer.Option(help="Every seed draws another patient.")] = 0,
+) -> None:
+    """Write a procedural head-and-neck patient (CT, organs, three target levels, no dose)."""
+    from anydose.io.phantom import write_phantom
+
+    case = write_phantom(seed, folder, format)
+    typer.echo(f"{folder}: {case.name}, {len(case.structures)} structures, {len(case.beams)} beams")
+
+
 def main() -> None:
-    """Run the command. A bad input (ValueError, OSError) is one sentence on standard error and exit code 2; with
-    --debug anywhere on the line it is a traceback."""
+    """Run the command. A bad input (ValueError, OSError) is one sentence on standard error and exit code 2;
+    with --debug anywhere on the line it is a traceback."""
     debug = "--debug" in sys.argv
     arguments = [a for a in sys.argv[1:] if a != "--debug"]
     try:

@@ -1,0 +1,66 @@
+"""The command as a user starts it: instant help, one sentence for a bad input, one exit code."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def anydose(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "anydose.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def test_help_needs_neither_torch_nor_any_reader() -> None:
+    program = (
+        "import sys; from anydose.cli import app\n"
+        "try: app(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'pydicom', 'nibabel', 'numpy', 'scipy', 'matplotlib', 'zarr', 'safetensors'}\n"
+        "sys.stderr.write(','.join(sorted(heavy & sys.modules.keys())))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert "phantom" in done.stdout
+    assert done.stderr == ""
+
+
+def test_the_help_says_that_it_is_research_software() -> None:
+    done = anydose("--help")
+    assert done.returncode == 0
+    assert "not for clinical use" in done.stdout
+
+
+def test_phantom_writes_a_patient_that_reads_back(tmp_path: Path) -> None:
+    from anydose.io.openkbp import read_case
+    from anydose.io.phantom import make_phantom
+
+    done = anydose("phantom", tmp_path / "pt_3", "--seed", "3")
+    assert (done.returncode, done.stderr) == (0, "")
+    case, drawn = read_case(tmp_path / "pt_3"), make_phantom(3)
+    assert case.structures.keys() == drawn.structures.keys()
+    assert all((case.structures[name] == mask).all() for name, mask in drawn.structures.items())
+    assert not list(tmp_path.glob(".*")), "a scratch folder was left behind"
+
+
+def test_phantom_leaves_a_folder_that_holds_something_alone(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    done = anydose("phantom", tmp_path)
+    assert done.returncode == 2
+    assert str(tmp_path) in done.stderr and "empty" in done.stderr
+    assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_an_unknown_format_is_named_with_those_accepted(tmp_path: Path) -> None:
+    done = anydose("phantom", tmp_path / "new", "--format", "dcm")
+    assert done.returncode == 2
+    assert "dcm" in done.stderr and "openkbp" in done.stderr
+    assert not (tmp_path / "new").exists()
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    done = anydose("phantom", tmp_path, "--debug")
+    assert done.returncode != 0
+    assert "Traceback" in done.stderr and "ValueError" in done.stderr
