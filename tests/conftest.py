@@ -11,13 +11,6 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 PATIENTS = ("pt_201", "pt_210", "pt_1", "pt_8", "pt_153", "pt_38")  # 8: no CT; 153: nor dose; 38: no mask
-    "pt_201",
-    "pt_210",
-    "pt_1",
-    "pt_8",
-    "pt_153",
-    "pt_38",
-)  # 8: no CT; 153: nor dose; 38: no dose mask
 
 
 @pytest.fixture(scope="session")
