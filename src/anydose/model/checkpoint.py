@@ -1,0 +1,75 @@
+"""Checkpoints that explain themselves: weights and, in the safetensors metadata, everything needed to rebuild the
+model and to know where it came from. Loaded strictly: a missing or an extra tensor is an error."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from anydose import __version__
+from anydose.case import modality
+from anydose.model.any2any import Any2Any, config_from_dict
+from anydose.model.tensors import load_tensors, save_tensors
+
+FORMAT = "anydose-model-1"
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """The metadata of a model file without its weights: format, config, table, training record, bytes."""
+    with safe_open(path, "pt") as file:
+        meta = file.metadata() or {}
+    if meta.get("format") != FORMAT:
+        raise ValueError(f"{path}: format {meta.get('format')!r} found, {FORMAT!r} is accepted")
+    return {key: json.loads(value) if key != "format" else value for key, value in meta.items()} | {
+        "bytes": path.stat().st_size
+    }
+
+
+def save_model(
+    model: Any2Any, path: Path, record: Mapping[str, Any], dtype: torch.dtype = torch.float32
+) -> None:
+    """Write a model; `record`: how it was trained; `dtype`: of the stored floating-point weights."""
+    weights = {k: v.to(dtype) if v.is_floating_point() else v for k, v in model.state_dict().items()}
+    meta = {
+        "format": FORMAT,
+        "config": json.dumps(asdict(model.config)),
+        "channels": json.dumps(_table(model.config.modalities)),
+        "record": json.dumps(dict(record)),
+        "version": json.dumps(__version__),
+    }
+    save_tensors(weights, path, meta)
+
+
+def load_model(path: Path) -> Any2Any:
+    """Rebuild a model in evaluation mode, float32. ValueError if the file is no model, if its modality table differs
+    from this version's, or if a tensor is missing, left over or of another shape."""
+    weights, meta = load_tensors(path)
+    if meta.get("format") != FORMAT:
+        raise ValueError(f"{path}: format {meta.get('format')!r} found, {FORMAT!r} is accepted")
+    model = Any2Any(config_from_dict(json.loads(meta["config"])))
+    theirs, ours = json.loads(meta["channels"]), _table(model.config.modalities)
+    if theirs != json.loads(json.dumps(ours)):
+        raise ValueError(f"{path}: made for the modality table {theirs}, this version has {ours}")
+    try:
+        model.load_state_dict({k: v.float() for k, v in weights.items()}, strict=True)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return model.eval()
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _table(names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
+    rows = (modality.TABLE[name] for name in names)
+    return {r.name: {"channels": r.channels, "low": r.low, "high": r.high, "unit": r.unit} for r in rows}

@@ -1,0 +1,155 @@
+"""The Any2Any diffusion transformer: Wan 2.1's block without text, over the tokens of every visible modality.
+
+Modality patchify -> domain and role embeddings -> full self-attention with 4D RoPE -> read-out of the target's tokens.
+The condition code enters with the timestep through the AdaLN modulation; there is no cross-attention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from anydose.model.layers import sinusoid
+from anydose.model.tokens import Patches, pack, rope_frequencies, rope_phases, rotate, unpack
+
+PATCH = (("ct", 4), ("ptv", 2), ("oar", 4), ("body", 4), ("beam", 2), ("angle", 4), ("dose", 2))
+
+
+@dataclass(frozen=True)
+class DiTConfig:
+    """patch: latent voxels along a token's edge, per modality; unit_mm: the millimetres that are one RoPE position.
+    The last six are switches for the ablations; `dense` makes tokens of air too."""
+
+    dim: int = 256
+    depth: int = 8
+    heads: int = 4
+    ffn: int = 1024
+    patch: tuple[tuple[str, int], ...] = PATCH
+    unit_mm: float = 16.0
+    kind: str = "dit"
+    role: bool = True
+    modality_patchify: bool = True
+    slot_axis: bool = True
+    full_attention: bool = True
+    visible_code: bool = True
+    dense: bool = False
+
+    @property
+    def multiple(self) -> int:
+        """Latent sizes must be multiples of this."""
+        return max(p for _, p in self.patch)
+
+
+class Block(nn.Module):
+    """x += gate Attention(modulated norm x); x += gate FFN(modulated norm x); q and k normed over all heads."""
+
+    def __init__(self, c: DiTConfig) -> None:
+        super().__init__()
+        self.heads = c.heads
+        self.modulation = nn.Parameter(torch.randn(1, 6, c.dim) / c.dim**0.5)
+        self.q, self.k, self.v, self.o = (nn.Linear(c.dim, c.dim) for _ in range(4))
+        self.norm_q, self.norm_k = (nn.RMSNorm(c.dim, eps=1e-6) for _ in range(2))
+        self.ffn = nn.Sequential(
+            nn.Linear(c.dim, c.ffn), nn.GELU(approximate="tanh"), nn.Linear(c.ffn, c.dim)
+        )
+
+    def forward(self, x: Tensor, e6: Tensor, phases: Tensor, mask: Tensor | None) -> Tensor:
+        """x (n, l, dim), e6 (n, 6, dim), phases (n, 1, l, head_dim / 2), mask (n, 1, 1 or l, l) or None."""
+        shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation + e6).unsqueeze(2).unbind(1)
+        x = x + gate1 * self.attend(modulate(x, shift1, scale1), phases, mask)
+        return x + gate2 * self.ffn(modulate(x, shift2, scale2))
+
+    def attend(self, x: Tensor, phases: Tensor, mask: Tensor | None) -> Tensor:
+        """Self-attention over all tokens."""
+        q, k, v = (
+            rearrange(y, "n l (a e) -> n a l e", a=self.heads)
+            for y in (self.norm_q(self.q(x)), self.norm_k(self.k(x)), self.v(x))
+        )
+        y = F.scaled_dot_product_attention(
+            rotate(q, phases).to(v), rotate(k, phases).to(v), v, attn_mask=mask
+        )
+        return self.o(rearrange(y, "n a l e -> n l (a e)"))
+
+
+def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Layer norm without weights, scaled and shifted, in float32."""
+    return F.layer_norm(x.float(), x.shape[-1:], eps=1e-6) * (1 + scale) + shift
+
+
+class DiT(nn.Module):
+    """channels: {modality: latent channels}; stride: voxels along a latent voxel's edge."""
+
+    def __init__(self, config: DiTConfig, channels: Mapping[str, int], stride: int) -> None:
+        super().__init__()
+        c, self.names = config, tuple(channels)
+        self.config, self.stride, self.patch = config, stride, dict(config.patch)
+        sizes = {name: channels[name] * self.patch[name] ** 3 for name in self.names}
+        shared = nn.Linear(max(sizes.values()), c.dim) if not c.modality_patchify else None
+        self.embed = nn.ModuleDict({name: shared or nn.Linear(f, c.dim) for name, f in sizes.items()})
+        self.domain = nn.Parameter(0.02 * torch.randn(len(self.names), c.dim))
+        self.role = nn.Parameter(0.02 * torch.randn(2, c.dim))
+        self.time = nn.Sequential(nn.Linear(256, c.dim), nn.SiLU(), nn.Linear(c.dim, c.dim))
+        self.condition = nn.Linear(2 * len(self.names), c.dim, bias=False)
+        self.project = nn.Linear(c.dim, 6 * c.dim)
+        self.blocks = nn.ModuleList(Block(c) for _ in range(c.depth))
+        self.head_modulation = nn.Parameter(torch.randn(1, 2, c.dim) / c.dim**0.5)
+        self.head = nn.ModuleDict({name: nn.Linear(c.dim, f) for name, f in sizes.items()})
+        for layer in (self.condition, *self.head.values()):
+            nn.init.zeros_(layer.weight)
+        for layer in self.head.values():
+            nn.init.zeros_(layer.bias)
+        head_dim = c.dim // c.heads
+        self.register_buffer(
+            "frequencies", rope_frequencies(head_dim, head_dim // 16 if c.slot_axis else 0), persistent=False
+        )
+
+    def forward(
+        self,
+        latents: Mapping[str, Tensor],
+        times: Mapping[str, Tensor],
+        target: str,
+        spacing_mm: Tensor,
+        body: Tensor,
+    ) -> Tensor:
+        """latents: {modality: (n, c, d, h, w)}, the target's noised; times: their t (n,), 0 for conditions;
+        spacing_mm: (n, 3) voxels along (x, y, z); body: (n, 1, d, h, w). Returns v of the target (n, c, d, h, w),
+        zero in blocks that are no tokens."""
+        order = (target, *(name for name in self.names if name in latents and name != target))
+        voxel_mm = spacing_mm.flip(1) * self.stride
+        tokens = {m: pack(latents[m], body, self.patch[m], voxel_mm, self.config.dense) for m in order}
+        x = torch.cat([self._embed(m, tokens[m], is_target=m == target) for m in order], dim=1)
+        phases = rope_phases(list(tokens.values()), range(len(order)), self.frequencies, self.config.unit_mm)
+        mask = self._mask(torch.cat([t.valid for t in tokens.values()], dim=1))
+        e = self.time(sinusoid(times[target], 256)) + self.condition(self._code(times, target))
+        e6 = self.project(F.silu(e)).unflatten(1, (6, -1)).float()
+        for block in self.blocks:
+            x = block(x, e6, phases, mask)
+        shift, scale = (self.head_modulation + e[:, None]).unsqueeze(2).unbind(1)
+        out = tokens[target]
+        v = self.head[target](modulate(x[:, : out.features.shape[1]], shift, scale))
+        return unpack(v, out, self.patch[target])
+
+    def _embed(self, name: str, patches: Patches, is_target: bool) -> Tensor:
+        layer, features = self.embed[name], patches.features
+        x = layer(F.pad(features, (0, layer.in_features - features.shape[-1])))
+        role = self.role[int(is_target)] if self.config.role else 0.0
+        return x.float() + self.domain[self.names.index(name)] + role
+
+    def _code(self, times: Mapping[str, Tensor], target: str) -> Tensor:
+        visible = torch.tensor([float(m in times and self.config.visible_code) for m in self.names])
+        wanted = torch.tensor([float(m == target and self.config.role) for m in self.names])
+        return torch.cat([visible, wanted]).to(times[target].device).expand(len(times[target]), -1)
+
+    def _mask(self, valid: Tensor) -> Tensor | None:
+        """Which keys may be attended: no padding, and nothing later where attention is causal."""
+        length = valid.shape[1]
+        mask = None if bool(valid.all()) else valid[:, None, None, :]
+        if not self.config.full_attention:
+            causal = torch.ones(length, length, dtype=torch.bool, device=valid.device).tril()
+            mask = causal if mask is None else mask & causal
+        return mask

@@ -1,0 +1,63 @@
+"""Layers that both backbones use. Axes: n batch, c channels, d h w space, m modality, e embedding."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def sinusoid(t: Tensor, size: int) -> Tensor:
+    """[cos, sin] features (..., size) of times t in [0, 1] (scaled by 1000), frequencies 10000^(-i / (size / 2))."""
+    frequency = torch.exp(-math.log(1e4) * torch.arange(size // 2, device=t.device) / (size // 2))
+    angle = 1000.0 * t.float().unsqueeze(-1) * frequency
+    return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
+class ConditionCode(nn.Module):
+    """The embedding e_t + e_C (n, e): the noise level of every slot, which modalities are visible, which one is the
+    target, and the voxel spacing. Switches: `visible_code` (e_C) and `role_code` for the ablations."""
+
+    def __init__(
+        self, names: Sequence[str], size: int, visible_code: bool = True, role_code: bool = True
+    ) -> None:
+        super().__init__()
+        self.names, self.features = tuple(names), 64
+        self.visible_code, self.role_code = visible_code, role_code
+        self.time = nn.Linear(len(self.names) * self.features, size)
+        self.state = nn.Linear(2 * len(self.names), size)
+        self.spacing = nn.Linear(3, size)
+        self.out = nn.Sequential(nn.SiLU(), nn.Linear(size, size), nn.SiLU())
+
+    def forward(self, times: Mapping[str, Tensor], target: str, spacing_mm: Tensor) -> Tensor:
+        """times: {present modality: (n,)}; spacing_mm: (n, 3)."""
+        n, device = len(spacing_mm), spacing_mm.device
+        levels = torch.zeros(n, len(self.names), self.features, device=device)
+        visible, is_target = torch.zeros(2, n, len(self.names), device=device).unbind()
+        for k, name in enumerate(self.names):
+            if name in times:
+                levels[:, k] = sinusoid(times[name], self.features)
+                visible[:, k] = float(self.visible_code)
+                is_target[:, k] = float(self.role_code and name == target)
+        code = self.time(levels.flatten(1)) + self.state(torch.cat([visible, is_target], dim=1))
+        return self.out(code + self.spacing(torch.log(spacing_mm / 3.0)))
+
+
+class ModulatedNorm(nn.Module):
+    """Layer norm over the channels of each voxel, scaled and shifted by the code; the scale starts at one."""
+
+    def __init__(self, channels: int, code: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.modulation = nn.Linear(code, 2 * channels)
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """x: (n, c, d, h, w), code: (n, e)."""
+        shift, scale = self.modulation(code).to(x.dtype)[:, None, None, None].chunk(2, dim=-1)
+        normed = F.layer_norm(x.permute(0, 2, 3, 4, 1), (self.channels,))
+        return torch.addcmul(shift, normed, 1 + scale).permute(0, 4, 1, 2, 3)

@@ -1,0 +1,78 @@
+"""A drawn case as tensors: what goes into a model, cropped to the body, padded, mirrored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from anydose.case import modality
+from anydose.case.case import Case
+from anydose.case.volume import bounding_box
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One rendered case: volumes {modality: (c, d, h, w) in the model's range}, body mask (d, h, w), spacing in mm
+    (x, y, z) and reference dose in Gy."""
+
+    name: str
+    volumes: dict[str, Tensor]
+    body: Tensor
+    spacing_mm: tuple[float, float, float]
+    reference_gy: float
+
+
+def body_block(case: Case) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """(start, shape) of the block that is drawn: the bounding box of body and targets; ValueError without a body."""
+    if case.body is None:
+        raise ValueError(f"{case.name}: no body structure; a model needs the external contour")
+    return bounding_box(np.logical_or.reduce([case.body, *case.targets.values()]))
+
+
+def draw_sample(case: Case, wanted: Sequence[str] = modality.NAMES) -> tuple[Sample, tuple[int, int, int]]:
+    """Draw the wanted modalities of a case on its body block; the sample and the block's first index (z, y, x)."""
+    start, shape = body_block(case)
+    part = case.block(start, shape)
+    assert part.body is not None
+    volumes = {name: torch.from_numpy(array) for name, array in modality.render(part, wanted).items()}
+    reference_gy = case.reference_gy if case.prescription.levels_gy else 1.0
+    return Sample(case.name, volumes, torch.from_numpy(part.body), case.grid.spacing_mm, reference_gy), start
+
+
+def padded(sample: Sample, multiple: int, offset: tuple[float, float, float] = (0.5, 0.5, 0.5)) -> Sample:
+    """The sample padded with air to multiples of `multiple`; offset in [0, 1]: the share of the padding that comes
+    before, along (z, y, x)."""
+    have = sample.body.shape
+    need = [-(-n // multiple) * multiple for n in have]
+    before = [int((n - m) * o) for n, m, o in zip(need, have, offset, strict=True)]
+    where = tuple(slice(b, b + m) for b, m in zip(before, have, strict=True))
+    volumes = {}
+    for name, volume in sample.volumes.items():
+        row = modality.TABLE[name]
+        out = volume.new_full(
+            (len(volume), *need), row.background(sample.reference_gy if row.by_reference else 1.0)
+        )
+        out[(slice(None), *where)] = volume
+        volumes[name] = out
+    body = sample.body.new_zeros(need)
+    body[where] = sample.body
+    return Sample(sample.name, volumes, body, sample.spacing_mm, sample.reference_gy)
+
+
+def flipped(sample: Sample, left_right: bool, cranio_caudal: bool) -> Sample:
+    """The patient mirrored, with organs and beams exchanged along: left-right swaps paired organs and the angular
+    sectors of the beams; cranio-caudal reverses the slices (coplanar beams map onto themselves)."""
+    volumes, axes = dict(sample.volumes), []
+    if left_right:
+        axes.append(-1)
+        volumes = {name: v[list(modality.TABLE[name].mirror)] for name, v in volumes.items()}
+    if cranio_caudal:
+        axes.append(-3)
+    if not axes:
+        return sample
+    turned = {name: torch.flip(v, axes) for name, v in volumes.items()}
+    return Sample(sample.name, turned, torch.flip(sample.body, axes), sample.spacing_mm, sample.reference_gy)

@@ -1,0 +1,118 @@
+"""The convolutional backbone: every modality is a slot of input channels, any slot can be the target.
+
+The same interface as dit.py: {modality: latent}, {modality: t} and the target's name in, v of the target out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from anydose.model.layers import ConditionCode, ModulatedNorm
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """widths: channels at each level, each half the resolution of the one before; blocks: residual blocks on the way
+    down and up at each level; code: size of the condition code."""
+
+    widths: tuple[int, ...] = (48, 96, 160, 224)
+    down_blocks: tuple[int, ...] = (1, 1, 2, 2)
+    up_blocks: tuple[int, ...] = (1, 2, 2)
+    code: int = 256
+    kind: str = "unet"
+    role_code: bool = True
+    visible_code: bool = True
+
+    @property
+    def multiple(self) -> int:
+        """Latent sizes must be multiples of this."""
+        return 2 ** (len(self.widths) - 1)
+
+
+class Block(nn.Module):
+    """norm-modulate, SiLU, conv, twice, added to the input; starts as the identity."""
+
+    def __init__(self, channels: int, code: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(ModulatedNorm(channels, code) for _ in range(2))
+        self.convs = nn.ModuleList(nn.Conv3d(channels, channels, 3, padding=1) for _ in range(2))
+        nn.init.zeros_(self.convs[1].weight)
+
+    def forward(self, x: Tensor, code: Tensor) -> Tensor:
+        """x: (n, c, d, h, w)."""
+        h = x
+        for norm, conv in zip(self.norms, self.convs, strict=True):
+            h = conv(F.silu(norm(h, code)))
+        return x + h
+
+
+class UNet(nn.Module):
+    """channels: {modality: latent channels}. Absent slots are zero; the code says which are visible and how noisy."""
+
+    def __init__(self, config: UNetConfig, channels: Mapping[str, int]) -> None:
+        super().__init__()
+        self.config, self.channels = config, dict(channels)
+        widths, levels = config.widths, len(config.widths)
+        self.code = ConditionCode(tuple(channels), config.code, config.visible_code, config.role_code)
+        self.stem = nn.Conv3d(sum(channels.values()), widths[0], 1)
+        self.down = nn.ModuleList(
+            _blocks(w, k, config.code) for w, k in zip(widths, config.down_blocks, strict=True)
+        )
+        self.shrink = nn.ModuleList(
+            nn.Conv3d(widths[i], widths[i + 1], 2, stride=2) for i in range(levels - 1)
+        )
+        self.grow = nn.ModuleList(
+            nn.ConvTranspose3d(widths[i + 1], widths[i], 2, stride=2) for i in range(levels - 1)
+        )
+        self.merge = nn.ModuleList(nn.Conv3d(2 * widths[i], widths[i], 1) for i in range(levels - 1))
+        self.up = nn.ModuleList(
+            _blocks(widths[i], config.up_blocks[i], config.code) for i in range(levels - 1)
+        )
+        self.last_norm = ModulatedNorm(widths[0], config.code)
+        self.read_out = nn.ModuleDict({name: nn.Conv3d(widths[0], c, 1) for name, c in channels.items()})
+        for head in self.read_out.values():
+            nn.init.zeros_(head.weight)
+            nn.init.zeros_(head.bias)
+
+    def forward(
+        self,
+        latents: Mapping[str, Tensor],
+        times: Mapping[str, Tensor],
+        target: str,
+        spacing_mm: Tensor,
+        body: Tensor | None = None,
+    ) -> Tensor:
+        """latents: {modality: (n, c, d, h, w)}, the target's among them, noised; times: their t (n,), 0 for
+        conditions; spacing_mm: (n, 3) of the voxels; body is not used here. Returns v of the target (n, c, d, h, w)."""
+        code = self.code(times, target, spacing_mm)
+        x = self.stem(self._slots(latents))
+        skips = []
+        for i, blocks in enumerate(self.down):
+            for block in blocks:
+                x = block(x, code)
+            if i < len(self.shrink):
+                skips.append(x)
+                x = self.shrink[i](x)
+        for i in reversed(range(len(self.grow))):
+            x = self.merge[i](torch.cat([self.grow[i](x), skips[i]], dim=1))
+            for block in self.up[i]:
+                x = block(x, code)
+        return self.read_out[target](F.silu(self.last_norm(x, code)))
+
+    def _slots(self, latents: Mapping[str, Tensor]) -> Tensor:
+        like = next(iter(latents.values()))
+        n, _, *space = like.shape
+        slots = [
+            latents[name] if name in latents else like.new_zeros(n, c, *space)
+            for name, c in self.channels.items()
+        ]
+        return torch.cat(slots, dim=1).contiguous(memory_format=torch.channels_last_3d)
+
+
+def _blocks(width: int, count: int, code: int) -> nn.ModuleList:
+    return nn.ModuleList(Block(width, code) for _ in range(count))

@@ -1,0 +1,96 @@
+"""Training of the compact codec: the absolute error of its round trip on drawn volumes, half of them doses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from anydose.model.compact import STRIDE, CompactCodec
+from anydose.model.compact import save as save_codec
+from anydose.model.sample import Sample, flipped, padded
+from anydose.train.data import Cohort
+
+
+@dataclass(frozen=True)
+class CodecConfig:
+    """channels: volumes a step (the first is the dose); noise: standard deviation added to the scaled latents, so that
+    small errors of a backbone stay small; the last sixth of the steps has the latents' scale fixed."""
+
+    latent_channels: int = 16
+    steps: int = 1500
+    channels: int = 3
+    learning_rate: float = 2e-3
+    noise: float = 0.02
+    seed: int = 0
+    data: str = "runs/rendered/train"
+    out: str = "runs/codec"
+    threads: int = 1
+
+
+def train(config: CodecConfig) -> Iterator[tuple[int, float]]:
+    """Train and save `out`/codec.safetensors; yields (step, mean absolute error in model range)."""
+    torch.set_num_threads(config.threads)
+    torch.manual_seed(config.seed)
+    cohort, model = Cohort(Path(config.data)), CompactCodec(config.latent_channels)
+    model.to(memory_format=torch.channels_last_3d)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=1e-4)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda k: min(1, (k + 1) / 50) * 0.5 * (1 + math.cos(math.pi * k / config.steps))
+    )
+    for step in range(config.steps):
+        if step in (config.steps // 4, config.steps // 2):
+            measure_scale(model, cohort)
+        volumes, weight = _batch(cohort, config, step)
+        with torch.autocast("cpu", torch.bfloat16):
+            latent = model.raw(volumes)
+            noisy = latent + config.noise * model._wide(model.std) * torch.randn_like(latent)
+            back = model.from_raw(noisy)
+        loss = ((back.float() - volumes).abs() * weight).sum() / weight.expand_as(volumes).sum()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+        optimiser.zero_grad(set_to_none=True)
+        yield step + 1, float(loss.detach())
+    measure_scale(model, cohort)
+    Path(config.out).mkdir(parents=True, exist_ok=True)
+    record = {"recipe": asdict(config), "cases": len(cohort), "torch": torch.__version__}
+    save_codec(model, Path(config.out) / "codec.safetensors", record)
+
+
+def _batch(cohort: Cohort, config: CodecConfig, step: int) -> tuple[Tensor, Tensor]:
+    """(volumes (k, 1, d, h, w), weight): the dose first if there is one, then random channels of one patient."""
+    rng = np.random.default_rng([config.seed, step])
+    sample = cohort.load(int(rng.integers(len(cohort))))
+    sample = flipped(padded(sample, STRIDE, tuple(rng.random(3))), *(rng.random(2) < 0.5))
+    picked = [_channel(sample, rng, k == 0) for k in range(config.channels)]
+    body = F.max_pool3d(sample.body[None, None].float(), 5, stride=1, padding=2)
+    return torch.stack(picked), 0.1 + 0.9 * body
+
+
+def _channel(sample: Sample, rng: np.random.Generator, dose: bool) -> Tensor:
+    names = ["dose"] if dose and "dose" in sample.volumes else list(sample.volumes)
+    volume = sample.volumes[names[int(rng.integers(len(names)))]]
+    k = int(rng.integers(len(volume)))
+    return volume[k : k + 1]
+
+
+@torch.no_grad()
+def measure_scale(model: CompactCodec, cohort: Cohort, cases: int = 24) -> None:
+    """Set the latents' mean and standard deviation to those of the body's blocks in the first `cases` doses."""
+    found = []
+    for index in [k for k, names in enumerate(cohort.modalities) if "dose" in names][:cases]:
+        sample = padded(cohort.load(index), STRIDE)
+        raw = model.raw(sample.volumes["dose"][None])
+        inside = F.max_pool3d(sample.body[None, None].float(), STRIDE)[0, 0] > 0
+        found.append(raw[0][:, inside])
+    values = torch.cat(found, dim=1)
+    model.mean.copy_(values.mean(dim=1))
+    model.std.copy_(values.std(dim=1))

@@ -1,0 +1,68 @@
+"""Rendered cohorts: every case drawn once, cropped to its body, one safetensors file a case, ready for batches."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from anydose.case import modality
+from anydose.case.case import Case
+from anydose.model.sample import Sample, draw_sample
+
+
+def render_file(read: Callable[[Path], Case], source: Path, folder: Path) -> Path:
+    """Draw one case into `folder`, unless it is there already; written by atomic rename."""
+    path = folder / f"{source.name}.safetensors"
+    if not path.is_file():
+        sample, start = draw_sample(read(source))
+        arrays = {name: volume.numpy().astype(np.float16) for name, volume in sample.volumes.items()}
+        arrays["mask"] = sample.body.numpy().astype(np.uint8)
+        about = {"spacing_mm": sample.spacing_mm, "reference_gy": sample.reference_gy, "start": start}
+        scratch = folder / f".{path.name}.{os.getpid()}"
+        save_file(arrays, scratch, metadata={"case": json.dumps(about)})
+        scratch.replace(path)
+    return path
+
+
+def render(
+    read: Callable[[Path], Case], sources: Iterable[Path], folder: Path, workers: int = 1
+) -> list[Path]:
+    """Draw every source into `folder` with `workers` processes; what is there already is kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = list(sources)
+    with ProcessPoolExecutor(workers) as pool:
+        return list(pool.map(render_file, [read] * len(jobs), jobs, [folder] * len(jobs)))
+
+
+class Cohort:
+    """The rendered cases of one folder, in name order; reads one case at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.paths = sorted(folder.glob("*.safetensors"))
+        if not self.paths:
+            raise ValueError(f"{folder}: no rendered case; write them with `anydose render COHORT {folder}`")
+        self.modalities = []
+        for path in self.paths:
+            with safe_open(path, "pt") as file:
+                self.modalities.append(tuple(name for name in modality.NAMES if name in file.keys()))
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def load(self, index: int) -> Sample:
+        """The case at `index` of `paths`."""
+        with safe_open(self.paths[index], "pt") as file:
+            about = json.loads(file.metadata()["case"])
+            volumes = {name: file.get_tensor(name).float() for name in self.modalities[index]}
+            body = file.get_tensor("mask").bool()
+        spacing = tuple(about["spacing_mm"])
+        return Sample(
+            self.paths[index].stem, volumes, body, (spacing[0], spacing[1], spacing[2]), about["reference_gy"]
+        )

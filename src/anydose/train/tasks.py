@@ -1,0 +1,73 @@
+"""What is trained at each step: drawn first as a small record, then applied. The record depends on (seed, step)
+alone, so a resumed run draws exactly what an uninterrupted one would have drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """Which targets, conditions and times are drawn.
+
+    dose_share: probability that the target is the dose (else any modality, uniformly); keep: probability that a
+    condition stays visible, from the first step to the last (stage A's curriculum: more and more conditions);
+    at_one: probability of t = 1, where few-step sampling lives, the rest uniform in (0, 1).
+    """
+
+    dose_share: float = 1.0
+    keep: tuple[float, float] = (0.95, 0.95)
+    at_one: float = 0.5
+    flips: bool = True
+    shifts: bool = True
+
+
+ANY2ANY = TaskConfig(dose_share=1 / 7, keep=(0.5, 0.9))
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One training example before it is made."""
+
+    case: int
+    target: str
+    visible: tuple[str, ...]
+    t: float
+    left_right: bool
+    cranio_caudal: bool
+    offset: tuple[float, float, float]
+    noise_seed: int
+
+
+def draw(
+    config: TaskConfig, modalities: Sequence[Sequence[str]], seed: int, step: int, progress: float
+) -> Draw:
+    """The example of one step. modalities: what each case of the cohort has; progress in [0, 1] drives the
+    curriculum. Every case is seen once an epoch, in an order that changes with the epoch."""
+    rng = np.random.default_rng([seed, step])
+    wants_dose = rng.random() < config.dose_share
+    usable = (
+        [k for k, names in enumerate(modalities) if "dose" in names] if wants_dose else range(len(modalities))
+    )
+    order = np.random.default_rng([seed, 1 << 20, step // len(usable)]).permutation(len(usable))
+    case = usable[int(order[step % len(usable)])]
+    have = modalities[case]
+    target = "dose" if wants_dose else have[int(rng.integers(len(have)))]
+    keep = config.keep[0] + (config.keep[1] - config.keep[0]) * progress
+    visible = tuple(name for name in have if name != target and rng.random() < keep)
+    t = 1.0 if rng.random() < config.at_one else float(rng.random())
+    flips = (rng.random(2) < 0.5) & config.flips
+    offset = tuple(float(v) for v in (rng.random(3) if config.shifts else (0.5, 0.5, 0.5)))
+    return Draw(
+        case,
+        target,
+        visible,
+        t,
+        bool(flips[0]),
+        bool(flips[1]),
+        (offset[0], offset[1], offset[2]),
+        int(rng.integers(1 << 62)),
+    )

@@ -1,0 +1,224 @@
+"""The training loop. One step is one drawn task on one patient; everything random comes from (seed, step), so a
+killed run resumes with the losses an uninterrupted one would have had."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from anydose.diffusion import path as vp
+from anydose.model.any2any import Any2Any, ModelConfig
+from anydose.model.compact import load as load_codec
+from anydose.model.checkpoint import load_model, save_model
+from anydose.model.sample import Sample, flipped, padded
+from anydose.model.tensors import load_tensors, save_tensors
+from anydose.train import losses
+from anydose.train.data import Cohort
+from anydose.train.ema import Ema
+from anydose.train.tasks import Draw, TaskConfig, draw
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One named run, fully resolved. objective: 'diffusion', or 'regression' (the baseline: no noise, one step).
+    init: a checkpoint to start from ('' for scratch); codec: a learned codec's file, for a start from scratch;
+    precision: 'bf16' (autocast) or 'fp32'."""
+
+    name: str = "any2any"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    task: TaskConfig = field(default_factory=TaskConfig)
+    data: str = "runs/rendered/train"
+    out: str = "runs"
+    init: str = ""
+    codec: str = ""
+    objective: str = "diffusion"
+    steps: int = 4000
+    learning_rate: float = 6e-4
+    warmup: int = 100
+    weight_decay: float = 0.01
+    clip: float = 1.0
+    ema: float = 0.998
+    seed: int = 0
+    precision: str = "bf16"
+    threads: int = 0
+    save_every: int = 250
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step reports."""
+
+    step: int
+    metrics: dict[str, float]
+    target: str
+    seconds: float
+
+
+def example(model: Any2Any, sample: Sample, d: Draw, objective: str) -> tuple[dict[str, Tensor], Tensor]:
+    """Apply a draw: the model's inputs and the true v. Regression feeds no noise: x_t = 0 at t = 1, v = -x_0."""
+    sample = flipped(padded(sample, model.multiple, d.offset), d.left_right, d.cranio_caudal)
+    generator = torch.Generator().manual_seed(d.noise_seed)
+    latent = {name: model.codec.encode(sample.volumes[name][None]) for name in (d.target, *d.visible)}
+    x0, t = latent.pop(d.target), torch.tensor([d.t if objective == "diffusion" else 1.0])
+    eps = torch.randn(x0.shape, generator=generator) if objective == "diffusion" else torch.zeros_like(x0)
+    inputs = {
+        "noisy": vp.noised(x0, eps, t),
+        "t": t,
+        "target": d.target,
+        "given": latent,
+        "spacing_mm": torch.tensor([sample.spacing_mm]),
+        "body": model.latent_body(sample.body[None]),
+    }
+    return inputs, vp.velocity(x0, eps, t)
+
+
+class Trainer:
+    """Owns the state of one run in `out/name`: weights, optimiser, averaged weights and step."""
+
+    def __init__(self, config: TrainConfig, device: str = "cpu") -> None:
+        self.config, self.device = config, torch.device(device)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        self.model = load_model(Path(config.init)) if config.init else Any2Any(config.model)
+        if config.codec and not config.init:
+            self.model.codec = load_codec(Path(config.codec))
+        self.model.to(self.device, memory_format=torch.channels_last_3d).train()
+        self.cohort = Cohort(Path(config.data))
+        self.optimiser = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=config.learning_rate,
+            weight_decay=config.weight_decay,
+            betas=(0.9, 0.99),
+        )
+        self.ema = Ema(self.model, config.ema)
+        self.folder = Path(config.out) / config.name
+        self.step, self.seconds = 0, 0.0
+
+    def trained(self) -> list[torch.nn.Parameter]:
+        """The parameters that learn: all but a frozen codec's."""
+        return [p for p in self.model.parameters() if p.requires_grad]
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up, then half a cosine to zero at the last step."""
+        c = self.config
+        if step < c.warmup:
+            return c.learning_rate * (step + 1) / c.warmup
+        return (
+            c.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - c.warmup) / max(1, c.steps - c.warmup)))
+        )
+
+    def run(self) -> Iterator[Step]:
+        """Train to the last step, yielding a report a step; saves every `save_every` steps and at the end."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        while self.step < self.config.steps:
+            begin = time.monotonic()
+            report, target = self._one_step()
+            self.step += 1
+            self.seconds += time.monotonic() - begin
+            row = Step(self.step, report, target, self.seconds)
+            self._log(row)
+            if self.step % self.config.save_every == 0 or self.step == self.config.steps:
+                self.save()
+            yield row
+
+    def _one_step(self) -> tuple[dict[str, float], str]:
+        c = self.config
+        d = draw(c.task, self.cohort.modalities, c.seed, self.step, self.step / c.steps)
+        inputs, v_true = example(self.model, self.cohort.load(d.case), d, c.objective)
+        inputs, v_true = _to(inputs, self.device), v_true.to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=c.precision == "bf16"):
+            v = self.model.velocity(**inputs)
+        loss, report = losses.velocity_loss(v, v_true, self.model.region(inputs["body"], d.target))
+        if not math.isfinite(report["loss"]):
+            raise ValueError(
+                f"{c.name}: the loss is {report['loss']} at step {self.step}; lower learning_rate"
+            )
+        loss.backward()
+        report["grad"] = float(torch.nn.utils.clip_grad_norm_(self.trained(), c.clip))
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.learning_rate(self.step)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.ema.update(self.model, self.step)
+        return {**report, "t": d.t}, d.target
+
+    def record(self) -> dict[str, object]:
+        """What the checkpoint says of its training."""
+        return {
+            "recipe": asdict(self.config),
+            "step": self.step,
+            "seconds": round(self.seconds, 1),
+            "cases": len(self.cohort),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        }
+
+    def save(self) -> None:
+        """model.safetensors (averaged weights, what predict reads) and state.safetensors (to resume)."""
+        with self.ema.swapped_in(self.model):
+            save_model(self.model, self.folder / "model.safetensors", self.record())
+        state = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+        state |= {f"ema.{k}": v for k, v in self.ema.state.items()}
+        for k, entry in self.optimiser.state_dict()["state"].items():
+            state |= {f"adam.{k}.{name}": torch.as_tensor(value) for name, value in entry.items()}
+        about = {"step": self.step, "seconds": self.seconds, "config": asdict(self.config)}
+        save_tensors(state, self.folder / "state.safetensors", {"state": json.dumps(about)})
+
+    def resume(self) -> None:
+        """Continue from state.safetensors; ValueError if the run was made with another configuration."""
+        state, meta = load_tensors(self.folder / "state.safetensors")
+        about = json.loads(meta["state"])
+        mine, theirs = json.loads(json.dumps(asdict(self.config))), about["config"]
+        changed = [
+            k for k in mine if mine[k] != theirs.get(k) and k not in ("threads", "save_every", "out", "data")
+        ]
+        if changed:
+            raise ValueError(f"{self.folder}: the run was started with other values of {', '.join(changed)}")
+        self.model.load_state_dict(_part(state, "model."))
+        self.ema.state = {k: v.to(self.device) for k, v in _part(state, "ema.").items()}
+        adam: dict[int, dict[str, Tensor]] = {}
+        for key, value in _part(state, "adam.").items():
+            number, _, name = key.partition(".")
+            adam.setdefault(int(number), {})[name] = value
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": adam})
+        self.step, self.seconds = int(about["step"]), float(about["seconds"])
+        self._trim_log()
+
+    def _log(self, row: Step) -> None:
+        file = self.folder / "log.csv"
+        new = not file.is_file()
+        with file.open("a", newline="") as handle:
+            writer = csv.writer(handle)
+            if new:
+                writer.writerow(["step", "target", *row.metrics, "seconds"])
+            values = [f"{v:.6g}" for v in row.metrics.values()]
+            writer.writerow([row.step, row.target, *values, f"{row.seconds:.1f}"])
+
+    def _trim_log(self) -> None:
+        """Drop the lines a killed run wrote after its last checkpoint."""
+        file = self.folder / "log.csv"
+        lines = file.read_text().splitlines(keepends=True) if file.is_file() else []
+        kept = [line for line in lines if not line[0].isdigit() or int(line.split(",")[0]) <= self.step]
+        scratch = file.with_name(f".log.csv.{os.getpid()}")
+        scratch.write_text("".join(kept))
+        scratch.replace(file)
+
+
+def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def _to(value: object, device: torch.device) -> object:
+    if isinstance(value, Tensor):
+        return value.to(device)
+    return {k: _to(v, device) for k, v in value.items()} if isinstance(value, dict) else value
