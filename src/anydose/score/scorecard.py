@@ -1,0 +1,290 @@
+"""Scorecards: the PlanScoreCard JSON format read and written, its curves, and its prescription scaling.
+
+Written from the specification of the format alone (sections 5.1, 5.3 and 5.6). A reader tolerates unknown
+keys, missing optional keys and nulls; unknown keys are kept and written back."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from anydose.score.metrics import TABLE, Definition, Number
+from anydose.score.structures import Wanted
+
+CLOSE = 0.01  # two points nearer than this in PointX are one step
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One point of a curve: x in the item's OutputUnit, its score, and how it is shown."""
+
+    x: float
+    score: float
+    variation: bool = False
+    colors: tuple[float, ...] = ()
+    label: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Item:
+    """One line of a scorecard. ValueError if more than one point is the variation point."""
+
+    structure: Wanted
+    of: Definition
+    points: tuple[Point, ...]
+    rank: int = 0
+    comment: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if sum(point.variation for point in self.points) > 1:
+            raise ValueError(f"{self.structure.label} {self.of.metric}: more than one variation point")
+        object.__setattr__(self, "points", tuple(sorted(self.points, key=lambda point: point.x)))
+
+    @property
+    def maximum(self) -> float:
+        """The highest score of the curve; 0 for an empty one."""
+        return max((point.score for point in self.points), default=0.0)
+
+    def score(self, value: Number) -> Number:
+        """The curve's score of a value, float or tensor. ValueError for an empty curve."""
+        return curve([p.x for p in self.points], [p.score for p in self.points], value)
+
+    def flag(self, score: float) -> str:
+        """'fail' at score 0, 'variation' below the variation point's score, else 'pass'."""
+        if score == 0:
+            return "fail"
+        level = next((point.score for point in self.points if point.variation), -math.inf)
+        return "variation" if score < level else "pass"
+
+
+@dataclass(frozen=True)
+class Scorecard:
+    """A scorecard with the prescription it was written for (Gy per fraction, fractions; None if not
+    stated)."""
+
+    name: str
+    items: tuple[Item, ...]
+    site: str = ""
+    creator: str = ""
+    dose_per_fraction_gy: float | None = None
+    fractions: int | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def total_gy(self) -> float | None:
+        """The prescribed dose the scorecard was written for."""
+        if not self.dose_per_fraction_gy or not self.fractions:
+            return None
+        return self.dose_per_fraction_gy * self.fractions
+
+
+def curve(x: Sequence[float], scores: Sequence[float], value: Number) -> Number:
+    """Piecewise linear score of `value` (float or scalar tensor) on points with ascending `x`.
+
+    Beyond the ends an increasing curve (first score < last) gives the largest of all scores above and the
+    smallest below, any other curve the mirror image; between two points closer than 0.01 the score of the
+    lower one. One point scores always. ValueError without points."""
+    if not x:
+        raise ValueError("the curve has no points")
+    flat = value * 0.0  # keeps a tensor a tensor
+    at = float(value)
+    increasing = scores[0] < scores[-1]
+    if len(x) == 1:
+        return flat + scores[0]
+    if at >= x[-1]:
+        return flat + (max(scores) if increasing else min(scores))
+    if at <= x[0]:
+        return flat + (min(scores) if increasing else max(scores))
+    upper = next(i for i, edge in enumerate(x) if edge > at)
+    x0, x1, y0, y1 = x[upper - 1], x[upper], scores[upper - 1], scores[upper]
+    if x1 - x0 < CLOSE:
+        return flat + y0
+    return y0 + (value - x0) * ((y1 - y0) / (x1 - x0))
+
+
+def prescriptions_match(card: Scorecard, dose_per_fraction_gy: float, fractions: int) -> bool:
+    """True within 0.1 Gy per fraction and fewer than one fraction."""
+    if card.dose_per_fraction_gy is None or card.fractions is None:
+        return False
+    near = abs(card.dose_per_fraction_gy - dose_per_fraction_gy) <= 0.1 + 1e-9
+    return near and abs(card.fractions - fractions) < 1
+
+
+def to_prescription(card: Scorecard, total_gy: float, fractions: int | None = None) -> Scorecard:
+    """The scorecard for a plan of `total_gy`: every absolute dose threshold is multiplied by plan total /
+    scorecard total. The result carries the plan's prescription, so that doing it again changes nothing. The
+    format names PointX of dose metrics, InputValue of three metrics and HI_Target; the absolute levels of
+    VolumeOfRegret, ModifiedGradientIndex and DoseAtSubVolume are scaled too, because one left behind would
+    mix two prescriptions. ValueError if the scorecard states no prescription."""
+    if card.total_gy is None:
+        raise ValueError(
+            f"scorecard {card.name!r} states no prescription, so it cannot be scaled to {total_gy:g} Gy"
+        )
+    factor = total_gy / card.total_gy
+    count = fractions or card.fractions or 1
+    items = tuple(_scaled(item, factor) for item in card.items)
+    return replace(card, items=items, dose_per_fraction_gy=total_gy / count, fractions=count)
+
+
+def absolute(item: Item) -> tuple[bool, bool, bool]:
+    """Whether PointX, InputValue, and the HI_ parameters of an item are absolute doses."""
+    row = TABLE.get(item.of.metric)
+    if row is None:
+        return False, False, False
+    points = row.yields == "dose" and item.of.output != "%"
+    levels = item.of.metric == "ModifiedGradientIndex" and (item.of.target_unit or item.of.unit) != "%"
+    return (
+        points,
+        row.abscissa == "dose" and item.of.unit != "%",
+        levels or item.of.target_unit in ("Gy", "cGy"),
+    )
+
+
+def _scaled(item: Item, factor: float) -> Item:
+    in_points, in_value, in_parameters = absolute(item)
+    of = item.of
+    if in_value and of.value is not None:
+        of = replace(of, value=of.value * factor)
+    if in_parameters and of.metric == "ModifiedGradientIndex":
+        of = replace(of, **{k: v * factor for k in ("high", "low") if (v := getattr(of, k)) is not None})
+    elif in_parameters and of.target is not None:
+        of = replace(of, target=of.target * factor)
+    points = tuple(replace(p, x=p.x * factor) for p in item.points) if in_points else item.points
+    return replace(item, of=of, points=points)
+
+
+# JSON key <-> field, in the order of the format
+STRUCTURE_KEYS = {
+    "StructureId": "structure_id",
+    "TemplateStructureId": "template_id",
+    "StructureCode": "code",
+    "StructureComment": "comment",
+    "AutoGenerated": "auto_generated",
+}
+DEFINITION_KEYS = {
+    "MetricType": "metric",
+    "InputValue": "value",
+    "InputUnit": "unit",
+    "OutputUnit": "output",
+    "HI_HiValue": "high",
+    "HI_LowValue": "low",
+    "HI_Target": "target",
+    "HI_TargetUnit": "target_unit",
+}
+POINT_KEYS = ("PointX", "Score", "Variation", "Colors", "Label")
+ITEM_KEYS = ("Structure", "Rank", "ScorePoints", "MetricComment", *DEFINITION_KEYS)
+CARD_KEYS = ("TemplateName", "Site", "Creator", "DosePerFraction", "NumberOfFractions", "ScoreTemplates")
+
+
+def read_scorecard(path: Path) -> Scorecard:
+    """Read a PlanScoreCard JSON file (UTF-8, with or without BOM; the legacy bare list too). ValueError
+    names the file and the item that cannot be read."""
+    try:
+        root = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not a JSON scorecard ({error})") from error
+    return from_json(root, str(path))
+
+
+def from_json(root: Any, source: str = "scorecard") -> Scorecard:
+    """A scorecard from parsed JSON; `source` names it in errors."""
+    if isinstance(root, list):
+        root = {"TemplateName": Path(source).stem, "ScoreTemplates": root}
+    if not isinstance(root, dict) or not isinstance(root.get("ScoreTemplates"), list):
+        raise ValueError(f"{source}: no PlanScoreCard file: an object with a list ScoreTemplates is needed")
+    items = []
+    for number, raw in enumerate(root["ScoreTemplates"], start=1):
+        try:
+            items.append(_item(raw))
+        except (TypeError, ValueError, AttributeError, KeyError) as error:
+            raise ValueError(f"{source}: item {number}: {error}") from error
+    fractions = root.get("NumberOfFractions")
+    return Scorecard(
+        name=root.get("TemplateName") or "",
+        items=tuple(items),
+        site=root.get("Site") or "",
+        creator=root.get("Creator") or "",
+        dose_per_fraction_gy=_number(root.get("DosePerFraction")),
+        fractions=None if fractions is None else int(fractions),
+        extra={k: v for k, v in root.items() if k not in CARD_KEYS},
+    )
+
+
+def _number(value: Any) -> float | None:
+    if value is None:
+        return None
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is no number")
+    return number
+
+
+def _item(raw: dict[str, Any]) -> Item:
+    structure = raw.get("Structure") or {}
+    numbers = ("value", "high", "low", "target")
+    found: dict[str, Any] = {k: raw.get(key) for key, k in DEFINITION_KEYS.items()}
+    found |= {k: _number(found[k]) for k in numbers}
+    of = Definition(**found)
+    extra = {k: v for k, v in raw.items() if k not in ITEM_KEYS}
+    extra["Structure"] = {k: v for k, v in structure.items() if k not in STRUCTURE_KEYS}
+    wanted: dict[str, Any] = {k: structure.get(key) for key, k in STRUCTURE_KEYS.items()}
+    return Item(
+        Wanted(**{**wanted, "auto_generated": bool(wanted["auto_generated"])}),
+        replace(of, metric=of.metric or "Undefined"),
+        tuple(_point(point) for point in raw.get("ScorePoints") or []),
+        int(raw.get("Rank") or 0),
+        raw.get("MetricComment") or "",
+        extra,
+    )
+
+
+def _point(raw: dict[str, Any]) -> Point:
+    x, score = _number(raw.get("PointX")), _number(raw.get("Score"))
+    if x is None or score is None:
+        raise ValueError("a score point needs PointX and Score")
+    extra = {k: v for k, v in raw.items() if k not in POINT_KEYS}
+    colors = tuple(float(c) for c in raw.get("Colors") or ())
+    return Point(x, score, bool(raw.get("Variation")), colors, raw.get("Label") or "", extra)
+
+
+def to_json(card: Scorecard) -> dict[str, Any]:
+    """A scorecard as the format's JSON object."""
+    values = (card.name, card.site, card.creator, card.dose_per_fraction_gy, card.fractions)
+    head = dict(zip(CARD_KEYS, values, strict=False))
+    return {**head, **card.extra, "ScoreTemplates": [_item_json(item) for item in card.items]}
+
+
+def _item_json(item: Item) -> dict[str, Any]:
+    structure = {key: getattr(item.structure, k) for key, k in STRUCTURE_KEYS.items()}
+    points = [
+        {
+            **dict(zip(POINT_KEYS, (p.x, p.score, p.variation, list(p.colors), p.label), strict=True)),
+            **p.extra,
+        }
+        for p in item.points
+    ]
+    return {
+        **item.extra,
+        "Structure": {**structure, **item.extra.get("Structure", {})},
+        "Rank": item.rank,
+        **{key: getattr(item.of, k) for key, k in DEFINITION_KEYS.items()},
+        "ScorePoints": points,
+        "MetricComment": item.comment,
+    }
+
+
+def write_scorecard(card: Scorecard, path: Path) -> None:
+    """Write PlanScoreCard JSON, UTF-8 without BOM."""
+    path.write_text(json.dumps(to_json(card), indent=2) + "\n", encoding="utf-8")
+
+
+def templates() -> dict[str, Path]:
+    """The scorecards that come with the package, by file name."""
+    return {path.stem: path for path in sorted(TEMPLATES.glob("*.json"))}
