@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from anydose.case.case import Case
+
 REPOSITORY = Path(__file__).parents[1]
 PATIENTS = ("pt_201", "pt_210", "pt_1", "pt_8", "pt_153", "pt_38")  # 8: no CT; 153: nor dose; 38: no mask
 
@@ -29,3 +31,11 @@ def openkbp_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.skip(
         "no real patients: set ANYDOSE_OPENKBP to an OpenKBP folder, or unpack it as ../shared/openkbp"
     )
+
+
+@pytest.fixture(scope="session")
+def phantom() -> Case:
+    """The procedural patient of seed 0; frozen, do not write into its arrays."""
+    from anydose.io.phantom import make_phantom
+
+    return make_phantom(0)
