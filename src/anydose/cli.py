@@ -41,6 +41,28 @@ def phantom(
     typer.echo(f"{folder}: {case.name}, {len(case.structures)} structures, {len(case.beams)} beams")
 
 
+@app.command()
+def score(
+    dose: Annotated[Path, typer.Argument(help="Dose file, or a case that holds one.")],
+    case: Annotated[Path, typer.Option(help="The patient: DICOM folder, OpenKBP, NIfTI, ...")],
+    scorecard: Annotated[Path | None, typer.Option(help="PlanScoreCard, ProKnow, ePeerReview.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the result there as JSON.")] = None,
+    name: Annotated[list[str] | None, typer.Option(help="SCORECARD=CASE: another name.")] = None,
+    rescale: Annotated[bool, typer.Option(help="Scale the scorecard to the plan's prescription.")] = False,
+) -> None:
+    """Score a dose with a scorecard; without one, with the packaged scorecard that fits the case."""
+    from anydose.io.read import read_case, read_dose
+    from anydose.score import importers, scoring, structures
+
+    patient = read_case(case)
+    card = importers.read_any(scorecard) if scorecard else scoring.own_template(patient)
+    held = scoring.hold(patient, card, structures.matching(patient, name or ()), rescale)
+    result = scoring.score(held, read_dose(dose, patient))
+    if json_file is not None:
+        json_file.write_text(json.dumps(result.to_json(), indent=2) + "\n")
+    typer.echo(result.text())
+
+
 def main() -> None:
     """Run the command. A bad input (ValueError, OSError) is one sentence on standard error and exit code 2;
     with --debug anywhere on the line it is a traceback."""
