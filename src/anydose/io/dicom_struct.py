@@ -1,0 +1,134 @@
+"""RTSTRUCT to named masks, and its regions of interest as they stand in the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from pydicom import Dataset
+
+from anydose.case import names
+from anydose.case.grid import Floats, Grid
+from anydose.io.contours import Mask, rasterise
+from anydose.io.dicom_files import items, load, naming, number, text
+
+CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+
+
+@dataclass(frozen=True)
+class Roi:
+    """One region of interest. name: unique in its file; kind: RTROIInterpretedType or ''; frame_uid: its
+    frame of reference or ''; contours: closed ones, (n, 3) LPS mm; skipped: how many points and open contours
+    it has."""
+
+    number: int
+    name: str
+    kind: str
+    frame_uid: str
+    contours: tuple[Floats, ...]
+    skipped: int = 0
+
+
+def read_rois(path: Path) -> list[Roi]:
+    """Every ROI of an RTSTRUCT. ValueError (file, found, accepted) for a contour whose coordinates are no
+    numbers or not as many as it states, and for contours of an ROI that the file does not name."""
+    dataset = load(path)
+    with naming(path):
+        kinds = {
+            int(number(item, "ReferencedROINumber")): text(item, "RTROIInterpretedType", needed=False)
+            for item in items(dataset, "RTROIObservationsSequence")
+        }
+        drawn: dict[int, list[Dataset]] = {}
+        for item in items(dataset, "ROIContourSequence"):
+            drawn.setdefault(int(number(item, "ReferencedROINumber")), []).extend(
+                items(item, "ContourSequence")
+            )
+        rois: dict[int, Roi] = {}
+        taken: set[str] = set()
+        for item in items(dataset, "StructureSetROISequence"):
+            roi_number = int(number(item, "ROINumber"))
+            if roi_number in rois:
+                raise ValueError(f"ROINumber {roi_number} stands twice; each once is accepted")
+            name = _unique(text(item, "ROIName", needed=False) or f"ROI {roi_number}", taken)
+            closed, skipped = _contours(drawn.pop(roi_number, []), name)
+            frame_uid = text(item, "ReferencedFrameOfReferenceUID", needed=False)
+            rois[roi_number] = Roi(roi_number, name, kinds.get(roi_number, ""), frame_uid, closed, skipped)
+        if drawn:
+            raise ValueError(
+                f"contours of ROI number {next(iter(drawn))}, which StructureSetROISequence lacks"
+            )
+    return list(rois.values())
+
+
+def masks(rois: list[Roi], grid: Grid) -> tuple[dict[str, Mask], list[str]]:
+    """The masks (d, h, w) of the ROIs on `grid`, without those that are empty, and what was left out or
+    renamed. The one ROI of type EXTERNAL is the body whatever its name."""
+    out, said = {}, []
+    for roi in rois:
+        found = [f"{roi.skipped} point or open contours ignored"] if roi.skipped else []
+        try:
+            mask, more = rasterise(roi.contours, grid)
+        except ValueError as error:
+            raise ValueError(f"structure {roi.name}: {error}") from error
+        if mask.any():
+            out[roi.name] = mask
+        else:
+            more.append("no voxel: left out")
+        said += [f"structure {roi.name}: {sentence}" for sentence in found + more]
+    externals = [roi.name for roi in rois if roi.kind == "EXTERNAL" and roi.name in out]
+    if len(externals) == 1:
+        out, renamed = _one_body(out, externals[0])
+        said += renamed
+    return out, said
+
+
+def _one_body(structures: dict[str, Mask], external: str) -> tuple[dict[str, Mask], list[str]]:
+    """The same masks under names of which only `external` (or 'External' in its place) has the role of the
+    body."""
+    new = {}
+    for name in structures:
+        is_body = names.role(name) == "body"
+        if name == external and not is_body:
+            new[name] = "External"
+        elif name != external and is_body:
+            new[name] = f"{name} (not the body)"
+    said = [f"structure {old}: called {name}, as {external} is of type EXTERNAL" for old, name in new.items()]
+    return {new.get(name, name): mask for name, mask in structures.items()}, said
+
+
+def _contours(sequence: list[Dataset], name: str) -> tuple[tuple[Floats, ...], int]:
+    closed = []
+    for item in sequence:
+        if text(item, "ContourGeometricType") not in CLOSED:
+            continue
+        points = _points(item, name)
+        stated = item.get("NumberOfContourPoints")
+        if stated is not None and int(stated) != len(points):
+            raise ValueError(f"structure {name}: a contour of {len(points)} points that states {stated}")
+        closed.append(points)
+    return tuple(closed), len(sequence) - len(closed)
+
+
+def _points(item: Dataset, name: str) -> Floats:
+    """ContourData as (n, 3) mm, parsed in one go: pydicom's own list of DS objects costs 20 times as much."""
+    element = item.get_item("ContourData")
+    value = None if element is None else element.value
+    try:
+        if isinstance(value, bytes):
+            flat = np.array(value.rstrip(b" \0").split(b"\\"), dtype="S32").astype(np.float64)
+        else:
+            flat = np.asarray([] if value is None else value, dtype=np.float64).reshape(-1)
+        return flat.reshape(-1, 3)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"structure {name}: ContourData is not triplets of numbers") from error
+
+
+def _unique(name: str, taken: set[str]) -> str:
+    """`name`, numbered where the file has it already."""
+    new, count = name, 1
+    while new in taken:
+        count += 1
+        new = f"{name} ({count})"
+    taken.add(new)
+    return new

@@ -1,0 +1,180 @@
+"""A dose as RTDOSE beside the study it belongs to, and a whole case as a DICOM-RT study."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from pydicom import Dataset
+from pydicom.uid import generate_uid
+
+from anydose.case.case import Case
+from anydose.case.grid import Grid
+from anydose.case.volume import Volume
+from anydose.io import dicom_files, dicom_objects
+from anydose.io.dicom_objects import Identity
+from anydose.io.dicom_read import PREDICTED
+from anydose.io.files import whole
+
+DEFAULT_MM = 2.5
+FRAME_OFFSETS = 0x3004000C
+COMMENT = "Predicted by a neural network for research; not for clinical use"
+
+
+def dose_grid(case: Case, text: str = "") -> Grid:
+    """The grid a predicted dose is written on. text: 'ct' (the case's own), 'reference' (that of the plan's
+    RTDOSE), a spacing in mm ('2.5'), or '' for the reference's where there is one, else 2.5 mm over the CT.
+    ValueError for anything else."""
+    reference = case.meta.get("dose_grid")
+    if text == "ct":
+        return case.grid
+    if text == "reference" or (not text and reference):
+        if reference is None:
+            raise ValueError(
+                f"{case.name}: no reference RTDOSE whose grid could be taken; 'ct' or mm is accepted"
+            )
+        return reference
+    try:
+        spacing = float(text or DEFAULT_MM)
+    except ValueError:
+        spacing = 0.0
+    if not 0.5 <= spacing <= 20:
+        raise ValueError(f"dose grid {text!r}; 'ct', 'reference' or a spacing from 0.5 to 20 mm is accepted")
+    return case.grid.with_spacing((spacing, spacing, spacing))
+
+
+def write_rtdose(
+    dose: Volume,
+    case: Case,
+    path: Path,
+    *,
+    bits: int = 32,
+    model: str = "",
+    anonymize: bool = False,
+    placeholder_plan: bool = False,
+) -> None:
+    """Write a predicted dose in Gy on its own grid as RTDOSE, in the frame of reference of the case and with
+    new UIDs. It refers to the case's RTPLAN; without one it is a PLAN_OVERVIEW, or with `placeholder_plan` it
+    refers to a beamless RTPLAN written beside it as `<stem>_plan.dcm`. bits: 16 or 32; model: what made it (a
+    hash). ValueError for a dose that is negative, not finite or above 1000 Gy."""
+    who = dicom_objects.identity(case, anonymize)
+    uids = {key: case.meta.get(key) for key in ("struct_uid", "plan_uid")}
+    if anonymize:
+        uids = {key: uid and dicom_objects.anonymous_uid(uid) for key, uid in uids.items()}
+    out = _dose(who, dose, PREDICTED, bits)
+    out.DoseComment = COMMENT
+    out.DeviceSerialNumber = model[:64]
+    numbers = case.meta.get("roi_numbers", {})
+    if placeholder_plan and not uids["plan_uid"]:
+        plan = dicom_objects.plan(who, replace(case, beams=()), uids["struct_uid"], numbers, "AI placeholder")
+        _save(plan, path.with_name(f"{path.stem}_plan.dcm"))
+        uids["plan_uid"] = plan.SOPInstanceUID
+    if uids["plan_uid"]:
+        _refer_to_plan(out, uids["plan_uid"])
+    else:
+        _overview(out, case, uids["struct_uid"], numbers)
+    _save(out, path)
+
+
+def write_study(case: Case, folder: Path) -> None:
+    """Write a case as a DICOM-RT study of its own (new UIDs, the case's name for the patient's):
+    CT/CT_nnnn.dcm, RTSTRUCT.dcm, RTPLAN.dcm if it has beams or a prescription, RTDOSE.dcm (32 bits) if it has
+    a dose. HU are rounded to whole numbers. ValueError for a case without CT or structures, and for a folder
+    that holds DICOM files."""
+    if case.ct is None or not case.structures:
+        raise ValueError(f"{case.name}: a CT and at least one structure are needed for a DICOM study")
+    if any(folder.rglob("*.dcm")):
+        raise ValueError(f"{folder}: holds DICOM files already; an empty or new folder is accepted")
+    who = dicom_objects.identity(replace(case, meta={}))
+    ct, series_uid = _right_handed(case.ct), generate_uid()
+    slices = []
+    for k in range(ct.grid.shape[0]):
+        out = dicom_objects.ct_slice(who, ct, k, series_uid, case.patient_position)
+        _save(out, folder / "CT" / f"CT_{k + 1:04d}.dcm")
+        del out.PixelData
+        slices.append(out)
+    masks = {n: _right_handed(Volume(m, case.grid, "1")).array for n, m in case.structures.items()}
+    struct = dicom_objects.structure_set(who, masks, ct.grid, slices)
+    _save(struct, folder / "RTSTRUCT.dcm")
+    numbers = {name: k for k, name in enumerate(case.structures, start=1)}
+    plan = None
+    if case.beams or case.prescription.levels_gy:
+        plan = dicom_objects.plan(who, case, struct.SOPInstanceUID, numbers, case.name)
+        _save(plan, folder / "RTPLAN.dcm")
+    if case.dose is not None:
+        dose = _dose(who, case.dose, "REFERENCE DOSE", 32)
+        if plan is None:
+            _overview(dose, case, struct.SOPInstanceUID, numbers)
+        else:
+            _refer_to_plan(dose, plan.SOPInstanceUID)
+        _save(dose, folder / "RTDOSE.dcm")
+
+
+def _dose(who: Identity, volume: Volume, description: str, bits: int) -> Dataset:
+    """RT Dose Storage without the reference to what it is the dose of."""
+    if bits not in (16, 32):
+        raise ValueError(f"{bits} bits a voxel; 16 or 32 is accepted")
+    volume = _right_handed(volume)
+    gy = volume.in_unit("Gy")
+    if not np.isfinite(gy).all() or gy.min() < 0 or gy.max() > 1000:
+        raise ValueError(f"a dose from {gy.min()} to {gy.max()} Gy; 0 to 1000 Gy is accepted")
+    out = dicom_objects.new_object(who, dicom_files.RTDOSE, "RTDOSE", generate_uid(), description)
+    out.ContentDate, out.ContentTime = out.InstanceCreationDate, out.InstanceCreationTime
+    dicom_objects.image_plane(out, volume.grid, 0)
+    out.NumberOfFrames, out.FrameIncrementPointer = str(len(gy)), FRAME_OFFSETS
+    out.GridFrameOffsetVector = [
+        dicom_objects.decimal(k * volume.grid.spacing_mm[2]) for k in range(volume.grid.shape[0])
+    ]
+    out.BitsAllocated, out.BitsStored, out.HighBit, out.PixelRepresentation = bits, bits, bits - 1, 0
+    out.DoseUnits, out.DoseType = "GY", "PHYSICAL"
+    out.DoseGridScaling, out.PixelData = quantise(gy, bits)
+    return out
+
+
+def quantise(gy: np.ndarray, bits: int) -> tuple[str, bytes]:
+    """(DoseGridScaling of at most 16 characters, little-endian pixels) of a dose in Gy. The division is by
+    the text as a reader will parse it, so that rounding it shifts no dose; the largest error is half a
+    step."""
+    highest = 2**bits - 1
+    text = f"{max(float(gy.max()), 1e-3) / highest * (1 + 1e-9):.9e}"
+    stored = np.rint(gy.astype(np.float64) / float(text))
+    return text, np.clip(stored, 0, highest).astype(f"<u{bits // 8}").tobytes()
+
+
+def _refer_to_plan(dose: Dataset, plan_uid: str) -> None:
+    dose.DoseSummationType = "PLAN"
+    dose.ReferencedRTPlanSequence = [dicom_objects.reference(dicom_files.RTPLAN, plan_uid)]
+
+
+def _overview(dose: Dataset, case: Case, struct_uid: str | None, numbers: dict[str, int]) -> None:
+    """The reference of a dose without a plan (PS3.3 C.8.8.3, PLAN_OVERVIEW)."""
+    overview = dicom_objects.item(PlanOverviewIndex=1, RTPlanLabel="", PrescriptionOverviewSequence=[])
+    if struct_uid:
+        overview.ReferencedStructureSetSequence = [dicom_objects.reference(dicom_files.RTSTRUCT, struct_uid)]
+    for name, level_gy in case.prescription.levels_gy.items():
+        row = dicom_objects.item(TotalPrescriptionDose=level_gy)
+        if name in numbers:
+            row.ReferencedROINumber = numbers[name]
+        overview.PrescriptionOverviewSequence.append(row)
+    if case.prescription.fractions:
+        overview.NumberOfFractionsIncluded = case.prescription.fractions
+    overview.TreatmentSite, overview.TreatmentSiteCodeSequence = "", []
+    dose.DoseSummationType = "PLAN_OVERVIEW"
+    dose.PlanOverviewSequence = [overview]
+
+
+def _right_handed(volume: Volume) -> Volume:
+    """The same volume with its slices along the cross product of its other axes, as DICOM counts them."""
+    grid = volume.grid
+    direction = np.asarray(grid.direction)
+    if np.linalg.det(direction) > 0:
+        return volume
+    x, y, z = grid.to_mm([grid.shape[0] - 1, 0, 0])
+    turned = replace(grid, origin_mm=(x, y, z), direction=direction * [1, 1, -1])
+    return Volume(volume.array[::-1], turned, volume.unit)
+
+
+def _save(dataset: Dataset, path: Path) -> None:
+    with whole(path) as scratch:
+        dataset.save_as(scratch, enforce_file_format=True)
