@@ -38,7 +38,9 @@ def test_known_spellings_are_found(written, meant):
     assert names.find(written).tg263 == meant
 
 
-@pytest.mark.parametrize("name", ["Parotid", "Parotids", "Brainstem_PRV", "SpinalCord_05", "Parotid_L_opt", ""])
+@pytest.mark.parametrize(
+    "name", ["Parotid", "Parotids", "Brainstem_PRV", "SpinalCord_05", "Parotid_Lopt", ""]
+)
 def test_a_near_miss_is_never_matched(name):
     assert names.find(name) is None
     assert names.role(name) == "unknown"

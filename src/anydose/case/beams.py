@@ -133,13 +133,15 @@ def _aperture(v: View, target: NDArray[np.bool_], grid: Grid) -> tuple[Image, Fl
     points = grid.to_mm((index[None] + quarter[:, None]).reshape(-1, 3)) - v.source_mm
     depth = points @ v.w
     uv = np.stack([points @ v.v, points @ v.u], axis=1) * (v.sad_mm / depth)[:, None]
-    first = uv.min(axis=0) - 4 * BEV_PIXEL_MM
-    pixel = np.rint((uv - first) / BEV_PIXEL_MM).astype(int)
+    # pixels are counted from the axis, so that a mirrored target has exactly the mirrored image
+    pixel = np.rint(uv / BEV_PIXEL_MM).astype(int)
+    corner = pixel.min(axis=0) - 4
+    pixel -= corner
     image = np.zeros(pixel.max(axis=0) + 5, dtype=bool)
     image[pixel[:, 0], pixel[:, 1]] = True
     closed = ndimage.binary_closing(image, np.ones((3, 3), dtype=bool)).astype(np.float32)
     fine = ndimage.zoom(closed, 2, order=1, mode="nearest", grid_mode=True)
-    return fine, first - BEV_PIXEL_MM / 4
+    return fine, (corner - 0.25) * BEV_PIXEL_MM
 
 
 def beam_plate(v: View, target: NDArray[np.bool_], grid: Grid) -> Image:
@@ -163,29 +165,47 @@ def relative_density(hu: NDArray[np.floating]) -> Image:
     return np.where(hu < 0, 1 + hu / 1000, 1 + hu / 2000).astype(np.float32)
 
 
-def radiological_depth(v: View, density: Image, grid: Grid) -> Image:
-    """Water-equivalent depth in mm of every voxel along its ray: `density` (d, h, w) is summed along
-    diverging rays on a fan of 4 mm steps and read back at the voxel centres (linear interpolation both
-    ways)."""
+def radiological_depth(v: View, density: Image, grid: Grid, within: NDArray[np.bool_] | None = None) -> Image:
+    """Water-equivalent depth in mm of every voxel (of those in `within`, zero elsewhere) along its ray:
+    `density` (d, h, w) is summed along diverging rays on a fan of 4 mm steps and read back at the voxel
+    centres (linear interpolation both ways). Steps are counted from source and axis: neither a crop nor a
+    mirror image moves them."""
     u, vv, w = project(v, grid)
-    axes = [np.arange(a.min() - RAY_STEP_MM, a.max() + 2 * RAY_STEP_MM, RAY_STEP_MM) for a in (w, vv, u)]
+    chosen = np.ones(grid.shape, dtype=bool) if within is None else within
+    out = np.zeros(grid.shape, dtype=np.float32)
+    if not chosen.any():
+        return out
+    points = (w[chosen], vv[chosen], u[chosen])
+    lows = (
+        w.min(),
+        points[1].min(),
+        points[2].min(),
+    )  # rays begin where the grid does, not where the points do
+    axes = [
+        RAY_STEP_MM * np.arange(low // RAY_STEP_MM - 1, p.max() // RAY_STEP_MM + 3)
+        for low, p in zip(lows, points, strict=True)
+    ]
+    summed = _summed_along_rays(v, density, grid, axes)
+    back = [(p - axis[0]) / RAY_STEP_MM for p, axis in zip(points, axes, strict=True)]
+    out[chosen] = ndimage.map_coordinates(summed, back, order=1, mode="nearest", output=np.float32)
+    return out
+
+
+def _summed_along_rays(v: View, density: Image, grid: Grid, axes: Sequence[Floats]) -> Image:
+    """`density` times length from the source on, in mm, at the nodes W x V x U of the fan that `axes`
+    spans."""
     depth, row, column = np.meshgrid(*axes, indexing="ij", sparse=True)
-    fan = (v.w * 1.0, v.v / v.sad_mm, v.u / v.sad_mm)
     matrix = np.linalg.inv(grid.affine[:3, :3])[::-1]
+    forward, up, across = matrix @ v.w, matrix @ v.v / v.sad_mm, matrix @ v.u / v.sad_mm
     start = grid.to_index(v.source_mm)
     index = [
-        (
-            start[k]
-            + depth * (matrix[k] @ fan[0] + row * (matrix[k] @ fan[1]) + column * (matrix[k] @ fan[2]))
-        ).astype(np.float32)
+        (start[k] + depth * (forward[k] + row * up[k] + column * across[k])).astype(np.float32)
         for k in range(3)
     ]
-    sampled = ndimage.map_coordinates(density, index, order=1, mode="constant", output=np.float32)
-    per_step = RAY_STEP_MM * np.sqrt(1 + (row**2 + column**2) / v.sad_mm**2)
-    summed = (np.cumsum(sampled, axis=0) - sampled / 2) * per_step.astype(np.float32)
-    back = [(a - axis[0]) / RAY_STEP_MM for a, axis in zip((w, vv, u), axes, strict=True)]
-    out: Image = ndimage.map_coordinates(summed, back, order=1, mode="nearest", output=np.float32)
-    return out
+    sampled = ndimage.map_coordinates(density, index, order=1, mode="grid-constant", output=np.float32)
+    per_step = (RAY_STEP_MM * np.sqrt(1 + (row**2 + column**2) / v.sad_mm**2)).astype(np.float32)
+    summed: Image = (np.cumsum(sampled, axis=0) - sampled / 2) * per_step
+    return summed
 
 
 def draw_beams(all_views: Sequence[View], target: NDArray[np.bool_], grid: Grid, density: Image) -> Image:
@@ -199,7 +219,7 @@ def draw_beams(all_views: Sequence[View], target: NDArray[np.bool_], grid: Grid,
         plate = beam_plate(v, target, grid)
         out[0] += plate / len(all_views)
         sector = round(v.azimuth_deg / (360 / SECTORS)) % SECTORS
-        attenuated = plate * np.exp(-MU_PER_MM * radiological_depth(v, density, grid))
+        attenuated = plate * np.exp(-MU_PER_MM * radiological_depth(v, density, grid, plate > 0))
         out[1 + sector] += attenuated * (SECTORS / len(all_views))
     return out
 
