@@ -17,6 +17,11 @@ Number = Any  # float with numpy, a scalar tensor with torch
 VOLUME_SLACK = 0.001  # of the input unit: the format's own tolerance on a volume
 
 
+def as_float(number: Number) -> float:
+    """A float or scalar tensor as a float, without its gradient."""
+    return float(number.detach() if hasattr(number, "detach") else number)
+
+
 class Histogram(Protocol):
     """What a metric may ask of a structure's dose: Gy and cc, floats or scalar tensors."""
 
@@ -157,7 +162,7 @@ def _at_percent(a: Ask, percent: float) -> Number:
 
 
 def _ratio(a: Ask, above: Number, below: Number) -> Number:
-    if not float(below) or not float(above):
+    if not as_float(below) or not as_float(above):
         raise ValueError(f"{a.of.metric}: a factor of the ratio is zero")
     return above / below
 
@@ -309,5 +314,5 @@ def ntcp(histogram: Histogram, td50_gy: float, m: float, n: float) -> float:
     """Lyman-Kutcher-Burman complication probability in [0, 1]: Phi((gEUD - TD50) / (m TD50)) with gEUD
     exponent 1 / n (Lyman, Radiat Res Suppl 8, 1985; Kutcher and Burman, IJROBP 16, 1989). The parameters
     are the user's."""
-    deviate = (float(histogram.power_mean_gy(1 / n)) - td50_gy) / (m * td50_gy)
+    deviate = (as_float(histogram.power_mean_gy(1 / n)) - td50_gy) / (m * td50_gy)
     return 0.5 * (1 + math.erf(deviate / math.sqrt(2)))

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from anydose.score.metrics import TABLE, Definition, Number
+from anydose.score.metrics import TABLE, Definition, Number, as_float
 from anydose.score.structures import Wanted
 
 CLOSE = 0.01  # two points nearer than this in PointX are one step
@@ -94,7 +94,7 @@ def curve(x: Sequence[float], scores: Sequence[float], value: Number) -> Number:
     if not x:
         raise ValueError("the curve has no points")
     flat = value * 0.0  # keeps a tensor a tensor
-    at = float(value)
+    at = as_float(value)
     increasing = scores[0] < scores[-1]
     if len(x) == 1:
         return flat + scores[0]

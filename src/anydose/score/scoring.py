@@ -18,7 +18,7 @@ from anydose.case.case import Case, Mask
 from anydose.case.volume import Volume
 from anydose.score import metrics
 from anydose.score.dvh import DVH
-from anydose.score.metrics import Histogram, Number
+from anydose.score.metrics import Histogram, Number, as_float
 from anydose.score.scorecard import (
     Item,
     Point,
@@ -71,13 +71,13 @@ class Score:
     @property
     def percent(self) -> float:
         """Total in percent of the maximum; 0 if nothing could be scored."""
-        return 100.0 * float(self.total) / self.maximum if self.maximum else 0.0
+        return 100.0 * as_float(self.total) / self.maximum if self.maximum else 0.0
 
     def to_json(self) -> dict[str, Any]:
         """{total, maximum, percent, items, missing, warnings, scorecard}, plain numbers."""
         return {
             "scorecard": self.scorecard,
-            "total": float(self.total),
+            "total": as_float(self.total),
             "maximum": self.maximum,
             "percent": self.percent,
             "items": [asdict(r) for r in self.items],
@@ -96,7 +96,7 @@ class Score:
             lines.append(f"{name} {found} {points} / {r.maximum:5.2f}  {r.flag} {r.why}".rstrip())
         lines += ["", *(f"note: {w}" for w in self.warnings)]
         left_out = f"; not scored: {', '.join(self.missing)}" if self.missing else ""
-        total = f"total {float(self.total):.2f} of {self.maximum:g} ({self.percent:.1f} %)"
+        total = f"total {as_float(self.total):.2f} of {self.maximum:g} ({self.percent:.1f} %)"
         return "\n".join([*lines, total + left_out])
 
 
@@ -206,10 +206,10 @@ def total_of(held: Held, at: Callable[[str], Histogram]) -> Score:
             results.append(_missing(item, key, str(error)))
             continue
         total = total + points
-        flag = item.flag(float(points))
+        flag = item.flag(as_float(points))
         unit = item.of.output if metrics.TABLE[item.of.metric].yields != "ratio" else None
-        row = (item.structure.label, key, metrics.text(item.of), float(value), unit)
-        results.append(Result(*row, float(points), item.maximum, flag))
+        row = (item.structure.label, key, metrics.text(item.of), as_float(value), unit)
+        results.append(Result(*row, as_float(points), item.maximum, flag))
     maximum = sum(r.maximum for r in results if r.flag != "missing")
     return Score(total, maximum, tuple(results), held.warnings, held.card.name)
 
