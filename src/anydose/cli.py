@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +17,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+STEPS = 2  # sampling steps that validate best for the shipped model (docs/results/steps.json)
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
@@ -61,6 +64,173 @@ def score(
     if json_file is not None:
         json_file.write_text(json.dumps(result.to_json(), indent=2) + "\n")
     typer.echo(result.text())
+
+
+@app.command()
+def predict(
+    case: Annotated[
+        Path, typer.Argument(help="A patient: an OpenKBP, DICOM or NIfTI folder, a GDP-HMM .npz.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the dose, DVH, page and run record.")],
+    model: Annotated[str, typer.Option(help="A shipped model's name or a .safetensors file.")] = "compact-hn",
+    steps: Annotated[int, typer.Option(help="Network evaluations a sample, 1 to 50.")] = STEPS,
+    samples: Annotated[int, typer.Option(help="Doses to sample: more than one adds mean and spread.")] = 1,
+    seed: Annotated[int, typer.Option(help="Every seed starts from other noise.")] = 0,
+    given: Annotated[
+        str, typer.Option(help="Modalities to use, as ct,ptv,...; default: all there are.")
+    ] = "",
+    sampler: Annotated[str, typer.Option(help="ddim or dpm2m.")] = "ddim",
+    flips: Annotated[int, typer.Option(help="Mirror images averaged a sample: 1, 2 or 4.")] = 1,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    beams: Annotated[
+        str, typer.Option(help="Beams instead of the plan's: a number of equispaced ones, or angles.")
+    ] = "",
+    rx: Annotated[
+        list[str] | None, typer.Option(help="A target's prescription, as PTV70=70; may be repeated.")
+    ] = None,
+    series: Annotated[
+        list[str] | None, typer.Option(help="DICOM series to use where there are several.")
+    ] = None,
+) -> None:
+    """Predict a patient's dose."""
+    from anydose.deliver import predict_to
+    from anydose.predict import Options
+
+    wanted = tuple(name.strip() for name in given.split(",") if name.strip())
+    options = Options(steps, sampler, samples, seed, wanted, "dose", flips)
+    read = {"series": series or (), "beams": beams or None, "rx": rx or ()}
+    with working(f"predicting {case.name}"):
+        run = predict_to(case, out, model, options, device, read)
+    for sentence in run["inferred"]:
+        typer.echo(f"inferred: {sentence}")
+    timing = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in run["seconds"].items())
+    typer.echo(f"{out}: {', '.join(run['outputs'])} ({timing}, {run['peak_memory_mb']} MB)")
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        str, typer.Argument(help="A recipe's name; --help of the docs lists them, a wrong one too.")
+    ],
+    changes: Annotated[list[str] | None, typer.Argument(help="key=value changes of the recipe.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue exactly from the last checkpoint.")
+    ] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Train a model by a recipe; the run lies in runs/NAME."""
+    from anydose.train import recipes, run
+
+    run.show(recipes.resolve(recipe, changes or ()), resume=resume, device=device)
+
+
+@app.command("train-codec")
+def train_codec(
+    changes: Annotated[list[str] | None, typer.Argument(help="key=value changes of the settings.")] = None,
+) -> None:
+    """Train the compact codec."""
+    from anydose.train import recipes, run
+
+    run.show_codec(recipes.changed(recipes.CODEC, changes or ()))
+
+
+@app.command()
+def render(
+    cohort: Annotated[Path, typer.Argument(help="OpenKBP dataset folder (with provided-data).")],
+    folder: Annotated[Path, typer.Argument(help="Where the drawn cases go.")],
+    split: Annotated[str, typer.Option(help="train or validation.")] = "train",
+    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+) -> None:
+    """Draw every case of a cohort once, ready for training; resumes where it stopped."""
+    from anydose.io import openkbp
+    from anydose.train.data import render as draw
+
+    with working(f"drawing {split}"):
+        done = draw(openkbp.read_case, openkbp.patients(cohort, split), folder, workers)
+    typer.echo(f"{folder}: {len(done)} cases")
+
+
+@app.command()
+def evaluate(
+    cohort: Annotated[Path, typer.Option(help="OpenKBP dataset folder (with provided-data).")],
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "validation",
+    model: Annotated[str, typer.Option(help="A shipped model's name or a .safetensors file.")] = "compact-hn",
+    predictions: Annotated[
+        Path | None, typer.Option(help="Score this folder's pt_N.csv instead of a model.")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Network evaluations a sample.")] = STEPS,
+    sampler: Annotated[str, typer.Option(help="ddim or dpm2m.")] = "ddim",
+    samples: Annotated[int, typer.Option(help="Doses averaged.")] = 1,
+    flips: Annotated[int, typer.Option(help="Mirror images averaged a sample: 1, 2 or 4.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
+    given: Annotated[str, typer.Option(help="Modalities to use; default: all there are.")] = "",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    limit: Annotated[int, typer.Option(help="Only the first N patients.")] = 0,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the row and the patients' scores here.")
+    ] = None,
+) -> None:
+    """Score a model, or somebody's predictions, on a cohort: OpenKBP dose and DVH score in Gy."""
+    from anydose import evaluate as evaluation
+    from anydose.deliver import write_json
+    from anydose.predict import Options
+
+    wanted = tuple(name.strip() for name in given.split(",") if name.strip())
+    options = Options(steps, sampler, samples, seed, wanted, "dose", flips)
+    result = evaluation.openkbp_split(
+        cohort, split, model, predictions, options, device, limit, on_case=typer.echo
+    )
+    typer.echo(json.dumps(result["row"]))
+    if json_file is not None:
+        write_json(result, json_file)
+
+
+@app.command("codec-check")
+def codec_check(
+    cohort: Annotated[Path, typer.Option(help="OpenKBP dataset folder (with provided-data).")],
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "validation",
+    codec: Annotated[str, typer.Option(help="Only this codec: identity:N, compact or a file.")] = "",
+    limit: Annotated[int, typer.Option(help="Only the first N patients.")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+) -> None:
+    """Print each codec's own round trip of the true dose: what no model behind it can beat."""
+    from anydose import evaluate as evaluation
+    from anydose.deliver import write_json
+
+    rows = list(
+        evaluation.codec_round_trips(cohort, split, [codec] if codec else ["identity:2", "compact"], limit)
+    )
+    for row in rows:
+        typer.echo(json.dumps(row))
+    if json_file is not None:
+        write_json(rows, json_file)
+
+
+@app.command()
+def info(as_json: Json = False) -> None:
+    """Say which models are there, which device would be used, and all versions."""
+    from anydose.deliver import about
+
+    value = about()
+    if as_json:
+        print_json(value)
+        return
+    for row in value["models"]:
+        mark = " (default)" if row["default"] else ""
+        typer.echo(
+            f"{row['name']}{mark}: {row['backbone']}, {row['cases']} cases, {row['bytes'] / 1e6:.1f} MB"
+        )
+    typer.echo(f"device: {value['device']}")
+    typer.echo(", ".join(f"{name} {version}" for name, version in value["versions"].items()))
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """A spinner on the terminal while something takes long; silent where there is no terminal."""
+    from rich.console import Console
+
+    with Console(stderr=True).status(what):
+        yield
 
 
 def main() -> None:

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from anydose.case import modality
 from anydose.case.case import Case
+from anydose.case.volume import block
+from anydose.io import openkbp
+from anydose.model import registry
+from anydose.model.any2any import make_codec, pick_device
+from anydose.model.checkpoint import load_model
+from anydose.model.codec import Codec
+from anydose.model.compact import load as load_codec
+from anydose.model.sample import draw_sample, padded
+from anydose.predict import Options, predict
 from anydose.score import challenge
 
 Doses = Callable[[Case], NDArray[np.float32]]
@@ -33,7 +45,8 @@ class Row:
 
 
 def rows(cases: Iterable[Case], dose_of: Doses) -> Iterator[Row]:
-    """Score every case that has a reference dose; `dose_of(case)` predicts (d, h, w) in Gy without seeing it."""
+    """Score every case that has a reference dose; `dose_of(case)` predicts (d, h, w) in Gy without seeing
+    it."""
     for case in cases:
         if case.dose is None or case.body is None:
             continue
@@ -48,7 +61,8 @@ def rows(cases: Iterable[Case], dose_of: Doses) -> Iterator[Row]:
 
 
 def summary(table: list[Row]) -> dict[str, float | int]:
-    """The cohort's official scores and the mean time a case; ValueError for a cohort with no reference dose."""
+    """The cohort's official scores and the mean time a case; ValueError for a cohort with no reference
+    dose."""
     if not table:
         raise ValueError("no case with a reference dose: nothing to evaluate")
     dose, dvh = challenge.cohort_scores([r.dose_error for r in table], [r.dvh_errors for r in table])
@@ -65,11 +79,83 @@ def from_folder(folder: Path) -> Doses:
     """Doses that somebody else predicted: `folder`/pt_N.csv in OpenKBP's form, one a case."""
 
     def read(case: Case) -> NDArray[np.float32]:
-        from anydose.io import openkbp
-
         path = folder / f"{case.name}.csv"
         if not path.is_file():
             raise ValueError(f"{path}: no prediction for {case.name}; one pt_N.csv a patient is needed")
         return openkbp.read_dose(path, case.grid).array
 
     return read
+
+
+def from_model(path: Path, options: Options, device: str) -> Doses:
+    """Doses of a checkpoint."""
+    network = load_model(path).to(pick_device(device), memory_format=torch.channels_last_3d)
+    return lambda case: predict(network, replace(case, dose=None), options).mean[0]
+
+
+def openkbp_split(
+    cohort: Path,
+    split: str,
+    model: str,
+    predictions: Path | None,
+    options: Options,
+    device: str,
+    limit: int,
+    on_case: Callable[[str], None],
+) -> dict[str, Any]:
+    """Score a model (or the files in `predictions`) on one split: {'row': the cohort's scores and how they
+    came about, 'patients': each one's}. `on_case` is told a line a patient."""
+    folders = openkbp.patients(cohort, split)[: limit or None]
+    path = registry.find(model) if predictions is None else None
+    doses = from_model(path, options, device) if path else from_folder(predictions or Path())
+    table = []
+    for row in rows((openkbp.read_case(folder) for folder in folders), doses):
+        table.append(row)
+        on_case(
+            f"{row.patient}: dose {row.dose_error:.3f} Gy, DVH {row.dvh_error:.3f} Gy, {row.seconds:.1f} s"
+        )
+    how = {
+        "model": path.parent.name if path and path.stem == "model" else str(path and path.stem or predictions)
+    }
+    if path:
+        how |= {"sampler": options.sampler, "steps": options.steps, "samples": options.samples}
+        how |= {"flips": options.flips, "seed": options.seed, "given": list(options.given)}
+    patients = [
+        {"patient": r.patient, "dose_error": r.dose_error, "dvh_errors": r.dvh_errors, "has_ct": r.has_ct}
+        for r in table
+    ]
+    return {"row": {**how, "split": split, **summary(table)}, "patients": patients}
+
+
+def named_codec(name: str) -> Codec:
+    """'identity:N', 'compact' (the shipped one) or a codec file."""
+    if name.startswith("identity"):
+        return make_codec(name)
+    return load_codec(registry.WEIGHTS / "codec-compact.safetensors" if name == "compact" else Path(name))
+
+
+def codec_round_trips(
+    cohort: Path, split: str, codecs: list[str], limit: int = 0
+) -> Iterator[dict[str, Any]]:
+    """Dose and DVH score of the true dose after encoding and decoding, one row a codec."""
+    for name in codecs:
+        codec = named_codec(name)
+        folders = openkbp.patients(cohort, split)[: limit or None]
+        table = list(
+            rows((openkbp.read_case(folder) for folder in folders), lambda c, k=codec: round_trip(c, k))
+        )
+        row = summary(table)
+        compression = codec.stride**3 / codec.latent_channels
+        yield {"codec": name, "stride": codec.stride, "compression": compression, "split": split, **row}
+
+
+@torch.inference_mode()
+def round_trip(case: Case, codec: Codec) -> NDArray[np.float32]:
+    """The case's own dose (d, h, w) in Gy through the codec and back."""
+    sample, start = draw_sample(case, ("dose",))
+    whole = padded(sample, codec.stride, (0.0, 0.0, 0.0))
+    decoded = codec.decode(codec.encode(whole.volumes["dose"][None]))[0].numpy()
+    d, h, w = sample.body.shape
+    dose_gy = modality.TABLE["dose"].from_range(decoded[0, :d, :h, :w], sample.reference_gy)
+    back = (-start[0], -start[1], -start[2])
+    return block(np.maximum(dose_gy, 0.0), back, case.grid.shape, 0.0)

@@ -21,8 +21,8 @@ from anydose.model.sample import Sample, draw_sample, flipped, padded
 
 @dataclass(frozen=True)
 class Options:
-    """How to sample. steps: network evaluations a sample; samples: how many doses; given: modalities to use ('' for
-    all that the case has); flips: 1, 2 (left-right) or 4 mirror images averaged per sample."""
+    """How to sample. steps: network evaluations a sample; samples: how many doses; given: modalities to use
+    ('' for all that the case has); flips: 1, 2 (left-right) or 4 mirror images averaged per sample."""
 
     steps: int = 2
     sampler: str = "ddim"
@@ -55,8 +55,8 @@ class Prediction:
 
 
 def predict(model: Any2Any, case: Case, options: Options | None = None) -> Prediction:
-    """Predict one modality of a case from the others. ValueError where the case lacks a wanted condition, a body or,
-    for a dose, a prescription."""
+    """Predict one modality of a case from the others. ValueError where the case lacks a wanted condition, a
+    body or, for a dose, a prescription."""
     o = options or Options()
     begin = time.monotonic()
     conditions = _conditions(model, case, o)
@@ -125,7 +125,8 @@ def _conditions(model: Any2Any, case: Case, o: Options) -> tuple[str, ...]:
 def _to_grid(
     volume: Tensor, sample: Sample, case: Case, start: Sequence[int], target: str
 ) -> NDArray[np.float32]:
-    """Model range on the block -> physical values on the case's grid; nothing outside the body, no negative dose."""
+    """Model range on the block -> physical values on the case's grid; nothing outside the body, no negative
+    dose."""
     row = modality.TABLE[target]
     values = row.from_range(volume.numpy(), sample.reference_gy if row.by_reference else 1.0)
     if target != "body":

@@ -30,7 +30,7 @@ def noised(x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
 
 
 def velocity(x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    """v of data x0 and noise eps (n, ...) at times t (n,)."""
+    """V of data x0 and noise eps (n, ...) at times t (n,)."""
     a, s = alpha_sigma(t)
     return _like(a, x0) * eps - _like(s, x0) * x0
 
@@ -42,6 +42,6 @@ def data_from_velocity(x_t: Tensor, v: Tensor, t: Tensor) -> Tensor:
 
 
 def noise_from_velocity(x_t: Tensor, v: Tensor, t: Tensor) -> Tensor:
-    """eps of a noised x_t (n, ...) and its v at times t (n,)."""
+    """Eps of a noised x_t (n, ...) and its v at times t (n,)."""
     a, s = alpha_sigma(t)
     return _like(s, x_t) * x_t + _like(a, x_t) * v

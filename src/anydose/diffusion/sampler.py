@@ -1,8 +1,7 @@
 """Samplers of the variance-preserving path: from noise x (n, ...) at t = 1 to data at t = 0.
 
-Each takes `velocity(x, t) -> v` with t of shape (n,), the starting noise and the number of network evaluations, and
-is deterministic: all randomness is in the noise it is given.
-"""
+Each takes `velocity(x, t) -> v` with t of shape (n,), the starting noise and the number of network
+evaluations, and is deterministic: all randomness is in the noise it is given. """
 
 from __future__ import annotations
 
@@ -36,8 +35,8 @@ def ddim(velocity: Velocity, noise: Tensor, steps: int) -> Tensor:
 
 
 def dpm_solver_2m(velocity: Velocity, noise: Tensor, steps: int) -> Tensor:
-    """DPM-Solver++(2M), data prediction (Lu et al., arXiv 2211.01095, algorithm 2); first and last step are of first
-    order, as log-SNR is infinite at both ends of the path."""
+    """DPM-Solver++(2M), data prediction (Lu et al., arXiv 2211.01095, algorithm 2); first and last step are
+    of first order, as log-SNR is infinite at both ends of the path."""
     x, ts = noise, times(steps)
     previous: tuple[Tensor, Tensor] | None = None  # (data prediction, log-SNR/2) of the step before
     for now, then in zip(ts[:-1], ts[1:], strict=True):

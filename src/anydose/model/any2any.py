@@ -1,4 +1,5 @@
-"""The Any2Any model: a codec and a backbone. Given modalities are clean (t = 0), the wanted one starts as noise."""
+"""The Any2Any model: a codec and a backbone. Given modalities are clean (t = 0), the wanted one starts as
+noise."""
 
 from __future__ import annotations
 
@@ -30,8 +31,8 @@ class ModelConfig:
 
 
 def make_codec(spec: str) -> Codec:
-    """The codec of a spec, a learned one still without its weights: 'identity:N' (N^3 voxel patches) or 'compact:N'
-    (N latent channels). ValueError for an unknown one."""
+    """The codec of a spec, a learned one still without its weights: 'identity:N' (N^3 voxel patches) or
+    'compact:N' (N latent channels). ValueError for an unknown one."""
     kind, _, number = spec.partition(":")
     if number.isdigit() and int(number) > 0:
         if kind == "identity":
@@ -67,12 +68,14 @@ class Any2Any(nn.Module):
         return (1, modality.TABLE[name].channels * self.codec.latent_channels, d, h, w)
 
     def latent_body(self, body: Tensor) -> Tensor:
-        """The body mask (n, d, h, w) on the latent grid (n, 1, ...): a block counts if any of its voxels does."""
+        """The body mask (n, d, h, w) on the latent grid (n, 1, ...): a block counts if any of its voxels
+        does."""
         return F.max_pool3d(body[:, None].float(), self.codec.stride) > 0
 
     def region(self, body: Tensor, target: str) -> Tensor:
         """The part of the latent grid (n, 1, d, h, w) that the network predicts: the body for a convolutional
-        backbone, every token that touches it for the transformer, everything where the body itself is wanted."""
+        backbone, every token that touches it for the transformer, everything where the body itself is
+        wanted."""
         if isinstance(self.backbone, UNet):
             return torch.ones_like(body) if target == "body" else body
         p = self.backbone.patch[target]
@@ -80,7 +83,8 @@ class Any2Any(nn.Module):
         return F.interpolate(blocks, scale_factor=p, mode="nearest") > 0
 
     def air(self, target: str, space: Sequence[int], reference_gy: float) -> Tensor:
-        """The latent (1, c, d, h, w) of a target where there is no patient, over a volume of `space` voxels."""
+        """The latent (1, c, d, h, w) of a target where there is no patient, over a volume of `space`
+        voxels."""
         row = modality.TABLE[target]
         value = row.background(reference_gy if row.by_reference else 1.0)
         device = next(self.backbone.parameters()).device
@@ -95,14 +99,25 @@ class Any2Any(nn.Module):
         spacing_mm: Tensor,
         body: Tensor,
     ) -> Tensor:
-        """v of the target's latent `noisy` at times t (n,), given the clean latents of the visible modalities;
-        spacing_mm (n, 3) of the voxels, body (n, 1, d, h, w) on the latent grid."""
+        """V of the target's latent `noisy` at times t (n,), given the clean latents of the visible
+        modalities; spacing_mm (n, 3) of the voxels, body (n, 1, d, h, w) on the latent grid."""
         for name in (target, *given):
             if name not in self.config.modalities:
                 raise ValueError(f"modality {name!r}: this model knows {', '.join(self.config.modalities)}")
         clean = torch.zeros_like(t)
         times = {name: clean for name in given if name != target} | {target: t}
         return self.backbone({**given, target: noisy}, times, target, spacing_mm, body)
+
+
+def pick_device(name: str) -> torch.device:
+    """'auto' (CUDA if there is one), 'cpu', 'cuda' or 'cuda:N'; ValueError if it is not there."""
+    count = torch.cuda.device_count()
+    known = ["cpu", *(["cuda"] if count else []), *(f"cuda:{k}" for k in range(count))]
+    if name == "auto":
+        return torch.device("cuda" if count else "cpu")
+    if name not in known:
+        raise ValueError(f"device {name!r}: auto, {', '.join(known)} are accepted on this machine")
+    return torch.device(name)
 
 
 def config_from_dict(values: Mapping[str, Any]) -> ModelConfig:

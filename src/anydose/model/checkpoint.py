@@ -1,5 +1,5 @@
-"""Checkpoints that explain themselves: weights and, in the safetensors metadata, everything needed to rebuild the
-model and to know where it came from. Loaded strictly: a missing or an extra tensor is an error."""
+"""Checkpoints that explain themselves: weights and, in the safetensors metadata, everything needed to rebuild
+the model and to know where it came from. Loaded strictly: a missing or an extra tensor is an error."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def save_model(
 
 
 def load_model(path: Path) -> Any2Any:
-    """Rebuild a model in evaluation mode, float32. ValueError if the file is no model, if its modality table differs
-    from this version's, or if a tensor is missing, left over or of another shape."""
+    """Rebuild a model in evaluation mode, float32. ValueError if the file is no model, if its modality table
+    differs from this version's, or if a tensor is missing, left over or of another shape."""
     weights, meta = load_tensors(path)
     if meta.get("format") != FORMAT:
         raise ValueError(f"{path}: format {meta.get('format')!r} found, {FORMAT!r} is accepted")

@@ -1,8 +1,7 @@
 """Codecs: between modality volumes in the model's range and the latents that a backbone sees.
 
-A codec maps (n, c, d, h, w) to (n, c * latent_channels, d / stride, h / stride, w / stride), each modality channel on
-its own, and back. d, h and w must be multiples of the stride.
-"""
+A codec maps (n, c, d, h, w) to (n, c * latent_channels, d / stride, h / stride, w / stride), each modality
+channel on its own, and back. d, h and w must be multiples of the stride."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""The compact learned codec: 4^3 voxels become 16 numbers, each modality channel on its own, trained on this project's
-own volumes. A light convolutional autoencoder; its latents are scaled to unit variance over the training doses."""
+"""The compact learned codec: 4^3 voxels become 16 numbers, each modality channel on its own, trained on this
+project's own volumes. A light convolutional autoencoder; its latents are scaled to unit variance over the
+training doses."""
 
 from __future__ import annotations
 
@@ -66,7 +67,8 @@ class CompactCodec(nn.Module):
         return rearrange(volume, "(n c) 1 d h w -> n c d h w", n=len(latent))
 
     def raw(self, volume: Tensor) -> Tensor:
-        """(n, 1, d, h, w) -> latents (n, z, ...) before they are scaled. Beyond the volume its own edge goes on."""
+        """(n, 1, d, h, w) -> latents (n, z, ...) before they are scaled. Beyond the volume its own edge goes
+        on."""
         x = self.patches.encode(volume)
         first, _, last = self.into
         return self.linear(x) + last_valid(last, F.silu(first(x)))
@@ -84,7 +86,8 @@ class CompactCodec(nn.Module):
 
 
 def last_valid(conv: nn.Module, x: Tensor) -> Tensor:
-    """A 3^3 convolution that repeats the edge instead of padding with zeros, so that air stays air at the border."""
+    """A 3^3 convolution that repeats the edge instead of padding with zeros, so that air stays air at the
+    border."""
     assert isinstance(conv, nn.Conv3d)
     return F.conv3d(F.pad(x, (1,) * 6, mode="replicate"), conv.weight, conv.bias)
 

@@ -1,8 +1,8 @@
 """The Any2Any diffusion transformer: Wan 2.1's block without text, over the tokens of every visible modality.
 
-Modality patchify -> domain and role embeddings -> full self-attention with 4D RoPE -> read-out of the target's tokens.
-The condition code enters with the timestep through the AdaLN modulation; there is no cross-attention.
-"""
+Modality patchify -> domain and role embeddings -> full self-attention with 4D RoPE -> read-out of the
+target's tokens. The condition code enters with the timestep through the AdaLN modulation; there is no
+cross-attention."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ PATCH = (("ct", 4), ("ptv", 2), ("oar", 4), ("body", 4), ("beam", 2), ("angle", 
 
 @dataclass(frozen=True)
 class DiTConfig:
-    """patch: latent voxels along a token's edge, per modality; unit_mm: the millimetres that are one RoPE position.
-    The last six are switches for the ablations; `dense` makes tokens of air too."""
+    """patch: latent voxels along a token's edge, per modality; unit_mm: the millimetres that are one RoPE
+    position. The last six are switches for the ablations; `dense` makes tokens of air too."""
 
     dim: int = 256
     depth: int = 8
@@ -46,7 +46,8 @@ class DiTConfig:
 
 
 class Block(nn.Module):
-    """x += gate Attention(modulated norm x); x += gate FFN(modulated norm x); q and k normed over all heads."""
+    """x += gate Attention(modulated norm x); x += gate FFN(modulated norm x); q and k normed over all
+    heads."""
 
     def __init__(self, c: DiTConfig) -> None:
         super().__init__()
@@ -59,7 +60,7 @@ class Block(nn.Module):
         )
 
     def forward(self, x: Tensor, e6: Tensor, phases: Tensor, mask: Tensor | None) -> Tensor:
-        """x (n, l, dim), e6 (n, 6, dim), phases (n, 1, l, head_dim / 2), mask (n, 1, 1 or l, l) or None."""
+        """X (n, l, dim), e6 (n, 6, dim), phases (n, 1, l, head_dim / 2), mask (n, 1, 1 or l, l) or None."""
         shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation + e6).unsqueeze(2).unbind(1)
         x = x + gate1 * self.attend(modulate(x, shift1, scale1), phases, mask)
         return x + gate2 * self.ffn(modulate(x, shift2, scale2))
@@ -117,8 +118,8 @@ class DiT(nn.Module):
         body: Tensor,
     ) -> Tensor:
         """latents: {modality: (n, c, d, h, w)}, the target's noised; times: their t (n,), 0 for conditions;
-        spacing_mm: (n, 3) voxels along (x, y, z); body: (n, 1, d, h, w). Returns v of the target (n, c, d, h, w),
-        zero in blocks that are no tokens."""
+        spacing_mm: (n, 3) voxels along (x, y, z); body: (n, 1, d, h, w). Returns v of the target (n, c, d, h,
+        w), zero in blocks that are no tokens."""
         order = (target, *(name for name in self.names if name in latents and name != target))
         voxel_mm = spacing_mm.flip(1) * self.stride
         tokens = {m: pack(latents[m], body, self.patch[m], voxel_mm, self.config.dense) for m in order}

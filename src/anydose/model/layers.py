@@ -11,15 +11,16 @@ from torch import Tensor, nn
 
 
 def sinusoid(t: Tensor, size: int) -> Tensor:
-    """[cos, sin] features (..., size) of times t in [0, 1] (scaled by 1000), frequencies 10000^(-i / (size / 2))."""
+    """[cos, sin] features (..., size) of times t in [0, 1] (scaled by 1000), frequencies 10000^(-i / (size /
+    2))."""
     frequency = torch.exp(-math.log(1e4) * torch.arange(size // 2, device=t.device) / (size // 2))
     angle = 1000.0 * t.float().unsqueeze(-1) * frequency
     return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 
 class ConditionCode(nn.Module):
-    """The embedding e_t + e_C (n, e): the noise level of every slot, which modalities are visible, which one is the
-    target, and the voxel spacing. Switches: `visible_code` (e_C) and `role_code` for the ablations."""
+    """The embedding e_t + e_C (n, e): the noise level of every slot, which modalities are visible, which one
+    is the target, and the voxel spacing. Switches: `visible_code` (e_C) and `role_code` for the ablations."""
 
     def __init__(
         self, names: Sequence[str], size: int, visible_code: bool = True, role_code: bool = True

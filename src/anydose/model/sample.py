@@ -16,8 +16,8 @@ from anydose.case.volume import bounding_box
 
 @dataclass(frozen=True)
 class Sample:
-    """One rendered case: volumes {modality: (c, d, h, w) in the model's range}, body mask (d, h, w), spacing in mm
-    (x, y, z) and reference dose in Gy."""
+    """One rendered case: volumes {modality: (c, d, h, w) in the model's range}, body mask (d, h, w), spacing
+    in mm (x, y, z) and reference dose in Gy."""
 
     name: str
     volumes: dict[str, Tensor]
@@ -27,14 +27,16 @@ class Sample:
 
 
 def body_block(case: Case) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """(start, shape) of the block that is drawn: the bounding box of body and targets; ValueError without a body."""
+    """(start, shape) of the block that is drawn: the bounding box of body and targets; ValueError without a
+    body."""
     if case.body is None:
         raise ValueError(f"{case.name}: no body structure; a model needs the external contour")
     return bounding_box(np.logical_or.reduce([case.body, *case.targets.values()]))
 
 
 def draw_sample(case: Case, wanted: Sequence[str] = modality.NAMES) -> tuple[Sample, tuple[int, int, int]]:
-    """Draw the wanted modalities of a case on its body block; the sample and the block's first index (z, y, x)."""
+    """Draw the wanted modalities of a case on its body block; the sample and the block's first index (z, y,
+    x)."""
     start, shape = body_block(case)
     part = case.block(start, shape)
     assert part.body is not None
@@ -44,8 +46,8 @@ def draw_sample(case: Case, wanted: Sequence[str] = modality.NAMES) -> tuple[Sam
 
 
 def padded(sample: Sample, multiple: int, offset: tuple[float, float, float] = (0.5, 0.5, 0.5)) -> Sample:
-    """The sample padded with air to multiples of `multiple`; offset in [0, 1]: the share of the padding that comes
-    before, along (z, y, x)."""
+    """The sample padded with air to multiples of `multiple`; offset in [0, 1]: the share of the padding that
+    comes before, along (z, y, x)."""
     have = sample.body.shape
     need = [-(-n // multiple) * multiple for n in have]
     before = [int((n - m) * o) for n, m, o in zip(need, have, offset, strict=True)]
@@ -64,8 +66,8 @@ def padded(sample: Sample, multiple: int, offset: tuple[float, float, float] = (
 
 
 def flipped(sample: Sample, left_right: bool, cranio_caudal: bool) -> Sample:
-    """The patient mirrored, with organs and beams exchanged along: left-right swaps paired organs and the angular
-    sectors of the beams; cranio-caudal reverses the slices (coplanar beams map onto themselves)."""
+    """The patient mirrored, with organs and beams exchanged along: left-right swaps paired organs and the
+    angular sectors of the beams; cranio-caudal reverses the slices (coplanar beams map onto themselves)."""
     volumes, axes = dict(sample.volumes), []
     if left_right:
         axes.append(-1)

@@ -1,5 +1,6 @@
-"""Body-sparse tokens: each says what (modality), where (slot and millimetres) and how noisy it is. Blocks that hold no
-body voxel are never tokens. Axes: n batch, l tokens, f features, c channels, d h w latent grid, p patch."""
+"""Body-sparse tokens: each says what (modality), where (slot and millimetres) and how noisy it is. Blocks
+that hold no body voxel are never tokens. Axes: n batch, l tokens, f features, c channels, d h w latent grid,
+p patch."""
 
 from __future__ import annotations
 
@@ -14,8 +15,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Patches:
-    """The kept patches of one modality. features (n, l, f); position_mm (n, l, 3) of patch centres along (z, y, x);
-    valid (n, l): False where a row of a ragged batch is only padding; index (n, l) among all blocks; grid: blocks."""
+    """The kept patches of one modality. features (n, l, f); position_mm (n, l, 3) of patch centres along (z,
+    y, x); valid (n, l): False where a row of a ragged batch is only padding; index (n, l) among all blocks;
+    grid: blocks."""
 
     features: Tensor
     position_mm: Tensor
@@ -30,8 +32,9 @@ def kept_blocks(body: Tensor, p: int) -> Tensor:
 
 
 def pack(latent: Tensor, body: Tensor, p: int, voxel_mm: Tensor, dense: bool = False) -> Patches:
-    """Cut a latent (n, c, d, h, w) into p^3 patches and keep those that touch the body (n, 1, d, h, w). voxel_mm:
-    (n, 3) size of a latent voxel along (z, y, x). Rows are padded to the longest; `dense` keeps every block."""
+    """Cut a latent (n, c, d, h, w) into p^3 patches and keep those that touch the body (n, 1, d, h, w).
+    voxel_mm: (n, 3) size of a latent voxel along (z, y, x). Rows are padded to the longest; `dense` keeps
+    every block."""
     features = rearrange(latent, "n c (d i) (h j) (w k) -> n (d h w) (c i j k)", i=p, j=p, k=p)
     keep = kept_blocks(body, p)
     grid = (keep.shape[2], keep.shape[3], keep.shape[4])
@@ -62,9 +65,9 @@ def unpack(features: Tensor, patches: Patches, p: int) -> Tensor:
 
 
 def rope_frequencies(head_dim: int, slot_pairs: int, theta: float = 1e4, theta_slot: float = 10.0) -> Tensor:
-    """Rotation per unit of (slot, z, y, x) for each of head_dim / 2 pairs: (4, head_dim / 2). The three spatial axes
-    have Wan 2.1's frequencies; the slot axis takes over the slowest temporal pairs, which hardly rotate over a volume,
-    so that a pretrained 3-axis network keeps its behaviour."""
+    """Rotation per unit of (slot, z, y, x) for each of head_dim / 2 pairs: (4, head_dim / 2). The three
+    spatial axes have Wan 2.1's frequencies; the slot axis takes over the slowest temporal pairs, which hardly
+    rotate over a volume, so that a pretrained 3-axis network keeps its behaviour."""
     in_plane = 2 * (head_dim // 6)
     table, at = torch.zeros(4, head_dim // 2, dtype=torch.float64), 0
     for axis, size in enumerate((head_dim - 2 * in_plane, in_plane, in_plane), start=1):
@@ -82,8 +85,8 @@ def rope_frequencies(head_dim: int, slot_pairs: int, theta: float = 1e4, theta_s
 def rope_phases(
     patches: Sequence[Patches], slots: Sequence[int], frequencies: Tensor, unit_mm: float
 ) -> Tensor:
-    """cos + i sin of every token's rotation, (n, 1, l, head_dim / 2) complex: slot of its modality and its place in
-    units of `unit_mm`, fractional."""
+    """Cos + i sin of every token's rotation, (n, 1, l, head_dim / 2) complex: slot of its modality and its
+    place in units of `unit_mm`, fractional."""
     parts = []
     for patch, slot in zip(patches, slots, strict=True):
         place = patch.position_mm.double() / unit_mm

@@ -17,8 +17,8 @@ from anydose.model.layers import ConditionCode, ModulatedNorm
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """widths: channels at each level, each half the resolution of the one before; blocks: residual blocks on the way
-    down and up at each level; code: size of the condition code."""
+    """widths: channels at each level, each half the resolution of the one before; blocks: residual blocks on
+    the way down and up at each level; code: size of the condition code."""
 
     widths: tuple[int, ...] = (48, 96, 160, 224)
     down_blocks: tuple[int, ...] = (1, 1, 2, 2)
@@ -52,7 +52,8 @@ class Block(nn.Module):
 
 
 class UNet(nn.Module):
-    """channels: {modality: latent channels}. Absent slots are zero; the code says which are visible and how noisy."""
+    """channels: {modality: latent channels}. Absent slots are zero; the code says which are visible and how
+    noisy."""
 
     def __init__(self, config: UNetConfig, channels: Mapping[str, int]) -> None:
         super().__init__()
@@ -88,7 +89,8 @@ class UNet(nn.Module):
         body: Tensor | None = None,
     ) -> Tensor:
         """latents: {modality: (n, c, d, h, w)}, the target's among them, noised; times: their t (n,), 0 for
-        conditions; spacing_mm: (n, 3) of the voxels; body is not used here. Returns v of the target (n, c, d, h, w)."""
+        conditions; spacing_mm: (n, 3) of the voxels; body is not used here. Returns v of the target (n, c, d,
+        h, w)."""
         code = self.code(times, target, spacing_mm)
         x = self.stem(self._slots(latents))
         skips = []
@@ -102,7 +104,9 @@ class UNet(nn.Module):
             x = self.merge[i](torch.cat([self.grow[i](x), skips[i]], dim=1))
             for block in self.up[i]:
                 x = block(x, code)
-        return self.read_out[target](F.silu(self.last_norm(x, code)))
+        x = F.silu(self.last_norm(x, code))
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would quantise the dose to steps of 0.16 Gy
+            return self.read_out[target](x.float())
 
     def _slots(self, latents: Mapping[str, Tensor]) -> Tensor:
         like = next(iter(latents.values()))

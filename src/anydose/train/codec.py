@@ -1,4 +1,5 @@
-"""Training of the compact codec: the absolute error of its round trip on drawn volumes, half of them doses."""
+"""Training of the compact codec: the absolute error of its round trip on drawn volumes, half of them
+doses."""
 
 from __future__ import annotations
 
@@ -20,8 +21,9 @@ from anydose.train.data import Cohort
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """channels: volumes a step (the first is the dose); noise: standard deviation added to the scaled latents, so that
-    small errors of a backbone stay small; the last sixth of the steps has the latents' scale fixed."""
+    """channels: volumes a step (the first is the dose); noise: standard deviation added to the scaled
+    latents, so that small errors of a backbone stay small; the last sixth of the steps has the latents' scale
+    fixed."""
 
     latent_channels: int = 16
     steps: int = 1500
@@ -66,7 +68,8 @@ def train(config: CodecConfig) -> Iterator[tuple[int, float]]:
 
 
 def _batch(cohort: Cohort, config: CodecConfig, step: int) -> tuple[Tensor, Tensor]:
-    """(volumes (k, 1, d, h, w), weight): the dose first if there is one, then random channels of one patient."""
+    """(volumes (k, 1, d, h, w), weight): the dose first if there is one, then random channels of one
+    patient."""
     rng = np.random.default_rng([config.seed, step])
     sample = cohort.load(int(rng.integers(len(cohort))))
     sample = flipped(padded(sample, STRIDE, tuple(rng.random(3))), *(rng.random(2) < 0.5))
@@ -84,7 +87,8 @@ def _channel(sample: Sample, rng: np.random.Generator, dose: bool) -> Tensor:
 
 @torch.no_grad()
 def measure_scale(model: CompactCodec, cohort: Cohort, cases: int = 24) -> None:
-    """Set the latents' mean and standard deviation to those of the body's blocks in the first `cases` doses."""
+    """Set the latents' mean and standard deviation to those of the body's blocks in the first `cases`
+    doses."""
     found = []
     for index in [k for k, names in enumerate(cohort.modalities) if "dose" in names][:cases]:
         sample = padded(cohort.load(index), STRIDE)

@@ -1,4 +1,5 @@
-"""Rendered cohorts: every case drawn once, cropped to its body, one safetensors file a case, ready for batches."""
+"""Rendered cohorts: every case drawn once, cropped to its body, one safetensors file a case, ready for
+batches."""
 
 from __future__ import annotations
 
@@ -51,7 +52,7 @@ class Cohort:
         self.modalities = []
         for path in self.paths:
             with safe_open(path, "pt") as file:
-                self.modalities.append(tuple(name for name in modality.NAMES if name in file.keys()))
+                self.modalities.append(tuple(name for name in modality.NAMES if name in set(file.keys())))
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 
 class Ema:
-    """decay: the final one; early on it is (1 + step) / (10 + step), so that the random start is forgotten."""
+    """decay: the final one; early on it is (1 + step) / (10 + step), so that the random start is
+    forgotten."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from anydose.model.any2any import ModelConfig
 from anydose.model.dit import DiTConfig
+from anydose.train.codec import CodecConfig
 from anydose.train.tasks import ANY2ANY, TaskConfig
 from anydose.train.trainer import TrainConfig
+
+Config = TypeVar("Config", TrainConfig, CodecConfig)
 
 A = TrainConfig(name="any2any", task=ANY2ANY, steps=600)
 B = TrainConfig(
@@ -21,6 +24,7 @@ B = TrainConfig(
     task=TaskConfig(dose_share=0.85, keep=(0.9, 0.9)),
 )
 BUDGET = TrainConfig(name="budget-unet", steps=1000)
+CODEC = CodecConfig()
 RECIPES: dict[str, TrainConfig] = {
     recipe.name: recipe
     for recipe in (
@@ -39,11 +43,15 @@ RECIPES: dict[str, TrainConfig] = {
 
 
 def resolve(name: str, changes: Sequence[str] = ()) -> TrainConfig:
-    """The recipe `name` with `key=value` changes; a dotted key reaches into a part (task.at_one=0.3). ValueError for
-    an unknown recipe, key or a value of another type."""
+    """The recipe `name` with `key=value` changes; a dotted key reaches into a part (task.at_one=0.3).
+    ValueError for an unknown recipe, key or a value of another type."""
     if name not in RECIPES:
         raise ValueError(f"recipe {name!r}: one of {', '.join(RECIPES)} is accepted")
-    config = RECIPES[name]
+    return changed(RECIPES[name], changes)
+
+
+def changed(config: Config, changes: Sequence[str]) -> Config:
+    """A configuration with `key=value` changes; ValueError as in `resolve`."""
     for change in changes:
         key, separator, text = change.partition("=")
         if not separator:

@@ -1,5 +1,5 @@
-"""What is trained at each step: drawn first as a small record, then applied. The record depends on (seed, step)
-alone, so a resumed run draws exactly what an uninterrupted one would have drawn."""
+"""What is trained at each step: drawn first as a small record, then applied. The record depends on (seed,
+step) alone, so a resumed run draws exactly what an uninterrupted one would have drawn."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ import numpy as np
 class TaskConfig:
     """Which targets, conditions and times are drawn.
 
-    dose_share: probability that the target is the dose (else any modality, uniformly); keep: probability that a
-    condition stays visible, from the first step to the last (stage A's curriculum: more and more conditions);
-    at_one: probability of t = 1, where few-step sampling lives, the rest uniform in (0, 1).
-    """
+    dose_share: probability that the target is the dose (else any modality, uniformly); keep: probability that
+    a condition stays visible, from the first step to the last (stage A's curriculum: more and more
+    conditions); at_one: probability of t = 1, where few-step sampling lives, the rest uniform in (0, 1)."""
 
     dose_share: float = 1.0
     keep: tuple[float, float] = (0.95, 0.95)

@@ -1,5 +1,5 @@
-"""The training loop. One step is one drawn task on one patient; everything random comes from (seed, step), so a
-killed run resumes with the losses an uninterrupted one would have had."""
+"""The training loop. One step is one drawn task on one patient; everything random comes from (seed, step), so
+a killed run resumes with the losses an uninterrupted one would have had."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from torch import Tensor
 
 from anydose.diffusion import path as vp
 from anydose.model.any2any import Any2Any, ModelConfig
-from anydose.model.compact import load as load_codec
 from anydose.model.checkpoint import load_model, save_model
+from anydose.model.compact import load as load_codec
 from anydose.model.sample import Sample, flipped, padded
 from anydose.model.tensors import load_tensors, save_tensors
 from anydose.train import losses
@@ -29,9 +29,9 @@ from anydose.train.tasks import Draw, TaskConfig, draw
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One named run, fully resolved. objective: 'diffusion', or 'regression' (the baseline: no noise, one step).
-    init: a checkpoint to start from ('' for scratch); codec: a learned codec's file, for a start from scratch;
-    precision: 'bf16' (autocast) or 'fp32'."""
+    """One named run, fully resolved. objective: 'diffusion', or 'regression' (the baseline: no noise, one
+    step). init: a checkpoint to start from ('' for scratch); codec: a learned codec's file, for a start from
+    scratch; precision: 'bf16' (autocast) or 'fp32'."""
 
     name: str = "any2any"
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -64,7 +64,8 @@ class Step:
 
 
 def example(model: Any2Any, sample: Sample, d: Draw, objective: str) -> tuple[dict[str, Tensor], Tensor]:
-    """Apply a draw: the model's inputs and the true v. Regression feeds no noise: x_t = 0 at t = 1, v = -x_0."""
+    """Apply a draw: the model's inputs and the true v. Regression feeds no noise: x_t = 0 at t = 1, v =
+    -x_0."""
     sample = flipped(padded(sample, model.multiple, d.offset), d.left_right, d.cranio_caudal)
     generator = torch.Generator().manual_seed(d.noise_seed)
     latent = {name: model.codec.encode(sample.volumes[name][None]) for name in (d.target, *d.visible)}

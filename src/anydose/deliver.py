@@ -1,0 +1,147 @@
+"""What a prediction leaves on disk: the dose in the input's own form and as NIfTI, its DVH, a page, and the
+record of how it came about. Each file appears by atomic rename, run.json last: a folder with a run.json is
+complete."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+import resource
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from anydose import __version__
+from anydose.case.case import Case
+from anydose.case.volume import Volume
+from anydose.io import nifti
+from anydose.io.files import file_name, whole
+from anydose.io.read import read_case
+from anydose.model import registry
+from anydose.model.any2any import pick_device
+from anydose.model.checkpoint import file_hash, load_model
+from anydose.predict import Options, Prediction, predict
+from anydose.score.dvh import dvh
+from anydose.score.page import write_page
+
+DVH_STEP_GY = 0.25
+
+
+def deliver(case: Case, prediction: Prediction, folder: Path, title: str) -> list[str]:
+    """Write a dose prediction into `folder`; returns the names of the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    dose, name = prediction.volume(case), file_name(case.name)
+    written = ["dose.nii.gz", "dvh.csv", "page.png"]
+    nifti.write_volume(dose, folder / "dose.nii.gz")
+    written += _own_form(case, dose, folder, name)
+    if len(prediction.members) > 1:
+        nifti.write_volume(Volume(prediction.spread[0], case.grid, "Gy"), folder / "dose_std.nii.gz")
+        written.append("dose_std.nii.gz")
+        for number, member in enumerate(prediction.members, start=1):
+            written.append(f"dose_{number}.nii.gz")
+            nifti.write_volume(Volume(member[0], case.grid, "Gy"), folder / written[-1])
+    with whole(folder / "dvh.csv") as scratch:
+        write_dvh(case, dose, scratch)
+    with whole(folder / "page.png") as scratch:
+        write_page(case, dose, scratch, title)
+    return written
+
+
+def _own_form(case: Case, dose: Volume, folder: Path, name: str) -> list[str]:
+    """The dose in the form that the case came in, where that is not NIfTI."""
+    if case.meta.get("format") == "openkbp":
+        from anydose.io import openkbp
+
+        openkbp.write_dose(dose, case, folder / f"{name}.csv")
+        return [f"{name}.csv"]
+    return []
+
+
+def write_dvh(case: Case, dose: Volume, path: Path) -> None:
+    """Cumulative DVHs as CSV: dose_gy, then the volume in percent of each structure."""
+    structures = {name: mask for name, mask in case.structures.items() if mask.any()}
+    at_gy = np.arange(0.0, float(dose.array.max()) + 2 * DVH_STEP_GY, DVH_STEP_GY)
+    columns = [dvh(dose, mask, case.grid).curve(at_gy) for mask in structures.values()]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["dose_gy", *(f"{name}_percent" for name in structures)])
+        writer.writerows([f"{d:.2f}", *(f"{c[k]:.3f}" for c in columns)] for k, d in enumerate(at_gy))
+
+
+def predict_to(
+    source: Path, folder: Path, model: str, options: Options, device: str, read: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Read the case at `source`, predict its dose and leave everything in `folder`; returns the run
+    record."""
+    begin = time.monotonic()
+    case = read_case(source, **read)
+    was_read = time.monotonic()
+    path = registry.find(model)
+    network = load_model(path).to(pick_device(device), memory_format=torch.channels_last_3d)
+    loaded = time.monotonic()
+    prediction = predict(network, case, options)
+    title = f"{case.name}: {path.stem}, {options.steps} {options.sampler} steps, seed {options.seed}"
+    predicted = time.monotonic()
+    outputs = deliver(case, prediction, folder, title)
+    seconds = {
+        "read": was_read - begin,
+        "load": loaded - was_read,
+        "write": time.monotonic() - predicted,
+        "all": time.monotonic() - begin,
+    }
+    run = record(case, prediction, options, source, path, seconds) | {"outputs": [*outputs, "run.json"]}
+    write_json(run, folder / "run.json")
+    return run
+
+
+def record(
+    case: Case,
+    prediction: Prediction,
+    options: Options,
+    source: Path,
+    model: Path,
+    seconds: Mapping[str, float],
+) -> dict[str, Any]:
+    """Inputs and their hashes, model and its hash, options, versions, what was used and inferred, seconds,
+    memory."""
+    inputs = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
+    return {
+        "case": case.name,
+        "inputs": {p.name if p == source else str(p.relative_to(source)): file_hash(p) for p in inputs},
+        "model": {"file": model.name, "sha256": file_hash(model)},
+        "options": asdict(options),
+        "used": list(prediction.used),
+        "inferred": list(case.inferred),
+        "reference_gy": case.reference_gy,
+        "seconds": {k: round(v, 2) for k, v in (*prediction.seconds.items(), *seconds.items())},
+        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "versions": versions(),
+        "notice": "AI prediction for research, not for clinical use",
+    }
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on."""
+    return {
+        "anydose": __version__,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def about() -> dict[str, Any]:
+    """Models, device and versions."""
+    return {"models": registry.listing(), "device": str(pick_device("auto")), "versions": versions()}
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write JSON by atomic rename."""
+    with whole(path) as scratch:
+        scratch.write_text(json.dumps(value, indent=2) + "\n")

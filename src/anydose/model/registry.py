@@ -1,0 +1,54 @@
+"""Models by name: the ones that the package ships, or any checkpoint by its path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from anydose.model.checkpoint import describe
+
+WEIGHTS = Path(__file__).parent.parent / "weights"
+DEFAULT = "compact-hn"
+
+
+def shipped() -> dict[str, Path]:
+    """Name -> file of every model inside the package."""
+    return {
+        path.stem: path for path in sorted(WEIGHTS.glob("*.safetensors")) if not path.stem.startswith("codec")
+    }
+
+
+def find(name: str) -> Path:
+    """The checkpoint of a shipped model's name or of a path; ValueError lists what there is."""
+    known = shipped()
+    if name in known:
+        return known[name]
+    path = Path(name)
+    if path.is_dir() and (path / "model.safetensors").is_file():
+        return path / "model.safetensors"
+    if path.is_file():
+        return path
+    raise ValueError(
+        f"model {name!r} not found: {', '.join(known) or 'no shipped model'} or a .safetensors file"
+    )
+
+
+def listing() -> list[dict[str, Any]]:
+    """One row per shipped model: name, backbone, codec, modalities, how it was trained, bytes."""
+    rows = []
+    for name, path in shipped().items():
+        about = describe(path)
+        config, record = about["config"], about["record"]
+        rows.append(
+            {
+                "name": name,
+                "default": name == DEFAULT,
+                "backbone": config["backbone"]["kind"],
+                "codec": config["codec"],
+                "modalities": config["modalities"],
+                "cases": record.get("cases"),
+                "steps": record.get("step"),
+                "bytes": about["bytes"],
+            }
+        )
+    return rows
