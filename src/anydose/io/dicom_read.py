@@ -90,12 +90,15 @@ def _wanted(found: Sequence[Found], sop_class: str, series: Sequence[str]) -> li
 
 
 def _choose(candidates: Sequence[Found], what: str, folder: Path) -> Found:
-    distinct = {f.uid: f for f in candidates}  # the same object stored twice is one
+    distinct: list[Found] = []
+    for f in candidates:
+        if not any(f.header == other.header for other in distinct):  # the same object stored twice is one
+            distinct.append(f)
     if len(distinct) != 1:
-        listing = _listing(list(distinct.values())) or "none"
+        listing = _listing(distinct) or "none"
         hint = "choose one with --series" if distinct else "a CT with an RTSTRUCT is accepted"
         raise ValueError(f"{folder}: {len(distinct)} {what} objects found ({listing}); {hint}")
-    return next(iter(distinct.values()))
+    return distinct[0]
 
 
 def _listing(found: Sequence[Found]) -> str:

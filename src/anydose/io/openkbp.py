@@ -153,6 +153,8 @@ def _spacing(path: Path) -> tuple[float, float, float]:
         a, b, c = (float(line) for line in path.read_text().split())
     except ValueError as error:
         raise ValueError(f"{path}: three numbers in mm are needed") from error
+    if not all(0 < value < np.inf for value in (a, b, c)):
+        raise ValueError(f"{path}: {a}, {b}, {c} found; three positive numbers in mm are needed")
     return a, b, c
 
 
