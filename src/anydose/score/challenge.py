@@ -38,11 +38,12 @@ def dvh_metrics(dose: Dose, structures: Mapping[str, Mask], voxel_mm3: float) ->
         values = dose[mask]
         if name in ORGANS:
             hottest = max(1, round(100.0 / voxel_mm3))
-            out[f"D_0.1_cc {name}"] = float(np.percentile(values, 100 - 100 * hottest / values.size))
+            percentile = max(0.0, 100 - 100 * hottest / values.size)  # an organ below 0.1 cc: its lowest dose
+            out[f"D_0.1_cc {name}"] = float(np.percentile(values, percentile))
             out[f"mean {name}"] = float(values.mean(dtype=np.float64))
         else:
-            for label, percentile in (("D_99", 1), ("D_95", 5), ("D_1", 99)):
-                out[f"{label} {name}"] = float(np.percentile(values, percentile))
+            for label, rank in (("D_99", 1), ("D_95", 5), ("D_1", 99)):
+                out[f"{label} {name}"] = float(np.percentile(values, rank))
     return out
 
 
