@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "predict": {"model", "diffusion", "score", "io", "case"},
     "evaluate": {"predict", "io", "score", "case"},
     "bench": {"predict", "io", "score", "case"},
+    "deliver": {"predict", "io", "score", "case"},
     "serve": {"predict", "io", "score", "case"},
 }
 TOP = ("cli", "recipes", "__init__", "__main__")  # the command may use everything, and so may named runs

@@ -117,10 +117,23 @@ def test_it_comes_back_from_nifti_files_as_it_was(tmp_path):
     assert read.prescription.levels_gy == written.prescription.levels_gy
 
 
+def test_it_comes_back_from_a_dicom_study_in_its_place(tmp_path):
+    from anydose.io.read import read_case
+
+    written = write_phantom(2, tmp_path / "two", "dicom")
+    read = read_case(tmp_path / "two")
+    assert read.grid.matches(written.grid)
+    assert np.array_equal(read.ct.array, written.ct.array)
+    for name, mask in written.structures.items():  # through contours: a rim voxel may differ
+        assert (read.structures[name] ^ mask).sum() <= 0.02 * mask.sum(), name
+    assert [b.gantry_deg for b in read.beams] == [b.gantry_deg for b in written.beams]
+    assert np.allclose(read.beams[0].isocentre_mm, written.beams[0].isocentre_mm, atol=0.1)
+
+
 def test_a_failed_write_leaves_nothing(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(ValueError, match="a new or empty folder is accepted"):
         write_phantom(0, tmp_path / "file")
-    with pytest.raises(ValueError, match="openkbp, nifti"):
+    with pytest.raises(ValueError, match="openkbp, nifti, dicom"):
         write_phantom(0, tmp_path / "new", "mhd")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]

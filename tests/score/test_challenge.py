@@ -107,7 +107,7 @@ def test_gdp_hmm_mae_counts_where_either_exceeds_5_gy_and_divides_where_the_refe
     reference = line(0, 4, 6, 20, 5, 60)
     prediction = line(9, 4.5, 1, 23, 5, 60)
     body = np.array([True, True, True, True, True, False])
-    # 9 (predicted over 5), none (both below), 5 (reference above), 3, none (5 is not above 5) and none outside
+    # 9 (predicted over 5), none (both below), 5 (reference over), 3, none (5 is not over 5), none (outside)
     assert challenge.gdp_hmm_mae(reference, prediction, body) == pytest.approx((9 + 5 + 3) / 2, **EXACT)
 
 

@@ -1,5 +1,4 @@
-"""A procedural head-and-neck patient: CT, organs, three target levels and nine beams, different for every
-seed.
+"""A procedural head-and-neck patient: CT, organs, three target levels, nine beams; each seed another one.
 
 Drawn from simple solids in the patient's own frame: x to the left, y to the back, z to the head, millimetres,
 z = 0 between jaw and larynx. Sizes, places, body outline and CT numbers follow the median OpenKBP patient. It
@@ -10,27 +9,23 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.interpolate import PchipInterpolator
 
 from anydose.case.beams import equispaced
 from anydose.case.case import Case, Prescription
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
-from anydose.io import nifti, openkbp
-
-Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
+from anydose.io import openkbp
+from anydose.io.solids import Floats, Mask, Space
 
 SHAPE = (128, 128, 128)
 MIDDLE = (70, 60, 64)  # index (z, y, x) of the patient frame's origin
 FRACTIONS = 35
+FORMATS = ("openkbp", "nifti", "dicom")
 DOSE_MARGIN_MM = 25.0  # dose is possible this far above and below the targets
 AIR_HU, FAT_HU, MUSCLE_HU = -1024.0, -95.0, 50.0
 
@@ -94,51 +89,6 @@ class Traits:
         )
 
 
-@dataclass(frozen=True)
-class Space:
-    """Voxel centres in the patient's frame: x (1, 1, w), y (1, h, 1), z (d, 1, 1) in mm. Masks are (d, h,
-    w)."""
-
-    x: Floats
-    y: Floats
-    z: Floats
-
-    def along(self, rows: Sequence[tuple[float, float]]) -> Floats:
-        """A smooth curve through (z, value) rows, (d, 1, 1)."""
-        knots, values = np.array(rows, dtype=np.float64).T
-        curve: Floats = PchipInterpolator(knots, values)(self.z).astype(np.float32)
-        return curve
-
-    def between(self, low: float, high: float) -> Mask:
-        """Slices from `low` to `high`, (d, 1, 1)."""
-        return (self.z >= low) & (self.z <= high)
-
-    def ellipsoid(self, centre: Sequence[float], radii: Sequence[float]) -> Mask:
-        """A solid ellipsoid, `centre` and `radii` as (x, y, z)."""
-        parts = ((a - c) ** 2 / r**2 for a, c, r in zip((self.x, self.y, self.z), centre, radii, strict=True))
-        return sum(parts) <= 1
-
-    def tube(self, x: float | Floats, y: float | Floats, rx: float | Floats, ry: float | Floats) -> Mask:
-        """A tube of elliptic section along z, each argument a number or a curve (d, 1, 1)."""
-        return ((self.x - x) / rx) ** 2 + ((self.y - y) / ry) ** 2 <= 1
-
-    def rod(self, start: Sequence[float], end: Sequence[float], radius: float) -> Mask:
-        """A straight rod between two points."""
-        axis = np.subtract(end, start)
-        u, v, w = (a - s for a, s in zip((self.x, self.y, self.z), start, strict=True))
-        t = np.clip((u * axis[0] + v * axis[1] + w * axis[2]) / (axis @ axis), 0, 1)
-        return (u - t * axis[0]) ** 2 + (v - t * axis[1]) ** 2 + (w - t * axis[2]) ** 2 <= radius**2
-
-    def arch(
-        self, radii: tuple[float, float], thickness: float, tilt: float, low: float, high: float
-    ) -> Mask:
-        """A horseshoe open to the back (a row of teeth, the jaw), lower in front by `tilt`."""
-        outer = self.tube(0, -22, radii[0], radii[1])
-        inner = self.tube(0, -22, radii[0] - thickness, radii[1] - thickness)
-        height = self.z - tilt * (self.y + 30)
-        return outer & ~inner & (self.y < -8) & (height >= low) & (height <= high)
-
-
 def make_phantom(seed: int = 0) -> Case:
     """The patient of `seed`, 128^3 voxels of about 4 x 4 x 2.5 mm: ct in HU, OpenKBP's structure names, 70 /
     63 / 56 Gy in 35 fractions, nine equispaced beams at the targets' centroid, no dose."""
@@ -168,25 +118,36 @@ def make_phantom(seed: int = 0) -> Case:
     )
 
 
-WRITERS = {"openkbp": openkbp.write_case, "nifti": nifti.write_case}
-
-
 def write_phantom(seed: int, folder: Path, format: str = "openkbp") -> Case:
     """Draw the patient of `seed` and write it as `folder`, which appears whole or not at all. ValueError for
-    a folder that holds something and for a format that is not in WRITERS."""
-    if format not in WRITERS:
-        raise ValueError(f"format {format!r}: one of {', '.join(WRITERS)} is accepted")
+    a folder that holds something and for a format that is not in FORMATS."""
+    if format not in FORMATS:
+        raise ValueError(f"format {format!r}: one of {', '.join(FORMATS)} is accepted")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ValueError(f"{folder}: not empty; a new or empty folder is accepted")
     case = make_phantom(seed)
     scratch = folder.with_name(f".{os.getpid()}.{folder.name}")
     try:
         scratch.mkdir(parents=True)
-        WRITERS[format](case, scratch)
+        _write(case, scratch, format)
         scratch.replace(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return case
+
+
+def _write(case: Case, folder: Path, format: str) -> None:
+    """Imports here: pydicom and nibabel cost half a second that OpenKBP files need not wait for."""
+    if format == "dicom":
+        from anydose.io import dicom_write
+
+        dicom_write.write_study(case, folder)
+    elif format == "nifti":
+        from anydose.io import nifti
+
+        nifti.write_case(case, folder)
+    else:
+        openkbp.write_case(case, folder)
 
 
 def patient_frame(grid: Grid, traits: Traits) -> Space:
