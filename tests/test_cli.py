@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 
 def anydose(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -64,3 +67,31 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     done = anydose("phantom", tmp_path, "--debug")
     assert done.returncode != 0
     assert "Traceback" in done.stderr and "ValueError" in done.stderr
+
+
+@pytest.mark.parametrize("command", [("predict", "--out"), ("evaluate", "--json", "--cohort")])
+def test_an_empty_folder_is_one_sentence_with_its_name_and_leaves_no_output(tmp_path: Path, command) -> None:
+    name, output, *option = command
+    (tmp_path / "empty").mkdir()
+    done = anydose(name, *option, tmp_path / "empty", output, tmp_path / "out")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"anydose: {tmp_path / 'empty'}: ") and "accepted" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert [p.name for p in tmp_path.iterdir()] == ["empty"]
+
+
+def test_a_folder_of_two_formats_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "mixed").mkdir()
+    for file in ("voxel_dimensions.csv", "ct.nii.gz"):
+        (tmp_path / "mixed" / file).touch()
+    done = anydose("predict", tmp_path / "mixed", "--out", tmp_path / "out")
+    assert done.returncode == 2
+    assert "openkbp and nifti found together" in done.stderr
+
+
+def test_info_as_json_is_one_object_that_lists_models_and_versions() -> None:
+    done = anydose("info", "--json")
+    assert done.returncode == 0
+    value = json.loads(done.stdout)
+    assert value["versions"]["torch"].startswith("2.13.0")
+    assert all(row["name"] for row in value["models"])
