@@ -34,7 +34,7 @@ def anydose() -> None:
 @app.command()
 def phantom(
     folder: Annotated[Path, typer.Argument(help="New or empty folder for the patient.")],
-    format: Annotated[str, typer.Option(help="Its form: openkbp or nifti.")] = "openkbp",
+    format: Annotated[str, typer.Option(help="Its form: openkbp, nifti or dicom.")] = "openkbp",
     seed: Annotated[int, typer.Option(help="Every seed draws another patient.")] = 0,
 ) -> None:
     """Write a procedural head-and-neck patient (CT, organs, three target levels, no dose)."""
@@ -64,6 +64,45 @@ def score(
     if json_file is not None:
         json_file.write_text(json.dumps(result.to_json(), indent=2) + "\n")
     typer.echo(result.text())
+
+
+@app.command()
+def compare(
+    dose: Annotated[Path, typer.Argument(help="Predicted dose, or a folder of them named by case.")],
+    case: Annotated[Path, typer.Option(help="The case, or a folder of cases.")],
+    reference: Annotated[Path | None, typer.Option(help="Reference dose (default: the case's own).")] = None,
+    versus: Annotated[Path | None, typer.Option(help="A second model's doses: paired tests.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write one line a case.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write means and tests.")] = None,
+    perceptual: Annotated[bool, typer.Option(help="ST-LPIPS too (extra: perceptual).")] = False,
+) -> None:
+    """Compare doses with their references: errors, PSNR, SSIM, gamma, isodoses, DVH, scorecard."""
+    from anydose.io import cohort
+    from anydose.io.read import read_case, read_dose
+    from anydose.score import compare as comparison
+
+    distance = None
+    if perceptual:
+        from anydose.model.perceptual import st_lpips
+
+        distance = st_lpips()
+    paths = cohort.cases(case)
+    tables: list[list[Any]] = [[] for doses in (dose, versus) if doses]
+    for path in paths:
+        patient = read_case(path)
+        alone = len(paths) == 1
+        truth = read_dose(cohort.dose_of(reference, patient.name, alone) if reference else path, patient)
+        for doses, table in zip([d for d in (dose, versus) if d], tables, strict=True):
+            guess = read_dose(cohort.dose_of(doses, patient.name, alone), patient)
+            table.append(comparison.compare(patient, truth, guess, distance))
+            for note in table[-1].notes:
+                typer.echo(f"{patient.name}: {note}", err=True)
+    if csv is not None:
+        comparison.write_csv(tables[0], csv)
+    result = comparison.cohort(*tables)
+    if json_file is not None:
+        json_file.write_text(json.dumps(result, indent=2) + "\n")
+    typer.echo(comparison.text(result))
 
 
 @app.command()
@@ -222,6 +261,56 @@ def info(as_json: Json = False) -> None:
         )
     typer.echo(f"device: {value['device']}")
     typer.echo(", ".join(f"{name} {version}" for name, version in value["versions"].items()))
+
+
+data = typer.Typer(help="Cohorts of patients: convert them to a store, check them.", no_args_is_help=True)
+app.add_typer(data, name="data")
+
+
+@data.command("convert")
+def data_convert(
+    source: Annotated[Path, typer.Argument(help="A dataset, a folder of patients in any form, or one.")],
+    cohort: Annotated[Path, typer.Argument(help="The cohort store: a new folder, or one to go on with.")],
+    workers: Annotated[int, typer.Option(help="Processes.", min=1, max=64)] = 2,
+) -> None:
+    """Write every case into one Zarr store; resumes where it stopped. Exit code 2 if a case was refused."""
+    from anydose.io.store import convert
+
+    states: list[str] = []
+    for outcome in convert(source, cohort, workers):
+        states.append(outcome.state)
+        typer.echo(f"{outcome.name}: {outcome.state} {outcome.why}".rstrip())
+    counts = ", ".join(f"{states.count(state)} {state}" for state in ("written", "kept", "refused"))
+    typer.echo(f"{cohort}: {counts}")
+    if "refused" in states:
+        raise typer.Exit(2)
+
+
+@data.command("check")
+def data_check(
+    source: Annotated[Path, typer.Argument(help="A dataset, a folder of patients in any form, or one.")],
+    as_json: Json = False,
+) -> None:
+    """Print every case with what is missing or suspicious in it."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from anydose.io.check import check
+
+    if as_json:
+        print_json([asdict(row) for row in check(source)])
+        return
+    table = Table(
+        "case", "form", "z, y, x", "x, y, z mm", "structures", "beams", "Gy", "missing or suspicious"
+    )
+    with working(f"checking {source.name}"):
+        for row in check(source):
+            columns = (row.shape, row.spacing_mm, (row.structures,), (row.beams,), row.levels_gy)
+            numbers = [", ".join(f"{value:.4g}" for value in column) for column in columns]
+            table.add_row(row.name, row.kind, *numbers, "; ".join(row.findings) or "-")
+    Console(width=None if sys.stdout.isatty() else 180).print(table)
 
 
 @contextmanager

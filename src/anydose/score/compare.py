@@ -1,0 +1,256 @@
+"""Two doses of one case side by side, and two models over a cohort: numbers, intervals, paired tests."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage, stats
+
+from anydose.case.case import Case
+from anydose.case.volume import Volume, bounding_box
+from anydose.score import challenge
+from anydose.score.dvh import dvh
+from anydose.score.gamma import gamma
+from anydose.score.metrics import evaluate, parse
+from anydose.score.scoring import hold, own_template, score
+
+Dose = NDArray[np.floating[Any]]
+Distance = Callable[[Dose, Dose], float]  # two doses (d, h, w) scaled to [0, 1] -> a number
+ISODOSES_PERCENT = (20, 50, 80, 95)
+GAMMAS = ((3.0, 3.0), (2.0, 2.0))  # percent of the reference's maximum, mm
+TARGET_METRICS = ("D99%[Gy]", "D95%[Gy]", "D50%[Gy]", "D1%[Gy]", "Mean[Gy]")
+ORGAN_METRICS = ("D0.1cc[Gy]", "Mean[Gy]")
+SSIM_WINDOW = 7
+RESAMPLES = 2000
+
+
+def psnr(reference: Dose, prediction: Dose) -> float:
+    """Peak signal to noise in dB: 10 log10(peak^2 / mean squared error), the peak the reference's maximum;
+    infinite for equal doses."""
+    error = float(np.mean((reference.astype(np.float64) - prediction) ** 2))
+    return float("inf") if error == 0 else float(10 * np.log10(float(reference.max()) ** 2 / error))
+
+
+def ssim(reference: Dose, prediction: Dose) -> float:
+    """Mean structural similarity in three dimensions: uniform window of 7 voxels, data range the reference's
+    maximum, sample covariance, borders of half a window left out (Wang et al., IEEE TIP 13, 2004, as
+    scikit-image computes it). ValueError for a dose smaller than the window."""
+    if min(reference.shape) < SSIM_WINDOW:
+        raise ValueError(f"SSIM needs {SSIM_WINDOW} voxels along every axis, the dose has {reference.shape}")
+    x, y = reference.astype(np.float64), prediction.astype(np.float64)
+    mean = [ndimage.uniform_filter(a, SSIM_WINDOW) for a in (x, y, x * x, y * y, x * y)]
+    count = SSIM_WINDOW**3
+    var_x, var_y, covariance = (
+        count / (count - 1) * (square - product)
+        for square, product in (
+            (mean[2], mean[0] ** 2),
+            (mean[3], mean[1] ** 2),
+            (mean[4], mean[0] * mean[1]),
+        )
+    )
+    c1, c2 = (0.01 * x.max()) ** 2, (0.03 * x.max()) ** 2
+    luminance = (2 * mean[0] * mean[1] + c1) / (mean[0] ** 2 + mean[1] ** 2 + c1)
+    similarity = luminance * (2 * covariance + c2) / (var_x + var_y + c2)
+    rim = SSIM_WINDOW // 2
+    return float(similarity[rim:-rim, rim:-rim, rim:-rim].mean())
+
+
+def isodose_dice(reference: Dose, prediction: Dose, level_gy: float) -> float:
+    """Dice overlap of the volumes that receive `level_gy` or more; not a number if neither reaches it."""
+    a, b = reference >= level_gy, prediction >= level_gy
+    both = int(a.sum()) + int(b.sum())
+    return 2.0 * int((a & b).sum()) / both if both else float("nan")
+
+
+def dvh_differences(case: Case, reference: Volume, prediction: Volume) -> dict[str, tuple[float, float]]:
+    """(reference, prediction) in Gy for D99, D95, D50, D1 and the mean of every target, D0.1cc and the mean
+    of every organ: {'PTV70 D95%[Gy]': (66.1, 65.8)}. Empty structures have none."""
+    out = {}
+    for name, mask in case.structures.items():
+        is_target = name in case.prescription.levels_gy
+        if not mask.any() or not (is_target or name in case.of_role("oar")):
+            continue
+        histograms = [dvh(dose, mask, case.grid) for dose in (reference, prediction)]
+        for text in TARGET_METRICS if is_target else ORGAN_METRICS:
+            of = parse(text)
+            truth, guess = (float(evaluate(of, h)) for h in histograms)
+            out[f"{name} {text}"] = (truth, guess)
+    return out
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One case. figures: name -> number, the units in the names; dvh: metric -> (reference, prediction) in
+    Gy; notes: what could not be computed and why."""
+
+    case: str
+    figures: Mapping[str, float]
+    dvh: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def row(self) -> dict[str, float | str]:
+        """One flat line of a table."""
+        return {
+            "case": self.case,
+            **self.figures,
+            **{f"{k} difference": b - a for k, (a, b) in self.dvh.items()},
+        }
+
+
+def compare(
+    case: Case, reference: Volume, prediction: Volume, perceptual: Distance | None = None
+) -> Comparison:
+    """Compare a predicted dose with the reference, both in Gy on the case's grid. What a case lacks the
+    data for is left out and noted. perceptual: a distance of two doses scaled by the reference's maximum,
+    e.g. ST-LPIPS."""
+    truth, guess = reference.in_unit("Gy"), prediction.in_unit("Gy")
+    for dose in (reference, prediction):
+        if not dose.grid.matches(case.grid):
+            raise ValueError(f"{case.name}: a dose on the case's own grid is needed; resample it first")
+    body = case.body if case.body is not None else np.ones(case.grid.shape, dtype=bool)
+    box = tuple(slice(s, s + n) for s, n in zip(*bounding_box(body), strict=True))
+    differences = dvh_differences(case, reference, prediction)
+    parts: dict[str, Callable[[], float]] = {
+        "dose_mae_gy": lambda: float(np.abs(truth - guess)[body].mean(dtype=np.float64)),
+        "gdp_hmm_mae_gy": lambda: _gdp_hmm(case, truth, guess, body),
+        "openkbp_dose_gy": lambda: challenge.dose_error(truth, guess, body),
+        "openkbp_dvh_gy": lambda: _openkbp_dvh(case, truth, guess, body),
+        "psnr_db": lambda: psnr(truth[box], guess[box]),
+        "ssim": lambda: ssim(truth[box], guess[box]),
+        **{
+            f"gamma_{percent:g}_{mm:g}_pass_percent": _gamma(reference, prediction, percent, mm)
+            for percent, mm in GAMMAS
+        },
+        **{f"dice_{level}_percent": _dice(case, truth, guess, level) for level in ISODOSES_PERCENT},
+        "score_reference_percent": lambda: score(hold(case, own_template(case)), reference).percent,
+        "score_percent": lambda: score(hold(case, own_template(case)), prediction).percent,
+    }
+    if perceptual is not None:
+        parts["st_lpips"] = lambda: perceptual(truth[box] / truth.max(), guess[box] / truth.max())
+    figures, notes = {}, []
+    for name, figure in parts.items():
+        try:
+            figures[name] = figure()
+        except ValueError as error:
+            notes.append(f"{name}: {error}")
+    return Comparison(case.name, figures, differences, tuple(notes))
+
+
+def _gdp_hmm(case: Case, truth: Dose, guess: Dose, body: NDArray[np.bool_]) -> float:
+    high = max(case.prescription.levels_gy, key=lambda n: case.prescription.levels_gy[n], default=None)
+    if high is None:
+        raise ValueError("no target with a prescription")
+    target, level = case.structures[high], case.reference_gy
+    truth, guess = (challenge.normalise_to_d97(dose, target, level) for dose in (truth, guess))
+    return challenge.gdp_hmm_mae(truth, guess, body)
+
+
+def _openkbp_dvh(case: Case, truth: Dose, guess: Dose, body: NDArray[np.bool_]) -> float:
+    errors = challenge.dvh_errors(truth, guess, case.structures, body, 1000 * case.grid.voxel_cc)
+    if not errors:
+        raise ValueError("no structure of the OpenKBP metrics")
+    return float(np.mean(list(errors.values())))
+
+
+def _gamma(reference: Volume, prediction: Volume, percent: float, mm: float) -> Callable[[], float]:
+    return lambda: gamma(reference, prediction, percent, mm).pass_percent
+
+
+def _dice(case: Case, truth: Dose, guess: Dose, percent: int) -> Callable[[], float]:
+    return lambda: isodose_dice(truth, guess, percent / 100 * case.reference_gy)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its bootstrap confidence interval over n cases."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+
+def bootstrap(values: ArrayLike, level: float = 0.95, seed: int = 0) -> Interval:
+    """The mean of `values` (n,) and its percentile bootstrap interval: cases drawn with replacement, 2000
+    times (Efron and Tibshirani, 1993). Values that are not a number are left out; ValueError if none
+    remains."""
+    kept = np.asarray(values, dtype=np.float64)
+    kept = kept[np.isfinite(kept)]
+    if not kept.size:
+        raise ValueError("no number to average")
+    drawn = np.random.default_rng(seed).integers(0, kept.size, (RESAMPLES, kept.size))
+    low, high = np.quantile(kept[drawn].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(kept.mean()), float(low), float(high), int(kept.size))
+
+
+@dataclass(frozen=True)
+class Paired:
+    """Second minus first over the same cases: interval of the mean difference, Wilcoxon signed-rank p."""
+
+    difference: Interval
+    p: float
+
+
+def paired(first: ArrayLike, second: ArrayLike, seed: int = 0) -> Paired:
+    """Paired comparison of two models on the same cases (n,), (n,): bootstrap of the mean difference and the
+    two-sided Wilcoxon signed-rank test (1945; p = 1 if all are equal). ValueError for other shapes."""
+    a, b = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 1:
+        raise ValueError(
+            f"paired values of shape {a.shape} and {b.shape}: one of each for every case is needed"
+        )
+    known = np.isfinite(a) & np.isfinite(b)
+    difference = b[known] - a[known]
+    p = float(stats.wilcoxon(difference).pvalue) if difference.any() else 1.0
+    return Paired(bootstrap(difference, seed=seed), p)
+
+
+def cohort(first: Sequence[Comparison], second: Sequence[Comparison] = ()) -> dict[str, dict[str, float]]:
+    """Per figure the mean and interval over the cases, and with a `second` model on the same cases its own,
+    the mean difference and p. ValueError if the cases differ."""
+    if second and [c.case for c in first] != [c.case for c in second]:
+        raise ValueError("the two models were compared on different cases")
+    out = {}
+    for name in dict.fromkeys(n for c in first for n in c.figures):
+        values = [c.figures.get(name, np.nan) for c in first]
+        line = _line("", bootstrap(values))
+        if second:
+            others = [c.figures.get(name, np.nan) for c in second]
+            test = paired(values, others)
+            line |= (
+                _line("versus_", bootstrap(others)) | _line("difference_", test.difference) | {"p": test.p}
+            )
+        out[name] = line
+    return out
+
+
+def _line(prefix: str, interval: Interval) -> dict[str, float]:
+    return {f"{prefix}{k}": getattr(interval, k) for k in ("mean", "low", "high", "n")}
+
+
+def text(table: Mapping[str, Mapping[str, float]]) -> str:
+    """The cohort table for a terminal."""
+    lines = []
+    for name, line in table.items():
+        shown = f"{name:26} {line['mean']:9.3f} [{line['low']:.3f}, {line['high']:.3f}]"
+        if "p" in line:
+            shown += f"   versus {line['versus_mean']:.3f}, difference {line['difference_mean']:+.3f}"
+            shown += f" [{line['difference_low']:+.3f}, {line['difference_high']:+.3f}], p = {line['p']:.2g}"
+        lines.append(shown)
+    return "\n".join(lines)
+
+
+def write_csv(table: Sequence[Comparison], path: Path) -> None:
+    """One line a case; the columns are those of all cases together."""
+    rows = [comparison.row() for comparison in table]
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
