@@ -15,7 +15,7 @@ dev: $(DEV)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and f"Python {sys.version.split()[0]} found, 3.11 or newer needed: make PYTHON=...")'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "no venv made; on Debian: apt-get install python3-venv"; exit 1; }
 
 $(SETUP): $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) --editable .
@@ -27,7 +27,7 @@ $(DEV): $(SETUP)
 
 # The main job on a procedural patient that the package draws, with the weights that it ships.
 demo: $(SETUP)
-	rm -rf $(DEMO)
+	rm -rf $(DEMO)/pt_0 $(DEMO)/prediction
 	$(BIN)/anydose phantom $(DEMO)/pt_0
 	$(BIN)/anydose predict $(DEMO)/pt_0 --out $(DEMO)/prediction
 	@echo "patient:    $(DEMO)/pt_0"

@@ -8,8 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from anydose.case.case import Case
+
+settings.register_profile("anydose", deadline=None, derandomize=True)  # no clock, the same cases everywhere
+settings.load_profile("anydose")
 
 REPOSITORY = Path(__file__).parents[1]
 PATIENTS = ("pt_201", "pt_210", "pt_1", "pt_8", "pt_153", "pt_38")  # 8: no CT; 153: nor dose; 38: no mask
