@@ -62,11 +62,11 @@ def test_gamma_pass_rate_is_that_of_pymedphys_within_a_tenth_of_a_percent(percen
     truth = volume(blob())
     guess = volume(ndimage.gaussian_filter(blob((2.0, 1.0, 1.5)), 0.7) * 1.03)
     axes = tuple(np.arange(n) * s for n, s in zip(CUBE.shape, CUBE.spacing_zyx_mm, strict=True))
-    options = {"lower_percent_dose_cutoff": 30, "max_gamma": 1.0, "interp_fraction": 40}  # 40: converged
+    options = {"lower_percent_dose_cutoff": 30, "max_gamma": 1.1, "interp_fraction": 40}  # 40: converged
     theirs = pymedphys.gamma(axes, truth.array, axes, guess.array, percent, mm, **options)
     ours = gamma(truth, guess, percent, mm, threshold_percent=30)
     assert len(ours.values) == np.count_nonzero(~np.isnan(theirs))
-    assert 20 < ours.pass_percent < 99.5
+    assert 20 < ours.pass_percent < 100
     assert ours.pass_percent == pytest.approx(100 * np.mean(theirs[ours.mask] <= 1), abs=0.1)
 
 
