@@ -1,0 +1,108 @@
+"""What is missing or suspicious in a case, in sentences; each rule with its number and why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from anydose.case.case import Case
+from anydose.io.read import kind_of, read_case
+from anydose.io.sources import sources
+
+FEW_VOXELS = 10  # fewer say little about a DVH
+OUTSIDE_BODY = 0.01  # part of a target outside the body
+HOT, COLD = 1.3, 0.9  # maximum and target median against the prescription: no clinical plan is beyond
+WATER_HU = (-250.0, 300.0)  # mean CT number of a body: lungs included, metal excluded
+COARSE_MM = 6.0
+TRIVIAL_GY = 1.0
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One row: the case's name, form, shape (z, y, x), spacing (x, y, z) mm, counts, prescription, and
+    findings; a case that cannot be read has its refusal as the only finding."""
+
+    name: str
+    kind: str = ""
+    shape: tuple[int, ...] = ()
+    spacing_mm: tuple[float, ...] = ()
+    structures: int = 0
+    beams: int = 0
+    levels_gy: tuple[float, ...] = ()
+    findings: tuple[str, ...] = ()
+
+
+def check(root: Path) -> Iterator[Checked]:
+    """One row for every case at or below `root`. ValueError if there is none."""
+    for name, path in sources(root):
+        try:
+            case = read_case(path)
+        except (ValueError, OSError) as error:
+            yield Checked(name, findings=(" ".join(str(error).split()),))
+            continue
+        yield Checked(
+            name,
+            kind_of(path),
+            case.grid.shape,
+            case.grid.spacing_mm,
+            len(case.structures),
+            len(case.beams),
+            tuple(sorted(case.prescription.levels_gy.values(), reverse=True)),
+            tuple(findings(case)),
+        )
+
+
+def findings(case: Case) -> Iterator[str]:
+    """What a case lacks and what looks wrong in it."""
+    absent = {
+        "ct": case.ct is None,
+        "dose": case.dose is None,
+        "target": not case.targets,
+        "beams": not case.beams,
+    }
+    absent["organ at risk"] = not case.of_role("oar")
+    bodies = case.of_role("body")
+    absent["body"] = not bodies
+    yield from (f"no {what}" for what, missing in absent.items() if missing)
+    if len(bodies) > 1:
+        yield f"several bodies: {', '.join(bodies)}"
+    if max(case.grid.spacing_mm) > COARSE_MM:
+        yield f"voxels of {max(case.grid.spacing_mm):g} mm"
+    for name, mask in case.structures.items():
+        if mask.sum() < FEW_VOXELS:
+            yield f"{name}: {mask.sum()} voxels"
+    body = next(iter(bodies.values())) if len(bodies) == 1 else None
+    if body is not None:
+        yield from _in_body(case, body)
+    yield from _dose(case)
+    yield from (sentence for sentence in case.inferred if sentence.startswith(("structure", "ct")))
+
+
+def _in_body(case: Case, body: np.ndarray) -> Iterator[str]:
+    for name, mask in case.targets.items():
+        outside = float((mask & ~body).sum() / mask.sum())
+        if outside > OUTSIDE_BODY:
+            yield f"{name}: {outside:.0%} outside the body"
+    if case.ct is not None:
+        mean = float(case.ct.array[body].mean())
+        if not WATER_HU[0] <= mean <= WATER_HU[1]:
+            yield f"ct: mean of {mean:.0f} HU in the body"
+
+
+def _dose(case: Case) -> Iterator[str]:
+    if case.dose is None:
+        return
+    highest = float(case.dose.array.max())
+    if highest < TRIVIAL_GY:
+        yield f"dose: at most {highest:g} Gy"
+    elif case.targets:
+        ratio = highest / case.reference_gy
+        if not COLD <= ratio <= HOT:
+            yield f"dose: maximum {highest:.1f} Gy is {ratio:.0%} of the highest prescription"
+        for name, level in case.prescription.levels_gy.items():
+            median = float(np.median(case.dose.array[case.structures[name]]))
+            if median < COLD * level:
+                yield f"{name}: median {median:.1f} Gy for {level:g} Gy prescribed"
