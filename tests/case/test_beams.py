@@ -196,16 +196,30 @@ def small_head() -> tuple[Grid, np.ndarray, np.ndarray]:
 ISO = np.array([13.0, -9.0, 5.0])
 
 
-def draw(isocentre, target, density, grid):
-    return beams.draw_beams(beams.views(beams.equispaced(9, isocentre)), target, grid, density)
+def draw(isocentre, target, density, grid, angles=tuple(range(0, 360, 40))):
+    field = [Beam((float(a),), tuple(isocentre)) for a in angles]
+    return beams.draw_beams(beams.views(field), target, grid, density)
 
 
-def test_a_mirrored_patient_has_the_mirrored_beams_with_their_sectors_exchanged():
+@pytest.mark.parametrize("angles", [range(0, 360, 40), (180,), (20, 335), (0, 50, 130, 200, 300)])
+def test_a_mirrored_patient_has_the_mirrored_beams_with_their_sectors_exchanged(angles):
     grid, target, density = small_head()
-    here = draw(ISO, target, density, grid)
-    there = draw(ISO * (-1, 1, 1), target[..., ::-1], density[..., ::-1], grid)
-    assert np.abs(here).max() > 0.5
+    here = draw(ISO, target, density, grid, angles)
+    across = [(-a) % 360 for a in angles]
+    there = draw(ISO * (-1, 1, 1), target[..., ::-1], density[..., ::-1], grid, across)
+    assert np.abs(here).max() > 0.1
     assert np.allclose(there, here[list(beams.mirrored_sectors())][..., ::-1], atol=1e-5)
+
+
+def test_a_beam_between_two_sectors_is_shared_and_nothing_of_it_is_lost():
+    grid, target, density = small_head()
+    alone = draw(ISO, target, density, grid, (10,))
+    assert np.flatnonzero(alone[1:].any(axis=(1, 2, 3))).tolist() == [0, 1]  # centres at 0 and 40 degrees
+    assert np.allclose(alone[1], 3 * alone[2], rtol=1e-4)
+    v = beams.view(Beam((10.0,), tuple(ISO)), 10.0)
+    plate = beams.beam_plate(v, target, grid)
+    whole = plate * np.exp(-beams.MU_PER_MM * beams.radiological_depth(v, density, grid))
+    assert np.allclose(alone[1:].sum(axis=0), 9 * whole, atol=1e-4)
 
 
 def test_head_and_feet_exchanged_leave_coplanar_beams_in_their_sectors():

@@ -211,16 +211,18 @@ def _summed_along_rays(v: View, density: Image, grid: Grid, axes: Sequence[Float
 def draw_beams(all_views: Sequence[View], target: NDArray[np.bool_], grid: Grid, density: Image) -> Image:
     """The beam modality (1 + SECTORS, d, h, w): first the mean beam plate over all views (the paper's), then
     for each angular sector the attenuated plates of its beams, scaled so that equispaced beams, one a sector,
-    count once."""
+    count once. A beam between two sectors' centres is shared by both in proportion."""
     out = np.zeros((1 + SECTORS, *grid.shape), dtype=np.float32)
     if not target.any():
         raise ValueError("a target with no voxel casts no beam plate")
     for v in all_views:
         plate = beam_plate(v, target, grid)
         out[0] += plate / len(all_views)
-        sector = round(v.azimuth_deg / (360 / SECTORS)) % SECTORS
-        attenuated = plate * np.exp(-MU_PER_MM * radiological_depth(v, density, grid, plate > 0))
-        out[1 + sector] += attenuated * (SECTORS / len(all_views))
+        depth = radiological_depth(v, density, grid, plate > 0)
+        attenuated = plate * np.exp(-MU_PER_MM * depth) * (SECTORS / len(all_views))
+        place = round(v.azimuth_deg * SECTORS / 360, 6)
+        for sector in {int(place), int(np.ceil(place))}:
+            out[1 + sector % SECTORS] += attenuated * (1 - abs(place - sector))
     return out
 
 
