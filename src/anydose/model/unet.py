@@ -12,19 +12,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from anydose.diffusion.path import alpha_sigma, velocity_of_estimate
 from anydose.model.layers import ConditionCode, ModulatedNorm
 
 
 @dataclass(frozen=True)
 class UNetConfig:
     """widths: channels at each level, each half the resolution of the one before; blocks: residual blocks on
-    the way down and up at each level; code: size of the condition code."""
+    the way down and up at each level; code: size of the condition code; spread: how far, in model range, a target is known from
+    its conditions (0: the read-out is v itself)."""
 
     widths: tuple[int, ...] = (48, 96, 160, 224)
     down_blocks: tuple[int, ...] = (1, 1, 2, 2)
     up_blocks: tuple[int, ...] = (1, 2, 2)
     code: int = 256
     kind: str = "unet"
+    spread: float = 0.1
     role_code: bool = True
     visible_code: bool = True
 
@@ -91,6 +94,9 @@ class UNet(nn.Module):
         """latents: {modality: (n, c, d, h, w)}, the target's among them, noised; times: their t (n,), 0 for
         conditions; spacing_mm: (n, 3) of the voxels; body is not used here. Returns v of the target (n, c, d,
         h, w)."""
+        noisy, t = latents[target], times[target]
+        if self.config.spread:  # pure noise says nothing: at t = 1 none enters
+            latents = {**latents, target: noisy * alpha_sigma(t)[0][:, None, None, None, None]}
         code = self.code(times, target, spacing_mm)
         x = self.stem(self._slots(latents))
         skips = []
@@ -106,7 +112,8 @@ class UNet(nn.Module):
                 x = block(x, code)
         x = F.silu(self.last_norm(x, code))
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 would quantise the dose to steps of 0.16 Gy
-            return self.read_out[target](x.float())
+            out = self.read_out[target](x.float())
+        return velocity_of_estimate(out, noisy, t, self.config.spread) if self.config.spread else out
 
     def _slots(self, latents: Mapping[str, Tensor]) -> Tensor:
         like = next(iter(latents.values()))

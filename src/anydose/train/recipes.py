@@ -23,6 +23,14 @@ B = TrainConfig(
     steps=5500,
     task=TaskConfig(dose_share=0.85, keep=(0.9, 0.9)),
 )
+HN = TrainConfig(
+    name="compact-hn",
+    task=TaskConfig(dose_share=0.9, keep=(0.9, 0.95), at_one=0.7),
+    steps=4000,
+    learning_rate=1.2e-3,
+    warmup=150,
+    clip=5.0,
+)
 BUDGET = TrainConfig(name="budget-unet", steps=1000)
 CODEC = CodecConfig()
 RECIPES: dict[str, TrainConfig] = {
@@ -30,6 +38,7 @@ RECIPES: dict[str, TrainConfig] = {
     for recipe in (
         A,
         B,
+        HN,
         BUDGET,
         replace(BUDGET, name="budget-regression", objective="regression"),
         replace(

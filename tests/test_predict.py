@@ -1,0 +1,165 @@
+"""The chain from a case to a dose, with a tiny random model: geometry, determinism, options, outputs, bad input."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from anydose.case.volume import bounding_box
+from anydose.io import nifti, openkbp
+from anydose.io.phantom import make_phantom
+from anydose.model.any2any import Any2Any, ModelConfig
+from anydose.model.checkpoint import save_model
+from anydose.model.dit import DiTConfig
+from anydose.model.unet import UNetConfig
+from anydose.predict import Options, predict
+
+UNET = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
+DIT = ModelConfig(DiTConfig(dim=32, depth=1, heads=2, ffn=64), "compact:4")
+
+
+@pytest.fixture(scope="module")
+def patient():
+    case = make_phantom(0)
+    target = np.logical_or.reduce(list(case.targets.values()))
+    start, _ = bounding_box(target)
+    return case.block(tuple(s - 4 for s in start), (32, 30, 28))
+
+
+def network(config=UNET):
+    torch.manual_seed(0)
+    model = Any2Any(config).eval()
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.1) if p.abs().sum() == 0 else None
+    return model
+
+
+@pytest.mark.parametrize("config", [UNET, DIT], ids=["unet", "dit"])
+def test_a_dose_lies_on_the_case_s_grid_inside_the_body_and_is_never_negative(patient, config):
+    prediction = predict(network(config), patient, Options(steps=2))
+    assert prediction.volume(patient).grid == patient.grid
+    assert prediction.mean.min() >= 0
+    assert prediction.mean.max() > 0
+    assert not prediction.mean[0][~patient.body].any()
+    assert np.isfinite(prediction.mean).all()
+
+
+def test_same_seed_same_dose_other_seed_another_and_spread_is_over_members(patient):
+    model = network()
+    one, again, other = (predict(model, patient, Options(steps=3, seed=s)).mean for s in (4, 4, 5))
+    assert np.array_equal(one, again)
+    assert not np.array_equal(one, other)
+    several = predict(model, patient, Options(steps=3, seed=4, samples=3))
+    assert np.array_equal(several.members[0], one)
+    assert np.allclose(several.mean, np.mean(several.members, axis=0), atol=1e-5)
+    assert np.allclose(several.spread, np.std(several.members, axis=0), atol=1e-5)
+    assert several.spread.max() > 0
+
+
+def test_the_reference_dose_is_never_an_input(patient):
+    from anydose.case.volume import Volume
+
+    secret = replace(patient, dose=Volume(np.full(patient.grid.shape, 33.0, np.float32), patient.grid, "Gy"))
+    model = network()
+    assert np.array_equal(predict(model, secret).mean, predict(model, patient).mean)
+
+
+def test_conditions_can_be_left_out_and_any_modality_asked_for(patient):
+    model = network()
+    everything = predict(model, patient)
+    assert everything.used == ("ct", "ptv", "oar", "body", "beam", "angle")
+    some = predict(model, patient, Options(given=("ptv", "ct")))
+    assert some.used == ("ct", "ptv")
+    assert not np.array_equal(some.mean, everything.mean)
+    without_ct = predict(model, replace(patient, ct=None))
+    assert "ct" not in without_ct.used
+    ct = predict(model, patient, Options(target="ct"))
+    assert ct.volume(patient, "ct").unit == "HU"
+    assert (ct.mean[0][~patient.body] == -1000).all()
+
+
+def test_moving_the_patient_through_space_does_not_move_the_dose_in_it(patient):
+    """Grid origin and isocentre shifted together: the same voxels get the same dose."""
+    grid = replace(patient.grid, origin_mm=tuple(o + 123.0 for o in patient.grid.origin_mm))
+    beams = tuple(replace(b, isocentre_mm=tuple(v + 123.0 for v in b.isocentre_mm)) for b in patient.beams)
+    moved = replace(patient, grid=grid, ct=replace(patient.ct, grid=grid), beams=beams)
+    model = network()
+    difference = np.abs(predict(model, moved).mean - predict(model, patient).mean)
+    assert difference.mean() < 0.02 * predict(model, patient).mean.max()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (Options(given=("dose",)), "both given and the target"),
+        (Options(given=("mri",)), "mri"),
+        (Options(target="petct"), "petct"),
+        (Options(sampler="euler"), "ddim"),
+        (Options(steps=0), "1 to 50"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_in_one_sentence(patient, options, words):
+    with pytest.raises(ValueError, match=words):
+        predict(network(), patient, options)
+
+
+def test_a_case_without_body_or_prescription_is_refused(patient):
+    masks = {k: v for k, v in patient.structures.items() if k != "possible_dose_mask"}
+    with pytest.raises(ValueError, match="body"):
+        predict(network(), replace(patient, structures=masks))
+    with pytest.raises(ValueError, match="prescription"):
+        predict(network(), replace(patient, prescription=replace(patient.prescription, levels_gy={})))
+
+
+def command(*arguments):
+    run = [sys.executable, "-m", "anydose.cli", *map(str, arguments)]
+    return subprocess.run(run, capture_output=True, text=True, check=False)
+
+
+def test_the_command_writes_every_output_and_a_record_of_how(tmp_path):
+    openkbp.write_case(make_phantom(1), tmp_path / "pt_1")
+    save_model(network(), tmp_path / "tiny.safetensors", {})
+    out = tmp_path / "out"
+    done = command(
+        "predict", tmp_path / "pt_1", "--out", out, "--model", tmp_path / "tiny.safetensors", "--samples", 2, "--steps", 1
+    )
+    assert done.returncode == 0, done.stderr
+    names = {"pt_1.csv", "dose.nii.gz", "dose_std.nii.gz", "dose_1.nii.gz", "dose_2.nii.gz", "dvh.csv", "page.png"}
+    assert {p.name for p in out.iterdir()} == names | {"run.json"}
+    run = json.loads((out / "run.json").read_text())
+    assert set(run["outputs"]) == names | {"run.json"}
+    assert run["inputs"]["PTV70.csv"]
+    assert len(run["model"]["sha256"]) == 64
+    case = openkbp.read_case(tmp_path / "pt_1")
+    from_csv = openkbp.read_dose(out / "pt_1.csv", case.grid).array
+    from_nifti = nifti.read_volume(out / "dose.nii.gz", "Gy")
+    assert from_nifti.grid.matches(case.grid)
+    assert np.allclose(from_csv, from_nifti.array, atol=6e-4)
+    assert (out / "page.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda p: (p / "PTV70.csv").write_text(",data\n99999999,\n"), "99999999"),
+        (lambda p: (p / "ct.csv").write_text(",data\n5,nan\n"), "not a number"),
+        (lambda p: (p / "Larynx.csv").write_text(",data\n"), "no voxel"),
+        (lambda p: [q.unlink() for q in p.glob("PTV*.csv")], "PTV"),
+        (lambda p: (p / "notes.txt").write_text("x"), "notes.txt"),
+        (lambda p: [q.unlink() for q in p.iterdir()], "accepted"),
+    ],
+)
+def test_bad_patients_are_one_sentence_exit_code_2_and_no_output(tmp_path, spoil, words):
+    openkbp.write_case(make_phantom(1), tmp_path / "pt_1")
+    spoil(tmp_path / "pt_1")
+    save_model(network(), tmp_path / "tiny.safetensors", {})
+    done = command("predict", tmp_path / "pt_1", "--out", tmp_path / "out", "--model", tmp_path / "tiny.safetensors")
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
