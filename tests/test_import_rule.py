@@ -20,7 +20,7 @@ ALLOWED: dict[str, set[str]] = {
     "diffusion": set(),
     "score": {"case"},
     "io": {"case"},
-    "model": {"case.modality"},
+    "model": {"case.modality", "diffusion"},
     "train": {"model", "diffusion", "score", "io.store", "case"},
     "predict": {"model", "diffusion", "score", "io", "case"},
     "evaluate": {"predict", "io", "score", "case"},

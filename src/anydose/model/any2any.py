@@ -12,34 +12,42 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anydose.case import modality
-from anydose.model.codec import Codec, IdentityCodec
+from anydose.diffusion import flow
+from anydose.model.codec import Codec, IdentityCodec, lead, on_latent_grid, strides
 from anydose.model.compact import CompactCodec
 from anydose.model.dit import DiT, DiTConfig
-from anydose.model.tokens import kept_blocks
+from anydose.model.maisi import MaisiConfig, MaisiUNet
+from anydose.model.maisi_codec import MaisiCodec
+from anydose.model.tokens import edges, kept_blocks
 from anydose.model.unet import UNet, UNetConfig
+from anydose.model.wan_codec import WanCodec
 
-BACKBONES = {"unet": UNetConfig, "dit": DiTConfig}
+BACKBONES = {"unet": UNetConfig, "dit": DiTConfig, "maisi": MaisiConfig}
+CODECS = {"identity": IdentityCodec, "compact": CompactCodec, "wan": WanCodec, "maisi": MaisiCodec}
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """backbone: its config; codec: 'identity:N' or 'compact:N'; modalities: the slots, in order."""
+    """backbone: its config; codec: as for `make_codec`; modalities: the slots, in order; predicts: what the
+    backbone's own convention is (flow.CONVENTIONS): 'v', or a flow prior's 'noise - data' or 'data -
+    noise'."""
 
-    backbone: UNetConfig | DiTConfig = field(default_factory=UNetConfig)
+    backbone: UNetConfig | DiTConfig | MaisiConfig = field(default_factory=UNetConfig)
     codec: str = "identity:2"
     modalities: tuple[str, ...] = modality.NAMES
+    predicts: str = "v"
 
 
 def make_codec(spec: str) -> Codec:
-    """The codec of a spec, a learned one still without its weights: 'identity:N' (N^3 voxel patches) or
-    'compact:N' (N latent channels). ValueError for an unknown one."""
-    kind, _, number = spec.partition(":")
-    if number.isdigit() and int(number) > 0:
-        if kind == "identity":
-            return IdentityCodec(int(number))
-        if kind == "compact":
-            return CompactCodec(int(number)).requires_grad_(False)
-    raise ValueError(f"codec {spec!r}: identity:N or compact:N is accepted")
+    """The codec of a spec, a learned one still without its weights: 'identity:N' (N^3 voxel patches),
+    'compact:N' (N latent channels), 'wan:Z' or 'wan:Z:BASE' (Z latent channels, BASE the width of its first
+    level, 96 in Wan 2.1), 'maisi:Z' or 'maisi:Z:BASE'. ValueError for an unknown one."""
+    kind, *numbers = spec.split(":")
+    usable = kind in CODECS and numbers and all(n.isdigit() and int(n) > 0 for n in numbers)
+    if not usable or len(numbers) > (2 if kind in ("wan", "maisi") else 1):
+        raise ValueError(f"codec {spec!r}: identity:N, compact:N, wan:Z[:BASE] or maisi:Z[:BASE] is accepted")
+    codec = CODECS[kind](*(int(n) for n in numbers))
+    return codec.requires_grad_(False) if isinstance(codec, nn.Module) else codec
 
 
 class Any2Any(nn.Module):
@@ -51,36 +59,45 @@ class Any2Any(nn.Module):
         self.codec = make_codec(config.codec)
         per_channel = self.codec.latent_channels
         channels = {name: modality.TABLE[name].channels * per_channel for name in config.modalities}
-        self.backbone: UNet | DiT
+        self.backbone: UNet | DiT | MaisiUNet
+        if config.predicts not in flow.CONVENTIONS:
+            known = ", ".join(flow.CONVENTIONS)
+            raise ValueError(f"predicts {config.predicts!r}: one of {known} is accepted")
         if isinstance(config.backbone, DiTConfig):
+            if lead(self.codec) and config.backbone.multiple[0] > 1:
+                raise ValueError(f"codec {config.codec} repeats a slice: patches of depth 1 are needed")
             self.backbone = DiT(config.backbone, channels, self.codec.stride)
+        elif isinstance(config.backbone, MaisiConfig):
+            self.backbone = MaisiUNet(config.backbone, channels)
         else:
             self.backbone = UNet(config.backbone, channels)
 
     @property
-    def multiple(self) -> int:
-        """Volume sizes must be multiples of this."""
-        return self.codec.stride * self.backbone.config.multiple
+    def multiple(self) -> tuple[int, int, int]:
+        """Volume sizes must be multiples of this, along (z, y, x)."""
+        steps = zip(strides(self.codec), edges(self.backbone.config.multiple), strict=True)
+        d, h, w = (stride * patch for stride, patch in steps)
+        return d, h, w
 
     def latent_shape(self, name: str, space: Sequence[int]) -> tuple[int, ...]:
         """Shape (1, c, d, h, w) of the latent of one modality over a volume of `space` voxels."""
-        d, h, w = (n // self.codec.stride for n in space)
-        return (1, modality.TABLE[name].channels * self.codec.latent_channels, d, h, w)
+        d, h, w = (n // s for n, s in zip(space, strides(self.codec), strict=True))
+        return (1, modality.TABLE[name].channels * self.codec.latent_channels, d + lead(self.codec), h, w)
 
     def latent_body(self, body: Tensor) -> Tensor:
         """The body mask (n, d, h, w) on the latent grid (n, 1, ...): a block counts if any of its voxels
         does."""
-        return F.max_pool3d(body[:, None].float(), self.codec.stride) > 0
+        return on_latent_grid(self.codec, body)
 
     def region(self, body: Tensor, target: str) -> Tensor:
         """The part of the latent grid (n, 1, d, h, w) that the network predicts: the body for a convolutional
         backbone, every token that touches it for the transformer, everything where the body itself is
         wanted."""
-        if isinstance(self.backbone, UNet):
+        if not isinstance(self.backbone, DiT):
             return torch.ones_like(body) if target == "body" else body
         p = self.backbone.patch[target]
         blocks = kept_blocks(body, p).float()
-        return F.interpolate(blocks, scale_factor=p, mode="nearest") > 0
+        return F.interpolate(blocks, size=body.shape[2:], mode="nearest") > 0
 
     def air(self, target: str, space: Sequence[int], reference_gy: float) -> Tensor:
         """The latent (1, c, d, h, w) of a target where there is no patient, over a volume of `space`
@@ -104,9 +121,11 @@ class Any2Any(nn.Module):
         for name in (target, *given):
             if name not in self.config.modalities:
                 raise ValueError(f"modality {name!r}: this model knows {', '.join(self.config.modalities)}")
-        clean = torch.zeros_like(t)
-        times = {name: clean for name in given if name != target} | {target: t}
-        return self.backbone({**given, target: noisy}, times, target, spacing_mm, body)
+        clean, sign = torch.zeros_like(t), flow.CONVENTIONS[self.config.predicts]
+        seen, when = (flow.into_flow(noisy, t), flow.flow_time(t)) if sign else (noisy, t)
+        times = {name: clean for name in given if name != target} | {target: when}
+        out = self.backbone({**given, target: seen}, times, target, spacing_mm, body)
+        return flow.velocity_from_flow(sign * out.float(), noisy, t) if sign else out
 
 
 def pick_device(name: str) -> torch.device:
@@ -130,7 +149,9 @@ def config_from_dict(values: Mapping[str, Any]) -> ModelConfig:
     if unknown:
         raise ValueError(f"backbone setting {sorted(unknown)[0]!r} is not known to this version")
     backbone = kind(**{k: _tuples(v) for k, v in settings.items()})
-    return ModelConfig(backbone, values["codec"], tuple(values["modalities"]))
+    return ModelConfig(
+        backbone, values["codec"], tuple(values["modalities"]), values.get("predicts", ModelConfig.predicts)
+    )
 
 
 def _tuples(value: Any) -> Any:

@@ -1,21 +1,26 @@
 """Codecs: between modality volumes in the model's range and the latents that a backbone sees.
 
-A codec maps (n, c, d, h, w) to (n, c * latent_channels, d / stride, h / stride, w / stride), each modality
-channel on its own, and back. d, h and w must be multiples of the stride."""
+A codec maps (n, c, d, h, w) to (n, c * latent_channels, lead + d / stride, h / stride, w / stride), each
+modality channel on its own, and back. d, h and w must be multiples of the stride. `lead`: latent slices in
+front that stand for a repeated first slice, as causal video codecs want; else 0."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
+import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
+
+Stride = int | tuple[int, int, int]
 
 
 class Codec(Protocol):
     """What a backbone needs of a codec. `spec` rebuilds it from a checkpoint: 'identity:2', 'compact'."""
 
     spec: str
-    stride: int
+    stride: Stride
     latent_channels: int
 
     def encode(self, volume: Tensor) -> Tensor:
@@ -44,3 +49,21 @@ class IdentityCodec:
         """The inverse of `encode`."""
         s = self.stride
         return rearrange(latent, "n (c i j k) d h w -> n c (d i) (h j) (w k)", i=s, j=s, k=s)
+
+
+def strides(codec: Codec) -> tuple[int, int, int]:
+    """Voxels along the edges (z, y, x) of a codec's latent voxel."""
+    return (codec.stride,) * 3 if isinstance(codec.stride, int) else codec.stride
+
+
+def lead(codec: Codec) -> int:
+    """Latent slices in front that hold only a copy of the first slice."""
+    return getattr(codec, "lead", 0)
+
+
+def on_latent_grid(codec: Codec, mask: Tensor) -> Tensor:
+    """A mask (n, d, h, w) on the latent grid (n, 1, ...): a latent voxel counts if any of its voxels does."""
+    d, h, w = strides(codec)
+    front = F.max_pool3d(mask[:, None, :1].float(), (1, h, w))
+    whole = F.max_pool3d(mask[:, None].float(), (d, h, w))
+    return torch.cat([front] * lead(codec) + [whole], dim=2) > 0

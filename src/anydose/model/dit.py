@@ -6,30 +6,36 @@ cross-attention."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from anydose.model.layers import sinusoid
-from anydose.model.tokens import Patches, pack, rope_frequencies, rope_phases, rotate, unpack
+from anydose.model.tokens import Edges, Patches, edges, pack, rope_frequencies, rope_phases, rotate, unpack
 
 PATCH = (("ct", 4), ("ptv", 2), ("oar", 4), ("body", 4), ("beam", 2), ("angle", 4), ("dose", 2))
 
 
 @dataclass(frozen=True)
 class DiTConfig:
-    """patch: latent voxels along a token's edge, per modality; unit_mm: the millimetres that are one RoPE
-    position. The last six are switches for the ablations; `dense` makes tokens of air too."""
+    """patch: latent voxels along a token's edges, per modality; unit_mm: the millimetres that are one RoPE
+    position (0: every patch is one position, as in Wan). role to dense: switches for the ablations; `dense`
+    makes tokens of air too. The last three are for priors: null_text: a vector a block, what cross-attention
+    to an empty text added; compose: the slot axis turns with, not instead of, the slowest temporal pairs;
+    fixed_slots: a modality keeps its slot in every role (dose is 0)."""
 
     dim: int = 256
     depth: int = 8
     heads: int = 4
     ffn: int = 1024
-    patch: tuple[tuple[str, int], ...] = PATCH
+    patch: tuple[tuple[str, Edges], ...] = PATCH
     unit_mm: float = 16.0
     kind: str = "dit"
     role: bool = True
@@ -38,11 +44,15 @@ class DiTConfig:
     full_attention: bool = True
     visible_code: bool = True
     dense: bool = False
+    null_text: bool = False
+    compose: bool = False
+    fixed_slots: bool = False
 
     @property
-    def multiple(self) -> int:
-        """Latent sizes must be multiples of this."""
-        return max(p for _, p in self.patch)
+    def multiple(self) -> tuple[int, int, int]:
+        """Latent sizes must be multiples of this, along (z, y, x)."""
+        d, h, w = (max(sizes) for sizes in zip(*(edges(p) for _, p in self.patch), strict=True))
+        return d, h, w
 
 
 class Block(nn.Module):
@@ -58,11 +68,13 @@ class Block(nn.Module):
         self.ffn = nn.Sequential(
             nn.Linear(c.dim, c.ffn), nn.GELU(approximate="tanh"), nn.Linear(c.ffn, c.dim)
         )
+        self.ctx_bias = nn.Parameter(torch.zeros(c.dim)) if c.null_text else None
 
     def forward(self, x: Tensor, e6: Tensor, phases: Tensor, mask: Tensor | None) -> Tensor:
         """X (n, l, dim), e6 (n, 6, dim), phases (n, 1, l, head_dim / 2), mask (n, 1, 1 or l, l) or None."""
         shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation + e6).unsqueeze(2).unbind(1)
         x = x + gate1 * self.attend(modulate(x, shift1, scale1), phases, mask)
+        x = x if self.ctx_bias is None else x + self.ctx_bias
         return x + gate2 * self.ffn(modulate(x, shift2, scale2))
 
     def attend(self, x: Tensor, phases: Tensor, mask: Tensor | None) -> Tensor:
@@ -83,13 +95,15 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
 
 
 class DiT(nn.Module):
-    """channels: {modality: latent channels}; stride: voxels along a latent voxel's edge."""
+    """channels: {modality: latent channels}; stride: voxels along a latent voxel's edges. checkpointing:
+    blocks are computed again in the backward pass instead of kept (set by training)."""
 
-    def __init__(self, config: DiTConfig, channels: Mapping[str, int], stride: int) -> None:
+    def __init__(self, config: DiTConfig, channels: Mapping[str, int], stride: Edges) -> None:
         super().__init__()
         c, self.names = config, tuple(channels)
         self.config, self.stride, self.patch = config, stride, dict(config.patch)
-        sizes = {name: channels[name] * self.patch[name] ** 3 for name in self.names}
+        self.checkpointing = False
+        sizes = {name: channels[name] * math.prod(edges(self.patch[name])) for name in self.names}
         shared = nn.Linear(max(sizes.values()), c.dim) if not c.modality_patchify else None
         self.embed = nn.ModuleDict({name: shared or nn.Linear(f, c.dim) for name, f in sizes.items()})
         self.domain = nn.Parameter(0.02 * torch.randn(len(self.names), c.dim))
@@ -105,9 +119,10 @@ class DiT(nn.Module):
         for layer in self.head.values():
             nn.init.zeros_(layer.bias)
         head_dim = c.dim // c.heads
-        self.register_buffer(
-            "frequencies", rope_frequencies(head_dim, head_dim // 16 if c.slot_axis else 0), persistent=False
-        )
+        slots = head_dim // 16 if c.slot_axis else 0
+        theta = 100.0 if head_dim >= 128 else 10.0  # slower, and slot 6 would look like slot 0 (2 pi)
+        table = rope_frequencies(head_dim, slots, theta_slot=theta, compose=c.compose)
+        self.register_buffer("frequencies", table, persistent=False)
 
     def forward(
         self,
@@ -121,19 +136,39 @@ class DiT(nn.Module):
         spacing_mm: (n, 3) voxels along (x, y, z); body: (n, 1, d, h, w). Returns v of the target (n, c, d, h,
         w), zero in blocks that are no tokens."""
         order = (target, *(name for name in self.names if name in latents and name != target))
-        voxel_mm = spacing_mm.flip(1) * self.stride
-        tokens = {m: pack(latents[m], body, self.patch[m], voxel_mm, self.config.dense) for m in order}
+        tokens = {
+            m: pack(latents[m], body, self.patch[m], self._voxel_mm(spacing_mm, m), self.config.dense)
+            for m in order
+        }
         x = torch.cat([self._embed(m, tokens[m], is_target=m == target) for m in order], dim=1)
-        phases = rope_phases(list(tokens.values()), range(len(order)), self.frequencies, self.config.unit_mm)
+        unit_mm = self.config.unit_mm or 1.0
+        phases = rope_phases(list(tokens.values()), self._slots(order), self.frequencies, unit_mm)
         mask = self._mask(torch.cat([t.valid for t in tokens.values()], dim=1))
-        e = self.time(sinusoid(times[target], 256)) + self.condition(self._code(times, target))
-        e6 = self.project(F.silu(e)).unflatten(1, (6, -1)).float()
+        with torch.autocast(x.device.type, enabled=False):
+            e = self.time(sinusoid(times[target], 256)) + self.condition(self._code(times, target))
+            e6 = self.project(F.silu(e)).unflatten(1, (6, -1))
         for block in self.blocks:
-            x = block(x, e6, phases, mask)
+            again = self.checkpointing and torch.is_grad_enabled()
+            run = partial(checkpoint, block, use_reentrant=False) if again else block
+            x = run(x, e6, phases, mask)
         shift, scale = (self.head_modulation + e[:, None]).unsqueeze(2).unbind(1)
         out = tokens[target]
-        v = self.head[target](modulate(x[:, : out.features.shape[1]], shift, scale))
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would quantise the dose
+            v = self.head[target](modulate(x[:, : out.features.shape[1]], shift, scale))
         return unpack(v, out, self.patch[target])
+
+    def _voxel_mm(self, spacing_mm: Tensor, name: str) -> Tensor:
+        """(n, 3) edges of a latent voxel along (z, y, x); where positions count patches, a patch has edge
+        1."""
+        if self.config.unit_mm:
+            return spacing_mm.flip(1) * torch.tensor(edges(self.stride), device=spacing_mm.device)
+        return (1 / torch.tensor(edges(self.patch[name]), device=spacing_mm.device)).expand_as(spacing_mm)
+
+    def _slots(self, order: Sequence[str]) -> Sequence[int]:
+        """The slot of each modality: target 0, conditions as they come, or the last in the table 0."""
+        count = len(self.names)
+        fixed = [(self.names.index(m) + 1) % count for m in order]
+        return fixed if self.config.fixed_slots else range(len(order))
 
     def _embed(self, name: str, patches: Patches, is_target: bool) -> Tensor:
         layer, features = self.embed[name], patches.features

@@ -45,11 +45,16 @@ def draw_sample(case: Case, wanted: Sequence[str] = modality.NAMES) -> tuple[Sam
     return Sample(case.name, volumes, torch.from_numpy(part.body), case.grid.spacing_mm, reference_gy), start
 
 
-def padded(sample: Sample, multiple: int, offset: tuple[float, float, float] = (0.5, 0.5, 0.5)) -> Sample:
-    """The sample padded with air to multiples of `multiple`; offset in [0, 1]: the share of the padding that
-    comes before, along (z, y, x)."""
+def padded(
+    sample: Sample,
+    multiple: int | tuple[int, int, int],
+    offset: tuple[float, float, float] = (0.5, 0.5, 0.5),
+) -> Sample:
+    """The sample padded with air to multiples of `multiple` (one, or along z, y, x); offset in [0, 1]: the
+    share of the padding that comes before, along (z, y, x)."""
     have = sample.body.shape
-    need = [-(-n // multiple) * multiple for n in have]
+    multiples = (multiple,) * 3 if isinstance(multiple, int) else multiple
+    need = [-(-n // k) * k for n, k in zip(have, multiples, strict=True)]
     before = [int((n - m) * o) for n, m, o in zip(need, have, offset, strict=True)]
     where = tuple(slice(b, b + m) for b, m in zip(before, have, strict=True))
     volumes = {}
@@ -63,6 +68,18 @@ def padded(sample: Sample, multiple: int, offset: tuple[float, float, float] = (
     body = sample.body.new_zeros(need)
     body[where] = sample.body
     return Sample(sample.name, volumes, body, sample.spacing_mm, sample.reference_gy)
+
+
+def cropped(
+    sample: Sample, size: tuple[int, int, int], offset: tuple[float, float, float] = (0.5, 0.5, 0.5)
+) -> Sample:
+    """The sample cut to at most `size` voxels along (z, y, x); offset in [0, 1]: the share of what is cut
+    away that lies before."""
+    have = sample.body.shape
+    before = [int(max(0, n - m) * o) for n, m, o in zip(have, size, offset, strict=True)]
+    where = tuple(slice(b, b + m) for b, m in zip(before, size, strict=True))
+    volumes = {name: volume[(slice(None), *where)] for name, volume in sample.volumes.items()}
+    return Sample(sample.name, volumes, sample.body[where], sample.spacing_mm, sample.reference_gy)
 
 
 def flipped(sample: Sample, left_right: bool, cranio_caudal: bool) -> Sample:

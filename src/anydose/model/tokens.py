@@ -1,6 +1,6 @@
 """Body-sparse tokens: each says what (modality), where (slot and millimetres) and how noisy it is. Blocks
 that hold no body voxel are never tokens. Axes: n batch, l tokens, f features, c channels, d h w latent grid,
-p patch."""
+i j k patch edges."""
 
 from __future__ import annotations
 
@@ -26,16 +26,25 @@ class Patches:
     grid: tuple[int, int, int]
 
 
-def kept_blocks(body: Tensor, p: int) -> Tensor:
-    """Which p^3 blocks of the latent grid hold body: (n, 1, d, h, w) -> (n, 1, d/p, h/p, w/p) bool."""
+Edges = int | tuple[int, int, int]
+
+
+def edges(p: Edges) -> tuple[int, int, int]:
+    """A patch's edges along (z, y, x) in latent voxels; one number stands for a cube."""
+    return (p, p, p) if isinstance(p, int) else p
+
+
+def kept_blocks(body: Tensor, p: Edges) -> Tensor:
+    """Which patches of the latent grid hold body: (n, 1, d, h, w) -> (n, 1, d/i, h/j, w/k) bool."""
     return F.max_pool3d(body.float(), p) > 0
 
 
-def pack(latent: Tensor, body: Tensor, p: int, voxel_mm: Tensor, dense: bool = False) -> Patches:
-    """Cut a latent (n, c, d, h, w) into p^3 patches and keep those that touch the body (n, 1, d, h, w).
+def pack(latent: Tensor, body: Tensor, p: Edges, voxel_mm: Tensor, dense: bool = False) -> Patches:
+    """Cut a latent (n, c, d, h, w) into patches and keep those that touch the body (n, 1, d, h, w).
     voxel_mm: (n, 3) size of a latent voxel along (z, y, x). Rows are padded to the longest; `dense` keeps
     every block."""
-    features = rearrange(latent, "n c (d i) (h j) (w k) -> n (d h w) (c i j k)", i=p, j=p, k=p)
+    i, j, k = edges(p)
+    features = rearrange(latent, "n c (d i) (h j) (w k) -> n (d h w) (c i j k)", i=i, j=j, k=k)
     keep = kept_blocks(body, p)
     grid = (keep.shape[2], keep.shape[3], keep.shape[4])
     keep = torch.ones_like(keep).flatten(1) if dense else keep.flatten(1)
@@ -46,40 +55,47 @@ def pack(latent: Tensor, body: Tensor, p: int, voxel_mm: Tensor, dense: bool = F
     ).reshape(-1, 3)
     return Patches(
         features=torch.gather(features, 1, index[..., None].expand(-1, -1, features.shape[-1])),
-        position_mm=centres[index] * (p * voxel_mm)[:, None],
+        position_mm=centres[index] * (torch.tensor((i, j, k), device=latent.device) * voxel_mm)[:, None],
         valid=torch.gather(keep, 1, index),
         index=index,
         grid=grid,
     )
 
 
-def unpack(features: Tensor, patches: Patches, p: int) -> Tensor:
+def unpack(features: Tensor, patches: Patches, p: Edges) -> Tensor:
     """The inverse of `pack` (n, c, d, h, w); zero where there is no token."""
     n, _, f = features.shape
     rows = torch.zeros(n, patches.grid[0] * patches.grid[1] * patches.grid[2], f, dtype=features.dtype)
     rows = rows.to(features.device)
     index = patches.index[..., None].expand(-1, -1, f)
     rows = rows.scatter(1, index, features * patches.valid[..., None])
-    d, h, w = patches.grid
-    return rearrange(rows, "n (d h w) (c i j k) -> n c (d i) (h j) (w k)", d=d, h=h, w=w, i=p, j=p, k=p)
+    (d, h, w), (i, j, k) = patches.grid, edges(p)
+    return rearrange(rows, "n (d h w) (c i j k) -> n c (d i) (h j) (w k)", d=d, h=h, w=w, i=i, j=j, k=k)
 
 
-def rope_frequencies(head_dim: int, slot_pairs: int, theta: float = 1e4, theta_slot: float = 10.0) -> Tensor:
+def rope_frequencies(
+    head_dim: int, slot_pairs: int, theta: float = 1e4, theta_slot: float = 10.0, compose: bool = False
+) -> Tensor:
     """Rotation per unit of (slot, z, y, x) for each of head_dim / 2 pairs: (4, head_dim / 2). The three
     spatial axes have Wan 2.1's frequencies; the slot axis takes over the slowest temporal pairs, which hardly
-    rotate over a volume, so that a pretrained 3-axis network keeps its behaviour."""
+    rotate over a volume, so that a pretrained 3-axis network keeps its behaviour; with `compose` those pairs
+    turn with both axes, which is exact for one slot. On the CPU, also under torch.device("meta")."""
     in_plane = 2 * (head_dim // 6)
-    table, at = torch.zeros(4, head_dim // 2, dtype=torch.float64), 0
+    table, at = torch.zeros(4, head_dim // 2, dtype=torch.float64, device="cpu"), 0
     for axis, size in enumerate((head_dim - 2 * in_plane, in_plane, in_plane), start=1):
         pairs = size // 2
-        table[axis, at : at + pairs] = theta ** (-2 * torch.arange(pairs, dtype=torch.float64) / size)
+        table[axis, at : at + pairs] = theta ** (-2 * _count(pairs) / size)
         at += pairs
     if slot_pairs:
         temporal = (head_dim - 2 * in_plane) // 2
         taken = slice(temporal - slot_pairs, temporal)
-        table[1, taken] = 0
-        table[0, taken] = theta_slot ** (-torch.arange(slot_pairs, dtype=torch.float64) / slot_pairs)
+        table[1, taken] = table[1, taken] if compose else 0
+        table[0, taken] = theta_slot ** (-_count(slot_pairs) / slot_pairs)
     return table
+
+
+def _count(n: int) -> Tensor:
+    return torch.arange(n, dtype=torch.float64, device="cpu")
 
 
 def rope_phases(
