@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
+from anydose import cli_score
+
 app = typer.Typer(
     name="anydose",
     no_args_is_help=True,
@@ -42,67 +44,6 @@ def phantom(
 
     case = write_phantom(seed, folder, format)
     typer.echo(f"{folder}: {case.name}, {len(case.structures)} structures, {len(case.beams)} beams")
-
-
-@app.command()
-def score(
-    dose: Annotated[Path, typer.Argument(help="Dose file, or a case that holds one.")],
-    case: Annotated[Path, typer.Option(help="The patient: DICOM folder, OpenKBP, NIfTI, ...")],
-    scorecard: Annotated[Path | None, typer.Option(help="PlanScoreCard, ProKnow, ePeerReview.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the result there as JSON.")] = None,
-    name: Annotated[list[str] | None, typer.Option(help="SCORECARD=CASE: another name.")] = None,
-    rescale: Annotated[bool, typer.Option(help="Scale the scorecard to the plan's prescription.")] = False,
-) -> None:
-    """Score a dose with a scorecard; without one, with the packaged scorecard that fits the case."""
-    from anydose.io.read import read_case, read_dose
-    from anydose.score import importers, scoring, structures
-
-    patient = read_case(case)
-    card = importers.read_any(scorecard) if scorecard else scoring.own_template(patient)
-    held = scoring.hold(patient, card, structures.matching(patient, name or ()), rescale)
-    result = scoring.score(held, read_dose(dose, patient))
-    if json_file is not None:
-        json_file.write_text(json.dumps(result.to_json(), indent=2) + "\n")
-    typer.echo(result.text())
-
-
-@app.command()
-def compare(
-    dose: Annotated[Path, typer.Argument(help="Predicted dose, or a folder of them named by case.")],
-    case: Annotated[Path, typer.Option(help="The case, or a folder of cases.")],
-    reference: Annotated[Path | None, typer.Option(help="Reference dose (default: the case's own).")] = None,
-    versus: Annotated[Path | None, typer.Option(help="A second model's doses: paired tests.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write one line a case.")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write means and tests.")] = None,
-    perceptual: Annotated[bool, typer.Option(help="ST-LPIPS too (extra: perceptual).")] = False,
-) -> None:
-    """Compare doses with their references: errors, PSNR, SSIM, gamma, isodoses, DVH, scorecard."""
-    from anydose.io import cohort
-    from anydose.io.read import read_case, read_dose
-    from anydose.score import compare as comparison
-
-    distance = None
-    if perceptual:
-        from anydose.model.perceptual import st_lpips
-
-        distance = st_lpips()
-    paths = cohort.cases(case)
-    tables: list[list[Any]] = [[] for doses in (dose, versus) if doses]
-    for path in paths:
-        patient = read_case(path)
-        alone = len(paths) == 1
-        truth = read_dose(cohort.dose_of(reference, patient.name, alone) if reference else path, patient)
-        for doses, table in zip([d for d in (dose, versus) if d], tables, strict=True):
-            guess = read_dose(cohort.dose_of(doses, patient.name, alone), patient)
-            table.append(comparison.compare(patient, truth, guess, distance))
-            for note in table[-1].notes:
-                typer.echo(f"{patient.name}: {note}", err=True)
-    if csv is not None:
-        comparison.write_csv(tables[0], csv)
-    result = comparison.cohort(*tables)
-    if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=2) + "\n")
-    typer.echo(comparison.text(result))
 
 
 @app.command()
@@ -311,6 +252,10 @@ def data_check(
             numbers = [", ".join(f"{value:.4g}" for value in column) for column in columns]
             table.add_row(row.name, row.kind, *numbers, "; ".join(row.findings) or "-")
     Console(width=None if sys.stdout.isatty() else 180).print(table)
+
+
+for command in (cli_score.score, cli_score.compare, cli_score.report):
+    app.command()(command)
 
 
 @contextmanager

@@ -27,6 +27,22 @@ GAMMAS = ((3.0, 3.0), (2.0, 2.0))  # percent of the reference's maximum, mm
 TARGET_METRICS = ("D99%[Gy]", "D95%[Gy]", "D50%[Gy]", "D1%[Gy]", "Mean[Gy]")
 ORGAN_METRICS = ("D0.1cc[Gy]", "Mean[Gy]")
 SSIM_WINDOW = 7
+LABELS = {
+    "dose_mae_gy": "mean absolute error in the body (Gy)",
+    "gdp_hmm_mae_gy": "GDP-HMM MAE, both normalised to D97 % (Gy)",
+    "openkbp_dose_gy": "OpenKBP dose score (Gy)",
+    "openkbp_dvh_gy": "OpenKBP DVH score (Gy)",
+    "psnr_db": "PSNR (dB)",
+    "ssim": "SSIM, three-dimensional",
+    **{
+        f"gamma_{p:g}_{mm:g}_pass_percent": f"gamma {p:g} %/{mm:g} mm, 10 % threshold (% passing)"
+        for p, mm in GAMMAS
+    },
+    **{f"dice_{level}_percent": f"Dice of the {level} % isodose" for level in ISODOSES_PERCENT},
+    "score_reference_percent": "scorecard, reference (%)",
+    "score_percent": "scorecard, this dose (%)",
+    "st_lpips": "ST-LPIPS (not comparable with LPIPS)",
+}
 RESAMPLES = 2000
 
 

@@ -1,0 +1,124 @@
+"""anydose score, compare and report: what a dose is worth, in numbers and in pictures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from anydose.case.case import Case
+    from anydose.score.scoring import Held
+
+Dose = Annotated[Path, typer.Argument(help="Dose file, or a case that holds one.")]
+Patient = Annotated[Path, typer.Option(help="The patient: DICOM, OpenKBP or NIfTI folder, GDP-HMM .npz.")]
+Card = Annotated[Path | None, typer.Option(help="PlanScoreCard or ProKnow JSON, ePeerReview CSV.")]
+Names = Annotated[list[str] | None, typer.Option(help="SCORECARD=CASE: a structure's name in the case.")]
+Synonyms = Annotated[Path | None, typer.Option(help="JSON dictionary of structure synonyms.")]
+Rescale = Annotated[bool, typer.Option(help="Scale the scorecard's doses to the plan's prescription.")]
+Result = Annotated[Path | None, typer.Option("--json", help="Write the result there as JSON.")]
+
+
+def score(
+    dose: Dose,
+    case: Patient,
+    scorecard: Card = None,
+    json_file: Result = None,
+    name: Names = None,
+    synonyms: Synonyms = None,
+    rescale: Rescale = False,
+) -> None:
+    """Score a dose with a scorecard; without one, with the packaged scorecard that fits the case."""
+    from anydose.io.read import read_case, read_dose
+    from anydose.score import scoring
+
+    patient = read_case(case)
+    held = _held(patient, scorecard, name, synonyms, rescale)
+    result = scoring.score(held, read_dose(dose, patient))
+    _write(json_file, result.to_json())
+    typer.echo(result.text())
+
+
+def compare(
+    dose: Annotated[Path, typer.Argument(help="Predicted dose, or a folder of them named by case.")],
+    case: Annotated[Path, typer.Option(help="The case, or a folder of cases.")],
+    reference: Annotated[Path | None, typer.Option(help="Reference dose; default: the case's own.")] = None,
+    versus: Annotated[Path | None, typer.Option(help="A second model's doses: paired tests.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write one line a case (the first model's).")] = None,
+    json_file: Result = None,
+    perceptual: Annotated[bool, typer.Option(help="ST-LPIPS too (extra: perceptual).")] = False,
+) -> None:
+    """Compare doses with their references: errors, PSNR, SSIM, gamma, isodoses, DVH, scorecard."""
+    from anydose.io import cohort
+    from anydose.io.read import read_case, read_dose
+    from anydose.score import compare as comparison
+
+    distance = _perceptual() if perceptual else None
+    paths = cohort.cases(case)
+    models = [doses for doses in (dose, versus) if doses is not None]
+    tables: list[list[comparison.Comparison]] = [[] for _ in models]
+    for path in paths:
+        patient = read_case(path)
+        alone = len(paths) == 1
+        truth = read_dose(cohort.dose_of(reference, patient.name, alone) if reference else path, patient)
+        for doses, table in zip(models, tables, strict=True):
+            guess = read_dose(cohort.dose_of(doses, patient.name, alone), patient)
+            table.append(comparison.compare(patient, truth, guess, distance))
+            for note in table[-1].notes:
+                typer.echo(f"{patient.name}: {note}", err=True)
+    if csv is not None:
+        comparison.write_csv(tables[0], csv)
+    result = comparison.cohort(*tables)
+    _write(json_file, result)
+    typer.echo(comparison.text(result))
+
+
+def report(
+    dose: Dose,
+    case: Patient,
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
+    scorecard: Card = None,
+    name: Names = None,
+    synonyms: Synonyms = None,
+    rescale: Rescale = False,
+    record: Annotated[Path | None, typer.Option(help="One printed page too: .pdf or .png.")] = None,
+) -> None:
+    """Write report.html: slices, DVH, scorecard and differences in one file that needs no server."""
+    from anydose.io.read import read_case, read_dose
+    from anydose.score import compare as comparison
+    from anydose.score import page, scoring
+    from anydose.score.report import write_report
+
+    patient = read_case(case)
+    predicted = read_dose(dose, patient)
+    held = _held(patient, scorecard, name, synonyms, rescale)
+    result = scoring.score(held, predicted)
+    against = comparison.compare(patient, patient.dose, predicted) if patient.dose else None
+    write_report(out, patient, predicted, held, result, against, {"dose": dose.name, "case": case.name})
+    total = result.text().splitlines()[-1]
+    if record is not None:
+        page.write_page(patient, predicted, record, f"{patient.name}: {total}")
+    typer.echo(f"{out}: {total}")
+
+
+def _held(
+    patient: Case, scorecard: Path | None, name: list[str] | None, synonyms: Path | None, rescale: bool
+) -> Held:
+    from anydose.score import importers, scoring, structures
+
+    card = importers.read_any(scorecard) if scorecard else scoring.own_template(patient)
+    groups = structures.read_synonyms(synonyms) if synonyms else ()
+    return scoring.hold(patient, card, structures.matching(patient, name or (), groups), rescale)
+
+
+def _perceptual() -> Any:
+    from anydose.model.perceptual import st_lpips
+
+    return st_lpips()
+
+
+def _write(path: Path | None, value: Any) -> None:
+    if path is not None:
+        path.write_text(json.dumps(value, indent=2) + "\n")
