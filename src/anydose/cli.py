@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anydose import cli_score
+from anydose import cli_prior, cli_score
 
 app = typer.Typer(
     name="anydose",
@@ -97,11 +97,13 @@ def train(
         bool, typer.Option("--resume", help="Continue exactly from the last checkpoint.")
     ] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    prior: Annotated[str, typer.Option(help="Start from an imported prior: wan or maisi.")] = "",
+    machine: Annotated[str, typer.Option(help="A prior's recipe for: 24gb, 80gb or 8x80gb.")] = "24gb",
 ) -> None:
     """Train a model by a recipe; the run lies in runs/NAME."""
     from anydose.train import recipes, run
 
-    run.show(recipes.resolve(recipe, changes or ()), resume=resume, device=device)
+    run.show(recipes.resolve(recipe, changes or (), prior, machine), resume=resume, device=device)
 
 
 @app.command("train-codec")
@@ -254,6 +256,7 @@ def data_check(
     Console(width=None if sys.stdout.isatty() else 180).print(table)
 
 
+app.add_typer(cli_prior.app, name="prior")
 for command in (cli_score.score, cli_score.compare, cli_score.report):
     app.command()(command)
 

@@ -44,7 +44,7 @@ def flow_from_velocity(v: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
 def shifted(t: float, k: float) -> float:
     """Time t moved towards noise by a flow shift k: f' = k f / (1 + (k - 1) f) is tan p' = k tan p for the
     angle p = pi t / 2 (k = 1: t itself)."""
-    return t if t >= 1 else 2 / math.pi * math.atan(k * math.tan(math.pi / 2 * t))
+    return t if t >= 1 or k == 1 else 2 / math.pi * math.atan(k * math.tan(math.pi / 2 * t))
 
 
 def _wide(x: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 
 from anydose.model.shards import Shards
+from anydose.model.wan import WanConfig
 
 HEADROOM = 0.9
 CONFIG: dict[str, Any] = {  # what every Wan 2.1 VAE has; base_dim, z_dim and the latents' statistics vary
@@ -80,6 +81,26 @@ def autoencoder(latent_channels: int, base: int) -> nn.Module:
     vae = AutoencoderKLWan(**settings, latents_mean=zeros, latents_std=ones)
     vae.enable_tiling()
     return vae
+
+
+def transformer(config: WanConfig) -> nn.Module:
+    """Diffusers' WanTransformer3DModel of these sizes, weights at random: the reference that ours is held
+    to, and what tiny priors are trained as. ValueError without diffusers."""
+    try:
+        from diffusers import WanTransformer3DModel
+    except ImportError as error:
+        raise ValueError("Wan's transformer needs diffusers: pip install 'anydose[priors]'") from error
+    net: nn.Module = WanTransformer3DModel(
+        num_attention_heads=config.heads,
+        attention_head_dim=config.dim // config.heads,
+        in_channels=config.channels,
+        out_channels=config.channels,
+        text_dim=config.text,
+        ffn_dim=config.ffn,
+        num_layers=config.blocks,
+        freq_dim=config.frequencies,
+    )
+    return net
 
 
 def load(folder: Path) -> WanCodec:

@@ -10,12 +10,15 @@ from torch import Tensor, nn
 
 
 class Ema:
-    """decay: the final one; early on it is (1 + step) / (10 + step), so that the random start is
-    forgotten."""
+    """Of everything but frozen weights. decay: the final one; early on it is (1 + step) / (10 + step), so
+    that the random start is forgotten."""
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.state: dict[str, Tensor] = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        frozen = {k for k, p in model.named_parameters() if not p.requires_grad}
+        self.state: dict[str, Tensor] = {
+            k: v.detach().clone() for k, v in model.state_dict().items() if k not in frozen
+        }
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
@@ -27,9 +30,10 @@ class Ema:
     @contextmanager
     def swapped_in(self, model: nn.Module) -> Iterator[None]:
         """The model with the averaged weights, for the length of the block."""
-        live = {k: v.detach().clone() for k, v in model.state_dict().items()}
-        model.load_state_dict(self.state)
+        state = model.state_dict()
+        live = {k: state[k].detach().clone() for k in self.state}
+        model.load_state_dict({**state, **self.state})
         try:
             yield
         finally:
-            model.load_state_dict(live)
+            model.load_state_dict({**state, **live})

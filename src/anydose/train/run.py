@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from anydose.model.any2any import pick_device
-from anydose.train import codec
+from anydose.train import codec, distributed
 from anydose.train.codec import CodecConfig
 from anydose.train.trainer import TrainConfig, Trainer
 
@@ -17,9 +17,9 @@ WINDOW = 50  # steps that the shown loss is averaged over
 
 
 def show(config: TrainConfig, resume: bool, device: str) -> None:
-    """Run a recipe to its end. ValueError if its folder holds an earlier run and `resume` was not asked
-    for."""
-    trainer = Trainer(config, str(pick_device(device)))
+    """Run a recipe to its end, as one of several processes under torchrun. ValueError if its folder holds an
+    earlier run and `resume` was not asked for."""
+    trainer = Trainer(config, str(distributed.start(device) or pick_device(device)))
     if resume:
         trainer.resume()
     elif (trainer.folder / "state.safetensors").is_file():
@@ -27,7 +27,7 @@ def show(config: TrainConfig, resume: bool, device: str) -> None:
             f"{trainer.folder} holds a run already: --resume continues it, name=OTHER starts a new one"
         )
     steps = ((s.step, s.metrics["loss"]) for s in trainer.run())
-    _progress(config.name, steps, config.steps, f"{trainer.folder}/model.safetensors")
+    _progress(config.name, steps, trainer.config.steps, f"{trainer.folder}/model.safetensors")
 
 
 def show_codec(config: CodecConfig) -> None:

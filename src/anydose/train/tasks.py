@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from anydose.diffusion.flow import shifted
+
 
 @dataclass(frozen=True)
 class TaskConfig:
@@ -15,13 +17,15 @@ class TaskConfig:
 
     dose_share: probability that the target is the dose (else any modality, uniformly); keep: probability that
     a condition stays visible, from the first step to the last (stage A's curriculum: more and more
-    conditions); at_one: probability of t = 1, where few-step sampling lives, the rest uniform in (0, 1)."""
+    conditions); at_one: probability of t = 1, where few-step sampling lives, the rest uniform in (0, 1);
+    shift: moves those towards noise (Wan's flow shift, diffusion/flow.py; 1: not at all)."""
 
     dose_share: float = 1.0
     keep: tuple[float, float] = (0.95, 0.95)
     at_one: float = 0.5
     flips: bool = True
     shifts: bool = True
+    shift: float = 1.0
 
 
 ANY2ANY = TaskConfig(dose_share=1 / 7, keep=(0.5, 0.9))
@@ -57,7 +61,7 @@ def draw(
     target = "dose" if wants_dose else have[int(rng.integers(len(have)))]
     keep = config.keep[0] + (config.keep[1] - config.keep[0]) * progress
     visible = tuple(name for name in have if name != target and rng.random() < keep)
-    t = 1.0 if rng.random() < config.at_one else float(rng.random())
+    t = 1.0 if rng.random() < config.at_one else shifted(float(rng.random()), config.shift)
     flips = (rng.random(2) < 0.5) & config.flips
     offset = tuple(float(v) for v in (rng.random(3) if config.shifts else (0.5, 0.5, 0.5)))
     return Draw(

@@ -9,21 +9,26 @@ import math
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from anydose.diffusion import path as vp
-from anydose.model.any2any import Any2Any, ModelConfig
+from anydose.model.any2any import Any2Any, ModelConfig, config_from_dict
 from anydose.model.checkpoint import load_model, save_model
 from anydose.model.compact import load as load_codec
-from anydose.model.sample import Sample, flipped, padded
+from anydose.model.dit import DiT
+from anydose.model.lora import add_lora, merged, save_adapter
+from anydose.model.sample import Sample, cropped, flipped, padded
 from anydose.model.tensors import load_tensors, save_tensors
 from anydose.train import losses
 from anydose.train.data import Cohort
+from anydose.train.distributed import average_gradients, rank_and_world
 from anydose.train.ema import Ema
+from anydose.train.latents import LatentCohort, Latents
 from anydose.train.tasks import Draw, TaskConfig, draw
 
 
@@ -31,7 +36,9 @@ from anydose.train.tasks import Draw, TaskConfig, draw
 class TrainConfig:
     """One named run, fully resolved. objective: 'diffusion', or 'regression' (the baseline: no noise, one
     step). init: a checkpoint to start from ('' for scratch); codec: a learned codec's file, for a start from
-    scratch; precision: 'bf16' (autocast) or 'fp32'."""
+    scratch; precision: 'bf16' (autocast) or 'fp32'. For priors: epochs: in the place of steps; crop: at most
+    so many voxels along (z, y, x); latents: train from the cohort's latent cache; lora: rank of the adapters
+    that learn in the place of the blocks' layers (0: those learn); checkpointing: less memory, more time."""
 
     name: str = "any2any"
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -51,6 +58,11 @@ class TrainConfig:
     precision: str = "bf16"
     threads: int = 0
     save_every: int = 250
+    epochs: int = 0
+    crop: tuple[int, ...] = ()
+    latents: bool = False
+    lora: int = 0
+    checkpointing: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,12 +75,23 @@ class Step:
     seconds: float
 
 
-def example(model: Any2Any, sample: Sample, d: Draw, objective: str) -> tuple[dict[str, Tensor], Tensor]:
-    """Apply a draw: the model's inputs and the true v. Regression feeds no noise: x_t = 0 at t = 1, v =
-    -x_0."""
+def example(
+    model: Any2Any, sample: Sample, d: Draw, objective: str, crop: tuple[int, ...] = ()
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Apply a draw to volumes: the model's inputs and the true v."""
+    if crop:
+        sample = cropped(sample, (crop[0], crop[1], crop[2]), d.offset)
     sample = flipped(padded(sample, model.multiple, d.offset), d.left_right, d.cranio_caudal)
+    values = {name: model.codec.encode(sample.volumes[name][None]) for name in (d.target, *d.visible)}
+    body = model.latent_body(sample.body[None])
+    return noisy_example(Latents(sample.name, values, body, sample.spacing_mm), d, objective)
+
+
+def noisy_example(latents: Latents, d: Draw, objective: str) -> tuple[dict[str, Tensor], Tensor]:
+    """Apply a draw to latents: the model's inputs and the true v. Regression feeds no noise: x_t = 0 at t =
+    1, v = -x_0."""
     generator = torch.Generator().manual_seed(d.noise_seed)
-    latent = {name: model.codec.encode(sample.volumes[name][None]) for name in (d.target, *d.visible)}
+    latent = {name: latents.values[name] for name in (d.target, *d.visible)}
     x0, t = latent.pop(d.target), torch.tensor([d.t if objective == "diffusion" else 1.0])
     eps = torch.randn(x0.shape, generator=generator) if objective == "diffusion" else torch.zeros_like(x0)
     inputs = {
@@ -76,8 +99,8 @@ def example(model: Any2Any, sample: Sample, d: Draw, objective: str) -> tuple[di
         "t": t,
         "target": d.target,
         "given": latent,
-        "spacing_mm": torch.tensor([sample.spacing_mm]),
-        "body": model.latent_body(sample.body[None]),
+        "spacing_mm": torch.tensor([latents.spacing_mm]),
+        "body": latents.body,
     }
     return inputs, vp.velocity(x0, eps, t)
 
@@ -86,15 +109,25 @@ class Trainer:
     """Owns the state of one run in `out/name`: weights, optimiser, averaged weights and step."""
 
     def __init__(self, config: TrainConfig, device: str = "cpu") -> None:
-        self.config, self.device = config, torch.device(device)
+        self.device = torch.device(device)
+        self.rank, self.world = rank_and_world()
         if config.threads:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self.model = load_model(Path(config.init)) if config.init else Any2Any(config.model)
         if config.codec and not config.init:
             self.model.codec = load_codec(Path(config.codec))
+        if config.lora:
+            add_lora(self.model, config.lora)
+        if isinstance(self.model.backbone, DiT):
+            self.model.backbone.checkpointing = config.checkpointing
         self.model.to(self.device, memory_format=torch.channels_last_3d).train()
-        self.cohort = Cohort(Path(config.data))
+        data = Path(config.data)
+        self.cohort = LatentCohort(data, self.model.codec) if config.latents else Cohort(data)
+        if config.epochs:
+            steps = -(-config.epochs * len(self.cohort) // self.world)
+            config = replace(config, steps=steps)
+        self.config = config
         self.optimiser = torch.optim.AdamW(
             self.model.parameters(),
             lr=config.learning_rate,
@@ -127,15 +160,17 @@ class Trainer:
             self.step += 1
             self.seconds += time.monotonic() - begin
             row = Step(self.step, report, target, self.seconds)
-            self._log(row)
-            if self.step % self.config.save_every == 0 or self.step == self.config.steps:
+            if self.rank == 0:
+                self._log(row)
+            if self.rank == 0 and (self.step % self.config.save_every == 0 or self.step == self.config.steps):
                 self.save()
             yield row
 
     def _one_step(self) -> tuple[dict[str, float], str]:
         c = self.config
-        d = draw(c.task, self.cohort.modalities, c.seed, self.step, self.step / c.steps)
-        inputs, v_true = example(self.model, self.cohort.load(d.case), d, c.objective)
+        number = self.step * self.world + self.rank
+        d = draw(c.task, self.cohort.modalities, c.seed, number, self.step / c.steps)
+        inputs, v_true = self._example(d)
         inputs, v_true = _to(inputs, self.device), v_true.to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=c.precision == "bf16"):
             v = self.model.velocity(**inputs)
@@ -145,6 +180,7 @@ class Trainer:
                 f"{c.name}: the loss is {report['loss']} at step {self.step}; lower learning_rate"
             )
         loss.backward()
+        average_gradients(self.trained())
         report["grad"] = float(torch.nn.utils.clip_grad_norm_(self.trained(), c.clip))
         for group in self.optimiser.param_groups:
             group["lr"] = self.learning_rate(self.step)
@@ -152,6 +188,12 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
         self.ema.update(self.model, self.step)
         return {**report, "t": d.t}, d.target
+
+    def _example(self, d: Draw) -> tuple[dict[str, Tensor], Tensor]:
+        if isinstance(self.cohort, LatentCohort):
+            return noisy_example(self.cohort.load(d.case, d.noise_seed), d, self.config.objective)
+        sample = self.cohort.load(d.case)
+        return example(self.model, sample, d, self.config.objective, self.config.crop)
 
     def record(self) -> dict[str, object]:
         """What the checkpoint says of its training."""
@@ -167,7 +209,10 @@ class Trainer:
     def save(self) -> None:
         """model.safetensors (averaged weights, what predict reads) and state.safetensors (to resume)."""
         with self.ema.swapped_in(self.model):
-            save_model(self.model, self.folder / "model.safetensors", self.record())
+            if self.config.lora:
+                save_adapter(self.model, self.folder / "adapter")
+            with merged(self.model):
+                save_model(self.model, self.folder / "model.safetensors", self.record())
         state = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         state |= {f"ema.{k}": v for k, v in self.ema.state.items()}
         for k, entry in self.optimiser.state_dict()["state"].items():
@@ -179,7 +224,7 @@ class Trainer:
         """Continue from state.safetensors; ValueError if the run was made with another configuration."""
         state, meta = load_tensors(self.folder / "state.safetensors")
         about = json.loads(meta["state"])
-        mine, theirs = json.loads(json.dumps(asdict(self.config))), about["config"]
+        mine, theirs = json.loads(json.dumps(asdict(self.config))), _completed(about["config"])
         changed = [
             k for k in mine if mine[k] != theirs.get(k) and k not in ("threads", "save_every", "out", "data")
         ]
@@ -213,6 +258,14 @@ class Trainer:
         scratch = file.with_name(f".log.csv.{os.getpid()}")
         scratch.write_text("".join(kept))
         scratch.replace(file)
+
+
+def _completed(theirs: dict[str, Any]) -> dict[str, Any]:
+    """A stored configuration with the defaults of settings that are younger than it."""
+    new = asdict(TrainConfig(model=config_from_dict(theirs["model"])))
+    task = {**new["task"], **theirs["task"]}
+    completed: dict[str, Any] = json.loads(json.dumps({**new, **theirs, "model": new["model"], "task": task}))
+    return completed
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

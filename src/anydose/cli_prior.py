@@ -1,0 +1,120 @@
+"""anydose prior: check and import public weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="prior", no_args_is_help=True, help="Check and import the weights of Wan 2.1 or MAISI."
+)
+Folder = Annotated[Path, typer.Argument(help="As its hub lays it out: Wan2.1-T2V-1.3B, NV-Generate-CT.")]
+Vae = Annotated[Path | None, typer.Option(help="Wan's VAE as safetensors, where it lies elsewhere.")]
+
+
+@app.command()
+def check(
+    folder: Folder,
+    vae: Vae = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+) -> None:
+    """Say what a folder of weights holds, what is used and dropped, and the memory and time to expect."""
+    from anydose.model import prior
+
+    found = prior.check(folder, vae, device)
+    if as_json:
+        typer.echo(json.dumps(found, indent=2))
+        return
+    typer.echo(
+        f"{found['prior']}: {found['used']} tensors used, {found['parameters'] / 1e6:.1f} M parameters"
+    )
+    typer.echo(f"dropped: {', '.join(found['dropped']) or 'nothing'}")
+    typer.echo(f"new, from zero: {', '.join(found['new'])}")
+    for file in found["files"]:
+        typer.echo(f"{file['sha256']}  {file['bytes']:>11}  {file['file']}")
+    e = found["expected"]
+    typer.echo(
+        f"on {e['device']} at {e['tflop_per_s']} TFLOP/s, {e['voxels']} voxels: {e['forward_s']} s a forward "
+        f"pass, {e['inference_gb']} GB of weights in bfloat16, {e['training_gb']} GB to train in full"
+    )
+    for note in found["notes"]:
+        typer.echo(note)
+
+
+@app.command("import")
+def import_(
+    prior: Annotated[str, typer.Argument(help="wan or maisi.")],
+    folder: Folder,
+    out: Annotated[Path, typer.Argument(help="Folder for model.safetensors, the start of a training.")],
+    vae: Vae = None,
+    compose: Annotated[
+        bool, typer.Option(help="Wan: slot and depth turn together (exact for one slot).")
+    ] = False,
+    backbone: Annotated[str, typer.Option(help="MAISI: its unet, or its VAE under a dit.")] = "unet",
+    bf16: Annotated[bool, typer.Option(help="Store bfloat16: half the bytes.")] = False,
+) -> None:
+    """Turn public weights into an Any2Any model to train from."""
+    from anydose.model import prior as priors
+
+    if prior not in ("wan", "maisi"):
+        raise ValueError(f"prior {prior!r}: wan or maisi is accepted")
+    if prior == "wan":
+        record = priors.import_wan(folder, out, vae, compose, bf16)
+    else:
+        record = priors.import_maisi(folder, out, backbone, bf16)
+    counts = ", ".join(f"{n} tensors {what}" for what, n in record["tensors"].items())
+    typer.echo(f"{out}/model.safetensors: {record['prior']}, {counts}")
+
+
+@app.command()
+def encode(
+    cohort: Annotated[Path, typer.Argument(help="A cohort store or a folder of drawn cases.")],
+    model: Annotated[Path, typer.Argument(help="A model.safetensors; its codec encodes.")],
+    views: Annotated[int, typer.Option(help="Crops and mirror images of each case.")] = 1,
+    crop: Annotated[str, typer.Option(help="At most so many voxels, as 96,128,160; '' for all.")] = "",
+    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+) -> None:
+    """Write every case's latents once, so that training never runs the codec; resumes where it stopped."""
+    from anydose.train import latents
+
+    size = tuple(int(n) for n in crop.split(",") if n.strip().isdigit())
+    if crop and len(size) != 3:
+        raise ValueError(f"crop {crop!r}: three numbers of voxels along z, y, x are accepted, as 96,128,160")
+    done = sum(1 for _ in latents.encode(cohort, model, views, size, workers))
+    typer.echo(f"{cohort}: {done} files written")
+
+
+@app.command("train-tiny")
+def train_tiny(
+    out: Annotated[Path, typer.Argument(help="Folder for the prior, laid out as Wan's.")],
+    steps: Annotated[int, typer.Option(help="Steps of the VAE, and of the transformer.")] = 600,
+    seed: Annotated[int, typer.Option(help="Of weights and pictures.")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the losses here.")] = None,
+) -> None:
+    """Train a tiny prior of Wan's form on procedural moving pictures: to try the whole chain with."""
+    from anydose.deliver import write_json
+    from anydose.train import moving
+
+    result = moving.train(out, steps, seed, typer.echo)
+    if json_file is not None:
+        write_json(result, json_file)
+
+
+@app.command("size-check")
+def size_check(
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+    tokens: Annotated[str, typer.Option(help="dense, sparse or both.")] = "both",
+    modalities: Annotated[int, typer.Option(help="How many are visible, the dose with them.")] = 7,
+) -> None:
+    """Build the 1.3B transformer in bfloat16 with random weights and time one forward pass at full size."""
+    from anydose.deliver import write_json
+    from anydose.full_size import measure
+
+    kinds = ("sparse", "dense") if tokens == "both" else (tokens,)
+    rows = list(measure(kinds, modalities, typer.echo))
+    if json_file is not None:
+        write_json(rows, json_file)
