@@ -28,6 +28,7 @@ REFUSED = {  # what a plan or an image could be too, and we do not read
     "1.2.840.10008.5.1.4.1.1.481.8": "an ion plan",
 }
 PIXELS = 0x7FE00010
+UNDEFINED = 0xFFFFFFFF
 SUFFIXES = (".dcm", ".dicom", ".ima")
 MAX_INFLATED = 2**30
 MAX_VOXELS = 2 * 10**8  # 760 slices of 512 x 512, 0.8 GB as float32
@@ -78,22 +79,31 @@ def is_dicom(path: Path) -> bool:
 
 def load(path: Path, pixels: bool = True) -> FileDataset:
     """One DICOM file, without PixelData on request. ValueError for what is no DICOM file, states two SOP
-    classes or an attribute twice, or inflates to more than 1 GB."""
+    classes or an attribute twice, is cut off, or inflates to more than 1 GB."""
     seen: list[int] = []
+    size, end = path.stat().st_size, 0
 
-    def stop(tag: int, _vr: str | None, _length: int) -> bool:
+    def stop(tag: int, _vr: str | None, length: int) -> bool:
         # pydicom shows the first tag twice: once to tell implicit from explicit VR
+        nonlocal end
         if tag in seen[1:] or (seen and tag < seen[-1]):
             raise ValueError(f"attribute {tag} stands twice or out of order; ascending tags are accepted")
         seen.append(tag)
+        end = size if deflated or length == UNDEFINED else file.tell() + length
+        if end > size:
+            raise ValueError(f"cut off within attribute {tag}")
         return tag == PIXELS and not pixels
 
     with naming(path):
         if not is_dicom(path):
             raise ValueError("no DICOM file (no DICM mark at byte 128)")
-        _check_inflated(path)
+        deflated = read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
+        if deflated:
+            _check_inflated(path)
         with path.open("rb") as file:
             dataset = read_partial(file, stop_when=stop)
+        if end != size and seen[-1:] != [PIXELS]:
+            raise ValueError("cut off between two attributes")
         stated = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
         if stated and stated not in (DICOMDIR, text(dataset, "SOPClassUID")):
             raise ValueError(
@@ -103,11 +113,9 @@ def load(path: Path, pixels: bool = True) -> FileDataset:
 
 
 def _check_inflated(path: Path) -> None:
-    if read_file_meta_info(path).get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return
+    """ValueError if the deflated dataset of the file is larger than MAX_INFLATED; nothing of it is kept."""
     inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
     with path.open("rb") as file:
-        file.seek(132)
         file.seek(132 + 12 + read_file_meta_info(path).FileMetaInformationGroupLength)
         rest = file.read(2**16)
         while rest and not inflater.eof:
@@ -188,6 +196,15 @@ def pixels(dataset: FileDataset) -> np.ndarray:
     kind = text(dataset, "PhotometricInterpretation")
     if kind != "MONOCHROME2" or number(dataset, "SamplesPerPixel") != 1:
         raise ValueError(f"PhotometricInterpretation {kind}; MONOCHROME2 with one sample is accepted")
+    bits = number(dataset, "BitsAllocated")
+    stated = int(rows * columns * frames * bits / 8)
+    if (
+        not dataset.file_meta.TransferSyntaxUID.is_compressed
+        and len(dataset.PixelData) != stated + stated % 2
+    ):
+        raise ValueError(
+            f"{len(dataset.PixelData)} bytes of pixels; {stated} as its size and bits state are accepted"
+        )
     return np.asarray(dataset.pixel_array).reshape(int(frames), int(rows), int(columns))
 
 
@@ -200,4 +217,6 @@ def scan(folder: Path) -> list[Found]:
             header = load(path, pixels=False)
             if header.file_meta.get("MediaStorageSOPClassUID") != DICOMDIR:
                 found.append(Found(path, header))
+                with naming(path):
+                    text(header, "SeriesInstanceUID"), text(header, "SOPInstanceUID")
     return found

@@ -44,7 +44,12 @@ def read_plan(path: Path) -> Plan:
         groups = items(dataset, "FractionGroupSequence")
         if len(groups) > 1:
             raise ValueError(f"{len(groups)} fraction groups; one is accepted")
-        said: list[str] = []
+        said: list[str] = [] if groups else ["plan: states no fraction group"]
+        stated = [int(number(group, "NumberOfBeams")) for group in groups]
+        if stated and stated[0] != len(items(dataset, "BeamSequence")):
+            raise ValueError(
+                f"{len(items(dataset, 'BeamSequence'))} beams, {stated[0]} stated; as many are accepted"
+            )
         beams = tuple(
             _beam(item, said) for item in items(dataset, "BeamSequence") if _treats(item, groups, said)
         )
@@ -74,8 +79,10 @@ def _beam(beam: Dataset, said: list[str]) -> Beam:
     if radiation not in ("", "PHOTON"):
         raise ValueError(f"{label}: radiation type {radiation}; PHOTON is accepted")
     points = items(beam, "ControlPointSequence")
-    if not points:
-        raise ValueError(f"{label}: no control point; at least one is needed")
+    if not points or number(beam, "NumberOfControlPoints") != len(points):
+        raise ValueError(
+            f"{label}: {len(points)} control points; as many as NumberOfControlPoints are needed"
+        )
     tracks = {
         name: _track(points, name, label)
         for name in ("GantryAngle", "BeamLimitingDeviceAngle", "PatientSupportAngle")

@@ -47,6 +47,11 @@ def read_case(folder: Path, series: Sequence[str] = (), fill_gaps: bool = False)
     which of several objects to take. Beams and prescription come from the RTPLAN if there is one. ValueError
     with one sentence (file, found, accepted) for anything missing, ambiguous or off the CT's frame of
     reference."""
+    with naming(folder):
+        return _read(folder, series, fill_gaps)
+
+
+def _read(folder: Path, series: Sequence[str], fill_gaps: bool) -> Case:
     found = scan(folder)
     _check_known(found, series, folder)
     struct = _choose(_wanted(found, dicom_files.RTSTRUCT, series), "RTSTRUCT", folder)
@@ -54,9 +59,12 @@ def read_case(folder: Path, series: Sequence[str] = (), fill_gaps: bool = False)
     frame_uid = _frame_uid(slices)
     rois = _rois_in_frame(read_rois(struct.path), struct, frame_uid)
     ct, said = read_ct(slices, fill_gaps)
-    structures, more = masks(rois, ct.grid)
+    with naming(struct.path):
+        structures, more = masks(rois, ct.grid)
+        if not structures:
+            raise ValueError("no structure with a voxel in the CT; at least one is needed")
     plan = _plan(found, struct, series, folder, frame_uid)
-    dose = _dose(found, plan, series, folder, frame_uid)
+    dose = _dose(found, plan, series, folder, frame_uid, said)
     position = _position(slices[0], plan, said)
     levels, rest = _levels(plan, rois, structures)
     if plan:
@@ -190,18 +198,23 @@ def _dose(
     series: Sequence[str],
     folder: Path,
     frame_uid: str,
+    said: list[str],
 ) -> Volume | None:
-    """The reference dose: of the plan, if there is one. Doses that we predicted and doses of single beams are
-    none."""
+    """The reference dose: of the plan, if there is one. Doses that we predicted, of single beams and of other
+    plans are none; `said` gets a sentence on them."""
+    doses = _wanted(found, dicom_files.RTDOSE, series)
     candidates = [
         f
-        for f in _wanted(found, dicom_files.RTDOSE, series)
+        for f in doses
         if f.header.get("DoseSummationType") not in ("BEAM", "CONTROL_POINT", "FRACTION", "BEAM_SESSION")
         and (f.header.get("SeriesDescription") != PREDICTED or f.series in series)
     ]
     if plan:
         own = [f for f in candidates if plan[0].uid in _references(f, "ReferencedRTPlanSequence")]
         candidates = own or [f for f in candidates if not _references(f, "ReferencedRTPlanSequence")]
+    if len(candidates) < len(doses):
+        passed = len(doses) - len(candidates)
+        said.append(f"dose: {passed} RTDOSE predicted, of single beams or of another plan passed over")
     if not candidates:
         return None
     return read_rtdose(_choose(candidates, "RTDOSE", folder).path, frame_uid)

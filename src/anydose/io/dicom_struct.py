@@ -27,7 +27,7 @@ class Roi:
     kind: str
     frame_uid: str
     contours: tuple[Floats, ...]
-    skipped: int = 0
+    said: tuple[str, ...] = ()
 
 
 def read_rois(path: Path) -> list[Roi]:
@@ -50,10 +50,14 @@ def read_rois(path: Path) -> list[Roi]:
             roi_number = int(number(item, "ROINumber"))
             if roi_number in rois:
                 raise ValueError(f"ROINumber {roi_number} stands twice; each once is accepted")
-            name = _unique(text(item, "ROIName", needed=False) or f"ROI {roi_number}", taken)
-            closed, skipped = _contours(drawn.pop(roi_number, []), name)
+            stated = text(item, "ROIName", needed=False)
+            name = _unique(stated or f"ROI {roi_number}", taken)
+            closed, said = _contours(drawn.pop(roi_number, []), name)
+            said += [] if stated else ["no name stated, called by its number"]
             frame_uid = text(item, "ReferencedFrameOfReferenceUID", needed=False)
-            rois[roi_number] = Roi(roi_number, name, kinds.get(roi_number, ""), frame_uid, closed, skipped)
+            rois[roi_number] = Roi(
+                roi_number, name, kinds.get(roi_number, ""), frame_uid, closed, tuple(said)
+            )
         if drawn:
             raise ValueError(
                 f"contours of ROI number {next(iter(drawn))}, which StructureSetROISequence lacks"
@@ -66,7 +70,6 @@ def masks(rois: list[Roi], grid: Grid) -> tuple[dict[str, Mask], list[str]]:
     renamed. The one ROI of type EXTERNAL is the body whatever its name."""
     out, said = {}, []
     for roi in rois:
-        found = [f"{roi.skipped} point or open contours ignored"] if roi.skipped else []
         try:
             mask, more = rasterise(roi.contours, grid)
         except ValueError as error:
@@ -75,7 +78,7 @@ def masks(rois: list[Roi], grid: Grid) -> tuple[dict[str, Mask], list[str]]:
             out[roi.name] = mask
         else:
             more.append("no voxel: left out")
-        said += [f"structure {roi.name}: {sentence}" for sentence in found + more]
+        said += [f"structure {roi.name}: {sentence}" for sentence in (*roi.said, *more)]
     externals = [roi.name for roi in rois if roi.kind == "EXTERNAL" and roi.name in out]
     if len(externals) == 1:
         out, renamed = _one_body(out, externals[0])
@@ -97,7 +100,7 @@ def _one_body(structures: dict[str, Mask], external: str) -> tuple[dict[str, Mas
     return {new.get(name, name): mask for name, mask in structures.items()}, said
 
 
-def _contours(sequence: list[Dataset], name: str) -> tuple[tuple[Floats, ...], int]:
+def _contours(sequence: list[Dataset], name: str) -> tuple[tuple[Floats, ...], list[str]]:
     closed = []
     for item in sequence:
         if text(item, "ContourGeometricType") not in CLOSED:
@@ -107,7 +110,8 @@ def _contours(sequence: list[Dataset], name: str) -> tuple[tuple[Floats, ...], i
         if stated is not None and int(stated) != len(points):
             raise ValueError(f"structure {name}: a contour of {len(points)} points that states {stated}")
         closed.append(points)
-    return tuple(closed), len(sequence) - len(closed)
+    skipped = len(sequence) - len(closed)
+    return tuple(closed), [f"{skipped} point or open contours ignored"] if skipped else []
 
 
 def _points(item: Dataset, name: str) -> Floats:
