@@ -1,4 +1,6 @@
 "use strict";
+for (const kind of ["error", "unhandledrejection"])
+  window.addEventListener(kind, (event) => { document.body.dataset.error = event.message || String(event.reason); });
 const data = JSON.parse(document.getElementById("data").textContent);
 const vol = data.volumes;
 const [D, H, W] = vol.shape;

@@ -86,7 +86,7 @@ function histogram() {
   el("dvh-note").textContent = arrays.reference ? "Solid: this dose. Dashed: the reference dose. Dotted: prescriptions. Click a name to hide it." : "Dotted: prescriptions. Click a name to hide it.";
   const axis = { gridcolor: "#edf0f3", zeroline: false, rangemode: "tozero" };
   return Plotly.newPlot("dvh", traces, {
-    margin: { l: 60, r: 10, t: 10, b: 48 }, hovermode: "closest", shapes: levels, legend: { font: { size: 12 } },
+    margin: { l: 60, r: 10, t: 10, b: 48 }, hovermode: "closest", shapes: levels, legend: { font: { size: 12 }, y: 0.94 },
     xaxis: { title: { text: "dose (Gy)" }, ...axis }, yaxis: { title: { text: "volume (%)" }, range: [0, 103], ...axis },
     font: { family: "system-ui, sans-serif", color: "#1c2430" }, paper_bgcolor: "#fff", plot_bgcolor: "#fff",
   }, { responsive: true, displaylogo: false });

@@ -1,0 +1,150 @@
+"""The report page: what it holds, and that a browser shows it without a server or an error."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_scoring import CORD_MAX, COVERAGE, GRID, HEART, card, case, dose_gy
+
+from anydose.case.case import Case
+from anydose.case.grid import Grid
+from anydose.case.volume import Volume
+from anydose.score.compare import compare
+from anydose.score.report import MAX_BYTES, _shown_grid, colours, write_report
+from anydose.score.scoring import hold, own_template, score
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = "--headless --no-sandbox --disable-quic --no-first-run --disable-background-networking --disable-sync"
+# a user's hands: scroll one slice, hover the histogram, then leave word in the title
+HANDS = """<script>
+(async () => {
+  const wait = (ms) => new Promise((done) => setTimeout(done, ms));
+  for (let k = 0; k < 300 && !document.body.dataset.ready; k++) await wait(50);
+  const where = () => document.getElementById("where").textContent, seen = { before: where() };
+  const canvas = document.querySelector(".view canvas"), first = canvas.toDataURL();
+  canvas.dispatchEvent(new WheelEvent("wheel", { deltaY: 100, cancelable: true }));
+  Object.assign(seen, { after: where(), redrawn: canvas.toDataURL() !== first });
+  Plotly.Fx.hover("dvh", [{ curveNumber: 0, pointNumber: 150 }]);
+  await wait(300);
+  seen.hover = document.querySelector("#dvh .hoverlayer").textContent;
+  seen.error = document.body.dataset.error || "";
+  seen.ready = document.body.dataset.ready;
+  seen.views = document.querySelectorAll("figure").length;
+  seen.rows = document.querySelectorAll("#items tbody tr").length;
+  seen.loaded = performance.getEntriesByType("resource").map((entry) => entry.name);
+  document.title = "SEEN" + JSON.stringify(seen);
+})();
+</script>"""
+
+pytest.importorskip("plotly")
+
+
+def written(path: Path, of: Case, dose: Volume) -> str:
+    held = hold(of, own_template(of) if len(of.structures) > 4 else card(COVERAGE, CORD_MAX, HEART))
+    against = compare(of, of.dose, dose) if of.dose is not None else None
+    write_report(path, of, dose, held, score(held, dose), against, {"model": "</script><b>x</b>"})
+    return path.read_text()
+
+
+def data_of(html: str) -> Any:
+    return json.loads(re.search(r'id="data">(.*?)</script>', html, re.DOTALL)[1])  # type: ignore[index]
+
+
+def unpacked(html: str, name: str, kind: str) -> np.ndarray:
+    text = re.search(rf'id="packed-{name}">([^<]*)</script>', html)[1]  # type: ignore[index]
+    return np.frombuffer(gzip.decompress(base64.b64decode(text)), dtype=kind)
+
+
+def shown_by_a_browser(page: Path, folder: Path) -> Any:
+    if CHROMIUM is None:
+        pytest.skip("no chromium here: apt-get install chromium")
+    acted = folder / "acted.html"
+    acted.write_text(page.read_text().replace("</body>", HANDS + "</body>"))
+    command = [CHROMIUM, *FLAGS.split(), f"--user-data-dir={folder / 'profile'}", "--window-size=1400,1000"]
+    command += ["--enable-unsafe-swiftshader", "--virtual-time-budget=60000", "--dump-dom", acted.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    found = re.search(r"<title>SEEN(.*?)</title>", done.stdout, re.DOTALL)
+    assert found, done.stderr[-2000:]
+    return json.loads(found[1].replace("&gt;", ">").replace("&lt;", "<").replace("&amp;", "&"))
+
+
+def test_the_page_holds_the_dose_the_masks_and_the_items(tmp_path: Path) -> None:
+    dose = Volume(dose_gy(), GRID, "Gy")
+    html = written(tmp_path / "r.html", case(), dose)
+    data = data_of(html)
+    shape = data["volumes"]["shape"]
+    stored = unpacked(html, "dose", "<u2").reshape(shape) * data["volumes"]["dose_step_gy"]
+    grid = Grid(tuple(shape), tuple(data["volumes"]["spacing_mm"]), tuple(data["volumes"]["origin_mm"]))
+    assert stored == pytest.approx(dose.resample(grid).array, abs=0.006)
+    bits = unpacked(html, "masks", "<u4").reshape(shape)
+    number = [s["name"] for s in data["volumes"]["structures"]].index("PTV")
+    assert ((bits >> number) & 1).sum() == case().structures["PTV"].sum()
+    assert data["score"]["missing"] == ["Heart MeanDose[Gy]"]
+    assert data["provenance"]["dose SHA-256 (float32, z y x)"]
+
+
+def test_the_page_asks_for_nothing_from_outside_and_text_stays_text(tmp_path: Path) -> None:
+    html = written(tmp_path / "r.html", case(), Volume(dose_gy(), GRID, "Gy"))
+    assert set(re.findall(r"https?://[^\s\"'<]+", html)) <= {"http://www.w3.org/2000/svg"}
+    assert "</script><b>" not in html
+    assert data_of(html)["provenance"]["model"] == "</script><b>x</b>"
+
+
+def test_the_shown_grid_lies_along_the_patient_whatever_the_case_s_axes() -> None:
+    """A prone patient's grid, index x to the right and y to the front, is shown in the same place."""
+    turned = Grid(GRID.shape, GRID.spacing_mm, (63.0, 57.5, 0.0), ((-1, 0, 0), (0, -1, 0), (0, 0, 1)))
+    of = Case("prone", turned, {"Body": case().structures["Body"]})
+    grid = _shown_grid(of, 10**6)
+    assert np.allclose(grid.direction, np.eye(3))
+    low, high = turned.to_mm(np.argwhere(of.structures["Body"])).take((0, -1), axis=0)
+    assert np.all(grid.to_index([low, high]) >= -0.5)
+    body = Volume(of.structures["Body"].astype(np.float32), turned, "1").resample(grid).array >= 0.5
+    assert body.sum() == of.structures["Body"].sum()
+
+
+def test_a_large_case_is_shown_coarser_within_the_limit() -> None:
+    big = Grid((200, 512, 512), (1.0, 1.0, 2.0))
+    of = Case("big", big, {"Body": np.ones(big.shape, dtype=bool)})
+    assert np.prod(_shown_grid(of, 400_000).shape) <= 400_000
+
+
+def test_every_structure_has_a_colour_of_its_own() -> None:
+    assert len(set(colours(case()).values())) == len(case().structures)
+
+
+def test_a_dose_on_another_grid_is_refused(tmp_path: Path) -> None:
+    held = hold(case(), card(COVERAGE))
+    moved = Volume(dose_gy(), Grid(GRID.shape, (3.0, 3.0, 3.0)), "Gy")
+    with pytest.raises(ValueError, match="own grid"):
+        write_report(tmp_path / "r.html", case(), moved, held, score(held, dose_gy()))
+
+
+def test_a_browser_shows_a_patient_without_reference_or_ct(tmp_path: Path) -> None:
+    written(tmp_path / "r.html", case(), Volume(dose_gy(), GRID, "Gy"))
+    seen = shown_by_a_browser(tmp_path / "r.html", tmp_path)
+    assert (seen["error"], seen["ready"], seen["views"], seen["rows"]) == ("", "yes", 1, 3)
+    assert seen["redrawn"] and seen["before"] != seen["after"]
+
+
+def test_a_browser_shows_a_real_patient(openkbp_root: Path, tmp_path: Path) -> None:
+    from anydose.io.openkbp import patients, read_case
+
+    folders = [p for split in ("validation", "train") for p in patients(openkbp_root, split)]
+    patient = read_case(next(p for p in folders if p.name in ("pt_201", "pt_1")))
+    assert patient.dose is not None
+    written(tmp_path / "r.html", patient, Volume(patient.dose.array * 0.98, patient.grid, "Gy"))
+    assert (tmp_path / "r.html").stat().st_size <= MAX_BYTES
+    seen = shown_by_a_browser(tmp_path / "r.html", tmp_path)
+    assert (seen["error"], seen["ready"], seen["views"]) == ("", "yes", 3)
+    assert seen["redrawn"] and seen["before"] != seen["after"], "slices scroll"
+    assert "receive" in seen["hover"] and "Gy" in seen["hover"], "the histogram hovers"
+    assert seen["loaded"] == [], "nothing is fetched"
