@@ -1,0 +1,108 @@
+"""ST-LPIPS: a learned perceptual distance of two doses, slice by slice.
+
+Ghildyal and Liu, Shift-tolerant Perceptual Similarity Metric, ECCV 2022: LPIPS (Zhang et al., CVPR 2018) on
+an AlexNet whose convolutions keep their stride at 1 and whose down-sampling is blurred. Written from the
+papers; of the wheel `stlpips-pytorch` (extra `perceptual`) only the weight file is read, none of its code.
+Its values are not comparable with published LPIPS values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, files
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+PACKAGE = "stlpips-pytorch"
+WEIGHTS = "alex_shift_tolerant.pth"
+SLICES = 16  # images in one pass
+EPSILON = 1e-10
+
+
+def st_lpips(path: Path | None = None) -> Callable[[NDArray[Any], NDArray[Any]], float]:
+    """The distance of two volumes (d, h, w) with values in [0, 1]: the mean over axial slices, 0 for equal
+    ones. path: the weight file, default the installed wheel's. ValueError if there is none or it is another
+    network's."""
+    weights = torch.load(path or _weight_file(), map_location="cpu", weights_only=True)
+    missing = sorted(set(KEYS) - set(weights))
+    if missing:
+        raise ValueError(f"{path or PACKAGE}: no ST-LPIPS AlexNet weights ({missing[0]} is not there)")
+
+    @torch.no_grad()
+    def distance(reference: NDArray[Any], prediction: NDArray[Any]) -> float:
+        images = [torch.from_numpy(np.clip(v, 0, 1).astype(np.float32)) for v in (reference, prediction)]
+        parts = zip(*(image.split(SLICES) for image in images), strict=True)
+        return float(torch.cat([_distances(weights, a, b) for a, b in parts]).mean())
+
+    return distance
+
+
+def _distances(weights: dict[str, Tensor], a: Tensor, b: Tensor) -> Tensor:
+    """Distance of every pair of grey images (n, h, w) in [0, 1]."""
+    total = torch.zeros(len(a))
+    for number, (x, y) in enumerate(zip(_features(weights, a), _features(weights, b), strict=True)):
+        apart = (_unit(x) - _unit(y)) ** 2
+        total += F.conv2d(apart, weights[f"lin{number}.model.1.weight"]).mean(dim=(1, 2, 3))
+    return total
+
+
+def _unit(features: Tensor) -> Tensor:
+    return features / (features.pow(2).sum(dim=1, keepdim=True).sqrt() + EPSILON)
+
+
+def _features(weights: dict[str, Tensor], images: Tensor) -> list[Tensor]:
+    """The five activations of AlexNet."""
+    x = (images[:, None].expand(-1, 3, -1, -1) * 2 - 1 - weights["scaling_layer.shift"]) / weights[
+        "scaling_layer.scale"
+    ]
+    x = F.relu(_blurred(_convolved(weights, "net.slice1.0", x, 2), weights["net.slice1.1.filt"]))
+    taps = [x]
+    for blur, convolution in (("net.slice2.4.filt", "net.slice2.5"), ("net.slice3.8.filt", "net.slice3.9")):
+        x = _blurred(F.max_pool2d(x, 3, stride=1), weights[blur])
+        x = F.relu(_convolved(weights, convolution, x, 2 if convolution.endswith("5") else 1))
+        taps.append(x)
+    for convolution in ("net.slice4.11", "net.slice5.13"):
+        x = F.relu(_convolved(weights, convolution, x, 1))
+        taps.append(x)
+    return taps
+
+
+def _convolved(weights: dict[str, Tensor], name: str, x: Tensor, padding: int) -> Tensor:
+    return F.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], padding=padding)
+
+
+def _blurred(x: Tensor, kernel: Tensor) -> Tensor:
+    """Blur with the network's own filter, then take every second pixel."""
+    return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="reflect"), kernel, stride=2, groups=x.shape[1])
+
+
+KEYS = (
+    *(
+        "scaling_layer.shift",
+        "scaling_layer.scale",
+        "net.slice1.1.filt",
+        "net.slice2.4.filt",
+        "net.slice3.8.filt",
+    ),
+    *(
+        f"net.{name}.{part}"
+        for name in ("slice1.0", "slice2.5", "slice3.9", "slice4.11", "slice5.13")
+        for part in ("weight", "bias")
+    ),
+    *(f"lin{number}.model.1.weight" for number in range(5)),
+)
+
+
+def _weight_file() -> Path:
+    try:
+        found = [entry for entry in files(PACKAGE) or () if entry.name == WEIGHTS]
+    except PackageNotFoundError:
+        found = []
+    if not found:
+        raise ValueError(f"ST-LPIPS needs the weight file of {PACKAGE}: pip install 'anydose[perceptual]'")
+    return Path(str(found[0].locate()))
