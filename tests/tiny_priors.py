@@ -12,10 +12,12 @@ MAISI = maisi.MaisiConfig(widths=(32, 32, 64), attention=(False, False, True))
 
 
 def randomised(net, seed=0, std=0.15):
-    """Every parameter drawn anew: layers that start at zero or one would hide an error."""
+    """Every parameter drawn anew: layers that start at zero or one would hide an error. Norms' weights about
+    one, so that attention is not flat and positions matter."""
     generator = torch.Generator().manual_seed(seed)
-    for p in net.parameters():
-        torch.nn.init.normal_(p, std=std, generator=generator)
+    for name, p in net.named_parameters():
+        is_norm = "norm" in name and name.endswith("weight")
+        torch.nn.init.normal_(p, float(is_norm), std, generator=generator)
     return net.eval()
 
 
