@@ -104,6 +104,26 @@ def test_a_voxel_of_half_weight_counts_half() -> None:
     assert histogram.dose_at_cc(0.5) == 20.0
 
 
+def test_covered_parts_of_voxels_are_their_weights() -> None:
+    """Half of every voxel is half the volume under the same curve; a real coverage comes from contours."""
+    from anydose.io.contours import coverage
+
+    grid, mask = sphere(3.0)
+    dose, doses = linear_dose(grid), np.linspace(15, 65, 101)
+    half, whole = dvh(dose, 0.5 * mask, grid), dvh(dose, mask, grid)
+    assert half.volume_cc == pytest.approx(whole.volume_cc / 2)
+    assert half.curve(doses) == pytest.approx(whole.curve(doses))
+    circles = []
+    for k in range(grid.shape[0]):
+        x, y, z = grid.to_mm((k, 0, 0))
+        if abs(z) < RADIUS_MM:
+            turn, radius = np.linspace(0, 2 * np.pi, 721)[:-1], np.sqrt(RADIUS_MM**2 - z**2)
+            circles.append(np.stack([radius * np.cos(turn), radius * np.sin(turn), np.full(720, z)], axis=1))
+    found = dvh(dose, coverage(circles, grid), grid)
+    errors = [np.abs(h.curve(doses) / 100 - cap_fraction(doses)).max() for h in (whole, found)]
+    assert errors[1] < 0.7 * errors[0]
+
+
 def test_scaling_the_dose_scales_every_dose() -> None:
     histogram = DVH(np.array([10.0, 20.0, 30.0]), 1.0)
     assert histogram.scaled(1.5).dose_at_cc(1.0) == 1.5 * histogram.dose_at_cc(1.0)

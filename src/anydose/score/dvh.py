@@ -106,15 +106,19 @@ class DVH:
         return replace(self, dose_gy=self.dose_gy * factor)
 
 
-def dvh(dose: Volume, mask: Mask, grid: Grid, refine: int = 1) -> DVH:
-    """The DVH of a structure `mask` (d, h, w) on `grid` in a dose in Gy on the same or any other grid
-    (linear interpolation at the mask's voxel centres). refine: parts per voxel edge. Raises ValueError for
-    a dose not in Gy, an empty mask and a structure that reaches outside the dose grid."""
+def dvh(dose: Volume, mask: Mask | Floats, grid: Grid, refine: int = 1) -> DVH:
+    """The DVH of a structure on `grid` in a dose in Gy on the same or any other grid (linear interpolation
+    at the voxel centres). mask (d, h, w): boolean, or the covered part of every voxel in [0, 1], as contours
+    give it. refine: parts per voxel edge, for a boolean mask. Raises ValueError for a dose not in Gy, an
+    empty mask and a structure that reaches outside the dose grid."""
     dose.in_unit("Gy")
     if mask.shape != grid.shape:
         raise ValueError(f"mask of shape {mask.shape} on a grid of shape {grid.shape}")
     if not mask.any():
         raise ValueError("the structure has no voxel")
+    if mask.dtype != np.bool_:
+        inside = mask > 0
+        return DVH(dvh(dose, inside, grid).dose_gy, mask[inside] * grid.voxel_cc)
     if refine == 1 and dose.grid.matches(grid):
         return DVH(dose.array[mask], grid.voxel_cc)
     start, shape = bounding_box(mask)

@@ -1,0 +1,275 @@
+"""Scoring against its peers on the same files: dicompyler-core (in .venv-peers, `make peers`) and pymedphys;
+and the time of a whole scorecard. Each bench returns JSON rows; ratios are taken within one run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from anydose.case.case import Case, Prescription
+from anydose.case.grid import Grid
+from anydose.case.volume import Volume
+from anydose.io.contours import rasterise
+from anydose.io.dicom_struct import read_rois
+from anydose.io.dicom_write import write_study
+from anydose.io.read import read_case
+from anydose.io.solids import Space
+from anydose.score.dvh import DVH, dvh
+from anydose.score.gamma import gamma
+from anydose.score.metrics import Definition, evaluate, parse
+from anydose.score.scorecard import read_scorecard, templates
+from anydose.score.scoring import Held, hold, score
+from anydose.score.soft import SoftDVH
+
+Rows = list[dict[str, Any]]
+PEERS = Path(".venv-peers/bin/python")
+GRID = Grid((150, 200, 200), (2.0, 2.0, 2.0), (-199.0, -199.0, -149.0))
+ORGANS = (
+    "PTV",
+    "CTV",
+    "GTV",
+    "Lung_L",
+    "Lung_R",
+    "SpinalCord",
+    "Heart",
+    "A_LAD",
+    "Esophagus",
+    "BrachialPlexs",
+)
+ORGANS += ("GreatVes", "Trachea", "Liver", "Kidney_L", "Kidney_R", *(f"Organ {k}" for k in range(14)))
+TEXTS = (
+    "Mean[Gy]",
+    "Max[Gy]",
+    "Min[Gy]",
+    "D98%[Gy]",
+    "D95%[Gy]",
+    "D50%[Gy]",
+    "D5%[Gy]",
+    "D2%[Gy]",
+    "D1cc[Gy]",
+)
+TEXTS += tuple(f"V{gy}Gy[%]" for gy in (5, 10, 20, 30, 40, 50, 57))
+RATIOS = (
+    *(Definition(name, 57.0, "Gy") for name in ("ConformationNumber", "ConformityIndex", "GradientIndex")),
+    Definition("VolumeOfRegret", 57.0, "Gy", "cc"),
+    Definition("HomogeneityIndex", target=60.0, target_unit="Gy"),
+    Definition("InhomogeneityIndex"),
+    Definition("IcruHomogeneity"),
+    Definition("ModifiedGradientIndex", high=40.0, low=20.0),
+    Definition("DoseAtSubVolume", 0.03, "cc", "Gy"),
+    Definition("EquivalentUniformDose", 8.0, None, "Gy"),
+)
+
+# dicompyler-core's own calls, one structure at a time as its users write them
+PEER = """
+import json, sys, time
+import pydicom
+from dicompylercore import dvhcalc
+folder, texts = sys.argv[1], json.loads(sys.argv[2])
+struct, dose = pydicom.dcmread(folder + "/RTSTRUCT.dcm"), pydicom.dcmread(folder + "/RTDOSE.dcm")
+dose.pixel_array
+out, begin = {}, time.perf_counter()
+for roi in struct.StructureSetROISequence:
+    dvh = dvhcalc.get_dvh(struct, dose, int(roi.ROINumber))
+    row = {"Volume[cc]": dvh.volume, "Mean[Gy]": dvh.mean, "Max[Gy]": dvh.max, "Min[Gy]": dvh.min}
+    for text in texts:
+        what = text.split("[")[0]
+        if what.startswith("D"):
+            row[text] = dvh.statistic(what.replace("%", "")).value
+        elif what.startswith("V"):
+            row[text] = 100 * dvh.statistic(what).value / dvh.volume
+    out[str(roi.ROIName)] = {key: float(value) for key, value in row.items()}
+print(json.dumps({"seconds": time.perf_counter() - begin, "structures": out}))
+"""
+
+
+def phantom(seed: int = 0) -> Case:
+    """A chest-like case of 30 structures on 200 x 200 x 150 voxels of 2 mm: ellipsoids in an elliptic body,
+    60 Gy to a target with a smooth dose around it. Every voxel has its own dose."""
+    rng = np.random.default_rng(seed)
+    axes = zip(GRID.shape[::-1], GRID.spacing_mm, GRID.origin_mm, strict=True)
+    x, y, z = ((np.arange(n) * s + o).astype(np.float32) for n, s, o in axes)
+    space = Space(x[None, None], y[None, :, None], z[:, None, None])
+    body = np.broadcast_to((space.x / 165) ** 2 + (space.y / 110) ** 2 <= 1, GRID.shape).copy()
+    masks = {"Body": body}
+    for number, name in enumerate(ORGANS):
+        target = number < 3
+        centre = (-20, 10, 0) if target else rng.uniform((-90, -55, -90), (90, 55, 90))
+        radii = (32 - 6 * number,) * 3 if target else rng.uniform(9, 45, 3)
+        masks[name] = space.ellipsoid(centre, radii) & body
+    distance = np.sqrt((space.x + 20) ** 2 + (space.y - 10) ** 2 + space.z**2)
+    smooth = 61.0 / (1 + np.exp((distance - 40) / 9)) + 0.02 * space.x + 0.015 * space.y + 0.01 * space.z
+    dose = np.where(body, np.clip(smooth + 6, 0, None), 0).astype(np.float32)
+    ct = np.where(body, 0.0, -1000.0).astype(np.float32)
+    rx = Prescription({"PTV": 60.0}, 30)
+    return Case("chest", GRID, masks, rx, ct=Volume(ct, GRID, "HU"), dose=Volume(dose, GRID, "Gy"))
+
+
+def _metrics(structures: Mapping[str, DVH]) -> dict[str, dict[str, float]]:
+    """The metrics that the peer answers too."""
+    out = {}
+    for name, histogram in structures.items():
+        out[name] = {text: float(evaluate(parse(text), histogram)) for text in TEXTS}
+        out[name]["Volume[cc]"] = histogram.volume_cc
+    return out
+
+
+def _every_metric(structures: Mapping[str, DVH], body: str) -> int:
+    """Every metric of the table that has a value, as a user with a long list would ask; their number."""
+    count = 0
+    for histogram in structures.values():
+        for of in (*map(parse, TEXTS), *RATIOS):
+            try:
+                evaluate(of, histogram, structures[body], 60.0)
+                count += 1
+            except ValueError:
+                continue  # a ratio with a zero factor has no value
+    return count
+
+
+def _side_by_side(case: Case, folder: Path, label: str) -> dict[str, Any]:
+    """One case written as DICOM, read by both, timed one after the other."""
+    if not PEERS.is_file():
+        raise ValueError(f"{PEERS} is not there: make peers")
+    write_study(case, folder)
+    found = subprocess.run(
+        [str(PEERS), "-c", PEER, str(folder), json.dumps(TEXTS)], check=True, capture_output=True, text=True
+    )
+    theirs = json.loads(found.stdout)
+    read = read_case(folder)
+    rois = read_rois(folder / "RTSTRUCT.dcm")
+    begin = time.perf_counter()
+    masks = {roi.name: rasterise(roi.contours, read.grid)[0] for roi in rois}
+    drawn = time.perf_counter()
+    dose = read.dose
+    assert dose is not None
+    histograms = {name: dvh(dose, mask, read.grid) for name, mask in masks.items() if mask.any()}
+    body = next(name for name in case.of_role("body"))
+    count = _every_metric(histograms, body)
+    end = time.perf_counter()
+    ours = _metrics(histograms)
+    gaps: dict[str, float] = {"Gy": 0.0, "%": 0.0, "volume_percent": 0.0}
+    for name, row in ours.items():
+        for text, value in row.items():
+            kind = "volume_percent" if text == "Volume[cc]" else text[-3:].strip("[]y").replace("G", "Gy")
+            gap = abs(value - theirs["structures"][name][text])
+            gaps[kind] = max(gaps[kind], 100 * gap / value if kind == "volume_percent" else gap)
+    return {
+        "bench": "dvh",
+        "case": label,
+        "structures": len(ours),
+        "voxels": int(np.prod(case.grid.shape)),
+        "metrics": count,
+        "rasterise_seconds": round(drawn - begin, 3),
+        "dvh_and_metrics_seconds": round(end - drawn, 3),
+        "dicompyler_seconds": round(theirs["seconds"], 2),
+        "ratio": round(theirs["seconds"] / (end - drawn), 1),
+        "ratio_with_rasterising": round(theirs["seconds"] / (end - begin), 1),
+        "largest_dose_difference_gy": round(gaps["Gy"], 4),
+        "largest_volume_at_dose_difference_percent": round(gaps["%"], 4),
+        "largest_structure_volume_difference_percent": round(gaps["volume_percent"], 4),
+    }
+
+
+def bench_dvh(cases: Iterable[Case]) -> Rows:
+    """DVHs and all metrics against dicompyler-core: the 30-structure phantom, then patients with a CT and
+    dose."""
+    rows = []
+    for case, label in [
+        (phantom(), "phantom 200x200x150, 2 mm"),
+        *((c, c.name) for c in cases if c.ct and c.dose),
+    ]:
+        with tempfile.TemporaryDirectory() as folder:
+            rows.append(_side_by_side(case, Path(folder), label))
+    return rows
+
+
+def bench_card(cases: Iterable[Case]) -> Rows:
+    """A full scorecard once masks are held, exact and as tensors with gradients: the 20-item lung card on the
+    phantom, then the head-and-neck card on patients."""
+    rows = []
+    named = ((c, "head_neck_70_63_56") for c in cases if c.dose)
+    for case, name in [(phantom(), "lung_60"), *named]:
+        begin = time.perf_counter()
+        held = hold(case, read_scorecard(templates()[name]))
+        holding = time.perf_counter() - begin
+        dose = case.dose.in_unit("Gy") if case.dose else np.zeros(case.grid.shape)
+        tensors = held.moved(torch.from_numpy)
+        exact = [_timed_exact(held, dose) for _ in range(5)]
+        soft = [_timed_soft(tensors, dose) for _ in range(5)]
+        rows.append(
+            {
+                "bench": "card",
+                "case": case.name,
+                "scorecard": name,
+                "items": len(held.card.items),
+                "missing": len(exact[0][1].missing),
+                "hold_ms": round(1000 * holding, 1),
+                "score_ms": round(1000 * float(np.median([t for t, _ in exact])), 1),
+                "gradient_ms": round(1000 * float(np.median([t for t, _ in soft])), 1),
+                "twin_total_difference": float(f"{abs(soft[0][1] - float(exact[0][1].total)):.2e}"),
+                "threads": torch.get_num_threads(),
+            }
+        )
+    return rows
+
+
+def _timed_exact(held: Held, dose: np.ndarray) -> tuple[float, Any]:
+    begin = time.perf_counter()
+    found = score(held, dose)
+    return time.perf_counter() - begin, found
+
+
+def _timed_soft(held: Held, dose: np.ndarray) -> tuple[float, float]:
+    leaf = torch.from_numpy(dose.astype(np.float32)).requires_grad_()
+    begin = time.perf_counter()
+    total = score(held, leaf, SoftDVH).total
+    total.backward()
+    return time.perf_counter() - begin, float(total.detach())
+
+
+def bench_gamma(cases: Iterable[Case]) -> Rows:
+    """Gamma of a blurred and rescaled copy of the patient's dose against pymedphys, on the same lattice."""
+    import pymedphys
+
+    rows = []
+    for case in cases:
+        if case.dose is None:
+            continue
+        truth = case.dose.in_unit("Gy")
+        guess = Volume((ndimage.gaussian_filter(truth, 0.8) * 1.01).astype(np.float32), case.grid, "Gy")
+        axes = tuple(np.arange(n) * s for n, s in zip(case.grid.shape, case.grid.spacing_zyx_mm, strict=True))
+        for percent, mm in ((3, 3), (2, 2)):
+            begin = time.perf_counter()
+            ours = gamma(case.dose, guess, percent, mm)
+            middle = time.perf_counter()
+            options = {"lower_percent_dose_cutoff": 10, "max_gamma": 1.1, "interp_fraction": 20}
+            theirs = pymedphys.gamma(axes, truth, axes, guess.array, percent, mm, **options)[ours.mask]
+            end = time.perf_counter()
+            passed = 100 * float(np.mean(theirs <= 1))
+            rows.append(
+                {
+                    "bench": "gamma",
+                    "case": case.name,
+                    "criterion": f"{percent} %/{mm} mm, 10 % threshold, global",
+                    "points": len(ours.values),
+                    "pass_percent": round(ours.pass_percent, 3),
+                    "pymedphys_pass_percent": round(passed, 3),
+                    "difference_percent": round(abs(ours.pass_percent - passed), 4),
+                    "seconds": round(middle - begin, 2),
+                    "pymedphys_seconds": round(end - middle, 1),
+                }
+            )
+    return rows
+
+
+BENCHES = {"dvh": bench_dvh, "card": bench_card, "gamma": bench_gamma}
