@@ -1,0 +1,127 @@
+"""Low-rank adapters: nothing at the start, merged exactly, and in peft's own files."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from anydose.model import lora
+from anydose.model.dit import DiT, DiTConfig
+
+CONFIG = DiTConfig(dim=32, depth=2, heads=2, ffn=64, patch=(("ct", 2), ("dose", 2)))
+
+
+def plain(seed=0):
+    torch.manual_seed(seed)
+    model = DiT(CONFIG, {"ct": 2, "dose": 2}, 4).eval()
+    torch.nn.init.normal_(model.head["dose"].weight, std=0.1)
+    return model
+
+
+def trained(seed=0):
+    model = plain(seed)
+    for p in lora.add_lora(model, rank=4, alpha=8):
+        torch.nn.init.normal_(p, std=0.1)
+    return model
+
+
+def run(model):
+    torch.manual_seed(1)
+    latents = {m: torch.randn(1, 2, 4, 4, 4) for m in ("ct", "dose")}
+    times = {"ct": torch.zeros(1), "dose": torch.tensor([0.5])}
+    return model(latents, times, "dose", torch.ones(1, 3), torch.ones(1, 1, 4, 4, 4))
+
+
+@torch.no_grad()
+def test_an_adapter_starts_as_nothing_and_covers_attention_and_mlp():
+    model = plain()
+    before = run(model)
+    parameters = lora.add_lora(model, rank=4)
+    assert torch.equal(run(model), before)
+    assert len(parameters) == 2 * 2 * 6
+    assert set(lora.adapters(model)) == {
+        f"blocks.{n}.{part}" for n in (0, 1) for part in ("q", "k", "v", "o", "ffn.0", "ffn.2")
+    }
+
+
+def test_the_1_3b_has_the_parameters_that_rank_64_should():
+    from anydose.model import wan
+
+    with torch.device("meta"):
+        model = DiT(wan.dit_config(wan.WanConfig(), ("dose",)), {"dose": 16}, (4, 8, 8))
+        counts = [sum(p.numel() for p in lora.add_lora(model, 64, targets=t)) for t in (lora.ATTENTION,)]
+        rest = DiT(wan.dit_config(wan.WanConfig(), ("dose",)), {"dose": 16}, (4, 8, 8))
+        counts.append(sum(p.numel() for p in lora.add_lora(rest, 64)))
+    assert [round(n / 1e6, 1) for n in counts] == [23.6, 63.9]  # priors.md 7.1
+
+
+def test_only_adapters_and_what_is_not_adapted_learn():
+    model = plain()
+    lora.add_lora(model, rank=4)
+    run(model).square().sum().backward()
+    for name, p in model.named_parameters():
+        adapted = name.rsplit(".", 1)[0] in lora.adapters(model)
+        assert p.requires_grad != adapted, name
+    assert model.blocks[0].q.lora_B.weight.grad.abs().sum() > 0
+    assert model.blocks[0].modulation.grad.abs().sum() > 0
+
+
+@torch.no_grad()
+def test_merged_is_the_same_function_without_adapters_and_comes_back_exactly():
+    model = trained()
+    adapted, keys = run(model), set(model.state_dict())
+    with lora.merged(model):
+        assert torch.allclose(run(model), adapted, atol=1e-5)
+        assert set(model.state_dict()) == set(plain().state_dict())
+    assert set(model.state_dict()) == keys
+    assert torch.equal(run(model), adapted)
+    assert (adapted - run(plain())).abs().max() > 1e-3
+    with lora.switched_off(model):
+        assert torch.equal(run(model), run(plain()))
+    lora.merge(model)
+    assert torch.allclose(run(model), adapted, atol=1e-5)
+    assert not lora.adapters(model)
+
+
+@torch.no_grad()
+def test_an_adapter_is_saved_alone_under_pefts_names_and_comes_back(tmp_path):
+    model = trained()
+    lora.save_adapter(model, tmp_path)
+    weights = load_file(tmp_path / "adapter_model.safetensors")
+    assert len(weights) == 24
+    assert weights["base_model.model.blocks.1.ffn.0.lora_A.weight"].shape == (4, 32)
+    assert weights["base_model.model.blocks.1.ffn.0.lora_B.weight"].shape == (64, 4)
+    settings = json.loads((tmp_path / "adapter_config.json").read_text())
+    assert (settings["r"], settings["lora_alpha"], settings["peft_type"]) == (4, 8, "LORA")
+    other = plain()
+    lora.load_adapter(other, tmp_path)
+    assert torch.equal(run(other), run(model))
+
+
+@torch.no_grad()
+def test_peft_reads_our_adapter_and_we_read_pefts(tmp_path):
+    peft = pytest.importorskip("peft")
+    model = trained()
+    lora.save_adapter(model, tmp_path / "ours")
+    theirs = peft.PeftModel.from_pretrained(plain(), tmp_path / "ours")
+    assert torch.allclose(run(theirs), run(model), atol=1e-6)
+    theirs.save_pretrained(tmp_path / "theirs")
+    back = plain()
+    lora.load_adapter(back, tmp_path / "theirs")
+    assert torch.equal(run(back), run(model))
+
+
+def test_what_does_not_fit_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no linear layer"):
+        lora.add_lora(plain(), targets="nothing")
+    with pytest.raises(ValueError, match=r"no adapter_config.json"):
+        lora.load_adapter(plain(), tmp_path)
+    lora.save_adapter(trained(), tmp_path)
+    settings = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**settings, "r": 8}))
+    with pytest.raises(ValueError, match="shape"):
+        lora.load_adapter(plain(), tmp_path)
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**settings, "peft_type": "IA3"}))
+    with pytest.raises(ValueError, match="LORA is needed"):
+        lora.load_adapter(plain(), tmp_path)
