@@ -88,6 +88,11 @@ def encode(
     place.mkdir(parents=True, exist_ok=True)
     jobs = [(name, draw_view(seed, name, k)) for name in names for k in range(views)]
     jobs = [(name, view) for name, view in jobs if not _path(place, name, view.number).is_file()]
+    if workers == 1:
+        _start(str(model))
+        for name, view in jobs:
+            yield _encode_one(cohort, place, name, view, crop)
+        return
     with ProcessPoolExecutor(workers, get_context("spawn"), _start, (str(model),)) as pool:
         pending = [pool.submit(_encode_one, cohort, place, name, view, crop) for name, view in jobs]
         for job in as_completed(pending):
@@ -129,7 +134,7 @@ class LatentCohort:
                 f"{self.folder}: no latents of this codec; `anydose prior encode {cohort} MODEL` writes them"
             )
         self.names = sorted({path.name.rsplit(".", 2)[0] for path in found})
-        self.views = len(found) // len(self.names)
+        self.views = 1 + max(int(path.name.rsplit(".", 2)[1]) for path in found)
         self.modalities = []
         for name in self.names:
             for number in range(self.views):
@@ -156,7 +161,6 @@ _model: Any2Any | None = None  # of a worker process
 
 def _start(path: str) -> None:
     global _model
-    torch.set_num_threads(1)
     _model = load_model(Path(path))
 
 

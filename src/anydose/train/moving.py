@@ -52,7 +52,7 @@ def train(out: Path, steps: int, seed: int = 0, say: Callable[[str], None] = str
 
 
 def _train_vae(
-    codec: wan_codec.WanCodec, steps: int, rng: np.random.Generator, batch: int = 4
+    codec: wan_codec.WanCodec, steps: int, rng: np.random.Generator, batch: int = 2
 ) -> Iterator[float]:
     """Absolute and squared error of the round trip, on short clips scaled as the codec scales volumes. The
     read-out starts small: beyond the decoder's clamp there is no gradient."""
@@ -79,7 +79,7 @@ def _measure(codec: wan_codec.WanCodec, rng: np.random.Generator, clips: int = 1
 
 
 def _train_flow(
-    net: nn.Module, codec: wan_codec.WanCodec, steps: int, rng: np.random.Generator, batch: int = 4
+    net: nn.Module, codec: wan_codec.WanCodec, steps: int, rng: np.random.Generator, batch: int = 2
 ) -> Iterator[float]:
     """Flow matching with an empty text, as Wan's: u = eps - x_0 at y = (1 - f) x_0 + f eps."""
     optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3)
