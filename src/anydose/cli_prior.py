@@ -112,7 +112,7 @@ def size_check(
 ) -> None:
     """Build the 1.3B transformer in bfloat16 with random weights and time one forward pass at full size."""
     from anydose.deliver import write_json
-    from anydose.full_size import measure
+    from anydose.model.full_size import measure
 
     kinds = ("sparse", "dense") if tokens == "both" else (tokens,)
     rows = list(measure(kinds, modalities, typer.echo))

@@ -81,7 +81,7 @@ class Block(nn.Module):
         """Self-attention over all tokens."""
         q, k, v = (
             rearrange(y, "n l (a e) -> n a l e", a=self.heads)
-            for y in (self.norm_q(self.q(x)), self.norm_k(self.k(x)), self.v(x))
+            for y in (self.norm_q(self.q(x).float()), self.norm_k(self.k(x).float()), self.v(x))
         )
         y = F.scaled_dot_product_attention(
             rotate(q, phases).to(v), rotate(k, phases).to(v), v, attn_mask=mask
