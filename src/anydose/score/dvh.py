@@ -69,11 +69,13 @@ class DVH:
 
     def volume_at_gy(self, dose_gy: float) -> float:
         """V(D): the volume in cc that receives `dose_gy` or more."""
-        if np.ndim(self.weight_cc) == 0:  # a count is cheaper than a sort
+        if np.ndim(self.weight_cc) == 0 and "_ranked" not in self.__dict__:  # a count is cheaper than a sort
             return float(np.count_nonzero(self.dose_gy >= dose_gy) * self.weight_cc)
         doses, above = self._ranked
         first = int(np.searchsorted(doses, dose_gy, side="left"))
-        return float(above[first]) if above is not None and first < len(doses) else 0.0
+        if above is None:
+            return float((len(doses) - first) * self.weight_cc)
+        return float(above[first]) if first < len(doses) else 0.0
 
     def dose_at_cc(self, volume_cc: float) -> float:
         """The lowest dose D with V(more than D) <= `volume_cc`: the dose that its hottest `volume_cc`
