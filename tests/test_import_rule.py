@@ -24,7 +24,8 @@ ALLOWED: dict[str, set[str]] = {
     "train": {"model", "diffusion", "score", "io.store", "case"},
     "predict": {"model", "diffusion", "score", "io", "case"},
     "evaluate": {"predict", "io", "score", "case"},
-    "bench": {"predict", "io", "score", "case"},
+    "bench": {"bench_score", "predict", "io", "score", "case"},
+    "bench_score": {"io", "score", "case"},
     "deliver": {"predict", "io", "score", "case"},
     "serve": {"predict", "io", "score", "case"},
 }
