@@ -108,7 +108,7 @@ def test_what_encloses_nothing_or_climbs_is_told():
         "1 contour with fewer than three points ignored",
         "1 contour not parallel to the slices ignored",
         "1 slices in a gap too wide to interpolate left empty",
-        "1 contour planes beyond the slices of the image ignored",
+        "1 contour planes beyond the image ignored",
     ]
 
 

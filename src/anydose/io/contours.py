@@ -9,6 +9,7 @@ opposite directions (the bridge of a keyhole) cancels exactly, because its ends 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import contourpy
 import numpy as np
@@ -18,6 +19,7 @@ from scipy import ndimage
 from anydose.case.grid import Floats, Grid
 
 Mask = NDArray[np.bool_]
+Ints = NDArray[np.intp]
 
 SAME_PLANE_MM = 0.05
 TILT_SLICES = 0.25  # a contour that climbs more than a quarter of a slice is not parallel to the slices
@@ -25,6 +27,31 @@ BRIDGED_SLICES = 2  # so many slices without a contour are interpolated ...
 BRIDGED_STEPS = 1.5  # ... or, where contours lie further apart than slices, gaps up to so many contour steps
 LIMIT_MM = 1e4  # no patient reaches ten metres
 SUBROWS = 8
+EMPTY = "no voxel"  # the last sentence on a mask without one: untouched pages are dear to look through
+
+
+@dataclass(frozen=True)
+class _Loops:
+    """Closed polygons one after the other: index (points, 3) as (z, y, x), size (loops,) points of each."""
+
+    index: Floats
+    size: Ints
+
+    @property
+    def first(self) -> Ints:
+        """The first point of each loop."""
+        return np.cumsum(self.size) - self.size
+
+    @property
+    def middle(self) -> Floats:
+        """Mean (loops, 3) of each loop's points."""
+        return np.add.reduceat(self.index, self.first, axis=0) / self.size[:, None]
+
+    def take(self, which: Ints) -> _Loops:
+        """The loops of these numbers, in this order."""
+        size = self.size[which]
+        point = np.repeat(self.first[which] - (np.cumsum(size) - size), size) + np.arange(size.sum())
+        return _Loops(self.index[point], size)
 
 
 def rasterise(contours: Sequence[Floats], grid: Grid) -> tuple[Mask, list[str]]:
@@ -34,31 +61,33 @@ def rasterise(contours: Sequence[Floats], grid: Grid) -> tuple[Mask, list[str]]:
     signed distance. ValueError for a coordinate that is not finite or beyond 10 m."""
     loops, found = _loops(contours, grid)
     out = np.zeros(grid.shape, dtype=bool)
-    if not loops:
-        return out, found
-    planes, members = _planes(loops, grid)
-    lows, highs = zip(*((loop[:, 1:].min(axis=0), loop[:, 1:].max(axis=0)) for loop in loops), strict=True)
-    first, last = np.min(lows, axis=0), np.max(highs, axis=0)
+    if not len(loops.size):
+        return out, [*found, EMPTY]
+    planes, plane_of = _planes(loops, grid)
+    taken, gaps, said = _slices(planes, len(out))
+    low, high = loops.index[:, 1:].min(axis=0), loops.index[:, 1:].max(axis=0)
     limit = np.array(grid.shape[1:])
-    if (first < -0.5).any() or (last > limit - 0.5).any():
+    if (low < -0.5).any() or (high > limit - 0.5).any():
         found.append("reaches outside the image and is cut there")
-    start = np.clip(np.floor(first).astype(int), 0, limit - 1)
-    stop = np.clip(np.ceil(last).astype(int) + 1, start + 1, limit)
-    layers = _even_odd([loop[:, 1:] - start for loop in loops], members, (len(planes), *(stop - start)))
+    start = np.clip(np.floor(low).astype(int), 0, limit - 1)
+    stop = np.clip(np.ceil(high).astype(int) + 1, start + 1, limit)
     box = (slice(start[0], stop[0]), slice(start[1], stop[1]))
-    found += _stack(out[(slice(None), *box)], layers, planes)
-    if not out.any():
-        _keep_small(out, loops, members, planes, found)
-    return out, found
+    pairs = [(loop, k) for k, plane in taken.items() for loop in np.flatnonzero(plane_of == plane)]
+    if pairs:
+        which, slices = np.array(pairs).T
+        _even_odd(out, loops.take(which), slices, box)
+    for k, (lower, upper, part) in gaps.items():
+        out[k][box] = _between(out[lower][box], out[upper][box], part)
+    if not out[:, *box].any() and not _keep_small(out, loops, planes[plane_of], said):
+        said.append(EMPTY)
+    return out, found + said
 
 
 def coverage(contours: Sequence[Floats], grid: Grid) -> NDArray[np.float32]:
     """The part (d, h, w) in [0, 1] of each voxel of a slice that its contours cover, for contours in the
     slices' planes: exact along x, `SUBROWS` lines a voxel along y. ValueError as `rasterise`."""
     loops, _ = _loops(contours, grid)
-    rows = [np.rint(loop[:, 0].mean()).astype(int) for loop in loops]
-    inside = [(loop[:, 1:], row) for loop, row in zip(loops, rows, strict=True) if 0 <= row < grid.shape[0]]
-    return _covered([loop for loop, _ in inside], [row for _, row in inside], grid.shape)
+    return _covered(loops, np.rint(loops.middle[:, 0]).astype(np.intp), grid.shape)
 
 
 def outlines(mask: Mask, grid: Grid) -> list[Floats]:
@@ -77,33 +106,41 @@ def outlines(mask: Mask, grid: Grid) -> list[Floats]:
     return out
 
 
-def _loops(contours: Sequence[Floats], grid: Grid) -> tuple[list[Floats], list[str]]:
-    """The contours as index loops (n, 3) in (z, y, x), without those that enclose nothing, climb or stand
-    twice."""
-    kept: dict[tuple[float, ...], list[Floats]] = {}
-    small = tilted = twice = 0
-    for points in contours:
-        if not np.isfinite(points).all() or np.abs(points).max(initial=0) > LIMIT_MM:
-            raise ValueError("a contour coordinate is not finite or beyond 10 m; millimetres are accepted")
-        if len(points) < 3:
-            small += 1
-            continue
-        loop = grid.to_index(points)
-        if np.ptp(loop[:, 0]) > TILT_SLICES:
-            tilted += 1
-            continue
-        same = kept.setdefault((len(loop), *np.round(loop.mean(axis=0), 3)), [])
-        if any(_same(loop, other) for other in same):
-            twice += 1
-            continue
-        same.append(loop)
-    counts = (
-        (small, "with fewer than three points ignored"),
-        (tilted, "not parallel to the slices ignored"),
-        (twice, "standing there twice taken once"),
+def _loops(contours: Sequence[Floats], grid: Grid) -> tuple[_Loops, list[str]]:
+    """The contours as index loops, without those that enclose nothing, climb or stand twice."""
+    large = [points for points in contours if len(points) >= 3]
+    points = np.concatenate([*contours, np.empty((0, 3))])
+    if not np.isfinite(points).all() or np.abs(points).max(initial=0) > LIMIT_MM:
+        raise ValueError("a contour coordinate is not finite or beyond 10 m; millimetres are accepted")
+    none = _Loops(np.empty((0, 3)), np.empty(0, dtype=np.intp))
+    if not large:
+        return none, _counted((len(contours), "with fewer than three points ignored"))
+    all_loops = _Loops(grid.to_index(np.concatenate(large)), np.array([len(p) for p in large]))
+    height = all_loops.index[:, 0]
+    climb = np.maximum.reduceat(height, all_loops.first) - np.minimum.reduceat(height, all_loops.first)
+    level = np.flatnonzero(climb <= TILT_SLICES)
+    once = _once(all_loops, level)
+    found = _counted(
+        (len(contours) - len(large), "with fewer than three points ignored"),
+        (len(large) - len(level), "not parallel to the slices ignored"),
+        (len(level) - len(once), "standing there twice taken once"),
     )
-    found = [f"{n} contour{'s' * (n > 1)} {what}" for n, what in counts if n]
-    return [loop for same in kept.values() for loop in same], found
+    return all_loops.take(once) if len(once) else none, found
+
+
+def _counted(*counts: tuple[int, str]) -> list[str]:
+    return [f"{n} contour{'s' * (n > 1)} {what}" for n, what in counts if n]
+
+
+def _once(loops: _Loops, which: Ints) -> Ints:
+    """The loops of `which` without second copies, wherever these start and whichever way they run."""
+    seen: dict[tuple[float, ...], list[int]] = {}
+    middle = loops.middle.round(3)
+    for loop in which:
+        same = seen.setdefault((loops.size[loop], *middle[loop]), [])
+        if not any(_same(loops.take(np.array([loop])).index, loops.take(np.array([o])).index) for o in same):
+            same.append(loop)
+    return np.array(sorted(loop for same in seen.values() for loop in same), dtype=np.intp)
 
 
 def _same(a: Floats, b: Floats) -> bool:
@@ -111,55 +148,92 @@ def _same(a: Floats, b: Floats) -> bool:
     return bool(np.abs(a[order_a] - b[order_b]).max() < 2e-3)
 
 
-def _planes(loops: list[Floats], grid: Grid) -> tuple[Floats, list[int]]:
+def _planes(loops: _Loops, grid: Grid) -> tuple[Floats, Ints]:
     """(positions of the distinct contour planes in slices, ascending; the plane of each loop)."""
-    position = np.array([loop[:, 0].mean() for loop in loops])
+    position = loops.middle[:, 0]
     order = np.argsort(position)
     step = np.diff(position[order], prepend=position[order[0]])
-    label = np.empty(len(loops), dtype=int)
+    label = np.empty(len(position), dtype=np.intp)
     label[order] = np.cumsum(step > SAME_PLANE_MM / grid.spacing_mm[2])
-    planes = np.bincount(label, weights=position) / np.bincount(label)
-    return planes, label.tolist()
+    return np.bincount(label, weights=position) / np.bincount(label), label
 
 
-def _crossings(loops: list[Floats], layers: Sequence[int], rows: int) -> tuple[NDArray[np.intp], ...]:
-    """Every cut of a loop's edge with a row 0 <= r < rows: (layer, row, x) arrays. loops: (n, 2) as (y,
-    x)."""
-    a = np.concatenate(loops)
-    b = np.concatenate([np.roll(loop, -1, axis=0) for loop in loops])
-    layer = np.repeat(layers, [len(loop) for loop in loops])
-    down = a[:, 0] > b[:, 0]
-    low, high = np.where(down[:, None], b, a), np.where(down[:, None], a, b)
-    first = np.clip(np.ceil(low[:, 0]), 0, rows).astype(np.intp)
-    count = np.clip(np.ceil(high[:, 0]), 0, rows).astype(np.intp) - first
-    edge = np.repeat(np.arange(len(a)), count)
+def _slices(
+    planes: Floats, count: int
+) -> tuple[dict[int, int], dict[int, tuple[int, int, float]], list[str]]:
+    """Which of `count` slices takes which plane; which lies in a small gap, with the slices below and above
+    that it is interpolated from and how far between their planes; sentences on gaps and on planes beyond the
+    image."""
+    step = float(np.median(np.diff(planes))) if len(planes) > 2 else 1.0  # two planes show no rhythm
+    reach = max(0.5, step / 2)
+    bridged = max(BRIDGED_SLICES + 1.0, BRIDGED_STEPS * step) + 0.01
+    taken: dict[int, int] = {}
+    between: list[tuple[int, int]] = []
+    first, last = int(np.floor(planes[0] - reach)), int(np.ceil(planes[-1] + reach))
+    for k in range(max(0, first), min(count, last + 1)):
+        nearest = int(np.abs(planes - k + 1e-3).argmin())  # a plane half-way belongs to the upper slice only
+        away = planes[nearest] - k
+        above = int(np.searchsorted(planes, k))
+        outside = above in (0, len(planes))
+        if -0.5 - 1e-3 <= away < 0.5 - 1e-3 or (outside and abs(away) < reach - 1e-3):
+            taken[k] = nearest
+        elif not outside:
+            between.append((k, above))
+    home = {plane: k for k, plane in reversed(taken.items())}
+    gaps = {
+        k: (
+            home[above - 1],
+            home[above],
+            float((k - planes[above - 1]) / (planes[above] - planes[above - 1])),
+        )
+        for k, above in between
+        if planes[above] - planes[above - 1] <= bridged and above in home and above - 1 in home
+    }
+    counts = (
+        (len(gaps), "slices without a contour interpolated between their neighbours"),
+        (len(between) - len(gaps), "slices in a gap too wide to interpolate left empty"),
+        (int(((planes < -0.5) | (planes > count - 0.5)).sum()), "contour planes beyond the image ignored"),
+    )
+    return taken, gaps, [f"{n} {what}" for n, what in counts if n]
+
+
+def _crossings(index_yx: Floats, size: Ints, layers: Ints, rows: int) -> tuple[Ints, Ints, Floats]:
+    """Every cut of a loop's edge with a row 0 <= r < rows: (layer, row, x) arrays."""
+    after = np.arange(1, len(index_yx) + 1)
+    after[np.cumsum(size) - 1] = np.cumsum(size) - size
+    y, x = index_yx.T
+    down = y > y[after]
+    here = np.arange(len(y))
+    low, high = np.where(down, after, here), np.where(down, here, after)
+    first = np.clip(np.ceil(y[low]), 0, rows).astype(np.intp)
+    count = np.clip(np.ceil(y[high]), 0, rows).astype(np.intp) - first
+    edge = np.repeat(here, count)
     row = first[edge] + np.arange(len(edge)) - np.repeat(np.cumsum(count) - count, count)
-    y0, x0 = low[edge].T
-    y1, x1 = high[edge].T
-    return layer[edge], row, x0 + (row - y0) * ((x1 - x0) / (y1 - y0))
+    slope = (x[high] - x[low])[edge] / (y[high] - y[low])[edge]
+    return np.repeat(layers, size)[edge], row, x[low][edge] + (row - y[low][edge]) * slope
 
 
-def _even_odd(loops: list[Floats], layers: Sequence[int], shape: tuple[int, ...]) -> Mask:
-    """Masks (layers, h, w) of the voxel centres inside an odd number of each layer's loops."""
-    layer, row, x = _crossings(loops, layers, shape[1])
-    column = np.ceil(x)
-    hit = column < shape[2]
-    toggles = np.zeros(shape, dtype=np.uint8)
-    flat = (layer * shape[1] + row) * shape[2] + np.clip(column, 0, None)
-    np.add.at(toggles.reshape(-1), flat[hit].astype(np.intp), 1)
+def _even_odd(out: Mask, loops: _Loops, slices: Ints, box: tuple[slice, slice]) -> None:
+    """Set the voxel centres of `out` (d, h, w) inside an odd number of its slice's loops, all within
+    `box`."""
+    layer, row, x = _crossings(loops.index[:, 1:], loops.size, slices, out.shape[1])
+    column = np.clip(np.ceil(x), box[1].start, None)
+    hit = column < box[1].stop
+    flat = (layer[hit] * out.shape[1] + row[hit]) * out.shape[2] + column[hit].astype(np.intp)
+    np.add.at(out.view(np.uint8).reshape(-1), flat, 1)
+    toggles = out.view(np.uint8)[slices.min() : slices.max() + 1, *box]
     np.add.accumulate(toggles, axis=2, out=toggles)  # wraps at 256, which keeps the parity
     np.bitwise_and(toggles, 1, out=toggles)
-    return toggles.view(np.bool_)
 
 
-def _covered(loops: list[Floats], layers: Sequence[int], shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Covered parts (layers, h, w): sorted cuts of a sub-row enter and leave in turn, each adds or takes a
+def _covered(loops: _Loops, layers: Ints, shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Covered parts (d, h, w): sorted cuts of a sub-row enter and leave in turn, each adds or takes a
     step."""
     steps = np.zeros((*shape[:2], shape[2] + 2), dtype=np.float32)
-    if not loops:
-        return steps[..., : shape[2]]
-    fine = [np.column_stack([(loop[:, 0] + 0.5) * SUBROWS - 0.5, loop[:, 1]]) for loop in loops]
-    layer, row, x = _crossings(fine, layers, shape[1] * SUBROWS)
+    here = np.flatnonzero((layers >= 0) & (layers < shape[0]))
+    inside = loops.take(here)
+    fine = np.column_stack([(inside.index[:, 1] + 0.5) * SUBROWS - 0.5, inside.index[:, 2]])
+    layer, row, x = _crossings(fine, inside.size, layers[here], shape[1] * SUBROWS)
     order = np.lexsort((x, row, layer))
     layer, row, edge = layer[order], row[order] // SUBROWS, np.clip(x[order] + 0.5, 0, shape[2])
     sign = np.where(np.arange(len(edge)) % 2, -1.0, 1.0) / SUBROWS
@@ -168,40 +242,6 @@ def _covered(loops: list[Floats], layers: Sequence[int], shape: tuple[int, ...])
     np.add.at(steps, (layer, row, cell + 1), sign * (edge - cell))
     covered = np.cumsum(steps, axis=2, dtype=np.float32)[..., : shape[2]]
     return np.clip(covered, 0, 1, out=covered)
-
-
-def _stack(out: Mask, layers: Mask, planes: Floats) -> list[str]:
-    """Put the layers at fractional slice positions `planes` into the slices of `out` (d, h, w); what was
-    filled in or left out as sentences."""
-    step = float(np.median(np.diff(planes))) if len(planes) > 2 else 1.0  # two planes show no rhythm
-    reach = max(0.5, step / 2)
-    bridged = max(BRIDGED_SLICES + 1.0, BRIDGED_STEPS * step) + 0.01
-    filled: list[int] = []
-    open_gaps: list[int] = []
-    for k in range(
-        max(0, int(np.floor(planes[0] - reach))), min(len(out), int(np.ceil(planes[-1] + reach)) + 1)
-    ):
-        nearest = int(np.abs(planes - k + 1e-3).argmin())  # a plane half-way belongs to the upper slice only
-        away = planes[nearest] - k
-        above = int(np.searchsorted(planes, k))
-        if -0.5 - 1e-3 <= away < 0.5 - 1e-3:
-            out[k] = layers[nearest]
-        elif above in (0, len(planes)):
-            if abs(away) < reach - 1e-3:
-                out[k] = layers[nearest]
-        elif planes[above] - planes[above - 1] <= bridged:
-            part = (k - planes[above - 1]) / (planes[above] - planes[above - 1])
-            out[k] = _between(layers[above - 1], layers[above], part)
-            filled.append(k)
-        else:
-            open_gaps.append(k)
-    beyond = int(((planes < -0.5) | (planes > len(out) - 0.5)).sum())
-    counts = (
-        (len(filled), "slices without a contour interpolated between their neighbours"),
-        (len(open_gaps), "slices in a gap too wide to interpolate left empty"),
-        (beyond, "contour planes beyond the slices of the image ignored"),
-    )
-    return [f"{n} {what}" for n, what in counts if n]
 
 
 def _between(lower: Mask, upper: Mask, part: float) -> Mask:
@@ -217,13 +257,11 @@ def _signed_distance(layer: Mask) -> Floats:
     return np.asarray(signed[1:-1, 1:-1])
 
 
-def _keep_small(
-    out: Mask, loops: list[Floats], members: Sequence[int], planes: Floats, found: list[str]
-) -> None:
-    """A structure that catches no voxel centre keeps the voxels it covers most."""
-    slices = [int(np.rint(planes[m])) for m in members]
-    inside = [(loop[:, 1:], k) for loop, k in zip(loops, slices, strict=True) if 0 <= k < len(out)]
-    part = _covered([loop for loop, _ in inside], [k for _, k in inside], out.shape)
-    if part.max() > 0:
-        out |= part >= part.max() / 2
-        found.append("covers no voxel centre: the voxels it covers most are taken")
+def _keep_small(out: Mask, loops: _Loops, position: Floats, said: list[str]) -> bool:
+    """A structure that catches no voxel centre keeps the voxels it covers most; False if it covers none."""
+    part = _covered(loops, np.rint(position).astype(np.intp), out.shape)
+    if not part.any():
+        return False
+    out |= part >= part.max() / 2
+    said.append("covers no voxel centre: the voxels it covers most are taken")
+    return True

@@ -115,7 +115,8 @@ def _hounsfield(path: Path) -> Stack:
         slope, intercept = number(dataset, "RescaleSlope"), number(dataset, "RescaleIntercept")
         if not (0 < abs(slope) <= 100 and abs(intercept) <= 1e5):
             raise ValueError(f"RescaleSlope {slope:g} and RescaleIntercept {intercept:g} give no HU")
-        hu = stored[0].astype(np.float32) * np.float32(slope) + np.float32(intercept)
+        hu = np.multiply(stored[0], np.float32(slope), dtype=np.float32)
+        hu += np.float32(intercept)
         if isinstance(padding := dataset.get("PixelPaddingValue"), int):
             hu[stored[0] == padding] = AIR_HU
     return hu
@@ -124,12 +125,13 @@ def _hounsfield(path: Path) -> Stack:
 def _plausible(stack: Stack) -> list[str]:
     """Clip what lies below any CT number; say so, and say if there is no air."""
     said = []
-    low = int((stack < LOWEST_HU).sum())
-    if low:
+    lowest = float(stack.min())
+    if lowest < LOWEST_HU:
+        low = int((stack < LOWEST_HU).sum())
         np.maximum(stack, LOWEST_HU, out=stack)
         said.append(f"ct: {low} voxels below {LOWEST_HU:g} HU (padding) set to it")
-    if stack.min() > -300:
-        said.append(f"ct: no air found (lowest value {stack.min():g} HU): check the rescale of the series")
+    if lowest > -300:
+        said.append(f"ct: no air found (lowest value {lowest:g} HU): check the rescale of the series")
     return said
 
 

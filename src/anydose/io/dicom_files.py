@@ -14,6 +14,7 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.dataset import FileDataset
 from pydicom.filereader import read_file_meta_info, read_partial
+from pydicom.tag import Tag
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from anydose.case.grid import Floats
@@ -80,18 +81,18 @@ def is_dicom(path: Path) -> bool:
 def load(path: Path, pixels: bool = True) -> FileDataset:
     """One DICOM file, without PixelData on request. ValueError for what is no DICOM file, states two SOP
     classes or an attribute twice, is cut off, or inflates to more than 1 GB."""
-    seen: list[int] = []
-    size, end = path.stat().st_size, 0
+    last, shown, end, size = 0, 0, 0, path.stat().st_size
 
     def stop(tag: int, _vr: str | None, length: int) -> bool:
+        nonlocal last, shown, end
+        tag = int(tag)
         # pydicom shows the first tag twice: once to tell implicit from explicit VR
-        nonlocal end
-        if tag in seen[1:] or (seen and tag < seen[-1]):
-            raise ValueError(f"attribute {tag} stands twice or out of order; ascending tags are accepted")
-        seen.append(tag)
+        if tag < last or (tag == last and shown > 1):
+            raise ValueError(f"attribute {Tag(tag)} stands twice or out of order; ascending tags are accepted")
+        last, shown = tag, shown + 1
         end = size if deflated or length == UNDEFINED else file.tell() + length
         if end > size:
-            raise ValueError(f"cut off within attribute {tag}")
+            raise ValueError(f"cut off within attribute {Tag(tag)}")
         return tag == PIXELS and not pixels
 
     with naming(path):
@@ -102,7 +103,7 @@ def load(path: Path, pixels: bool = True) -> FileDataset:
             _check_inflated(path)
         with path.open("rb") as file:
             dataset = read_partial(file, stop_when=stop)
-        if end != size and seen[-1:] != [PIXELS]:
+        if end != size and last != PIXELS:
             raise ValueError("cut off between two attributes")
         stated = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
         if stated and stated not in (DICOMDIR, text(dataset, "SOPClassUID")):

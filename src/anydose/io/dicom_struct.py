@@ -10,7 +10,7 @@ from pydicom import Dataset
 
 from anydose.case import names
 from anydose.case.grid import Floats, Grid
-from anydose.io.contours import Mask, rasterise
+from anydose.io.contours import EMPTY, Mask, rasterise
 from anydose.io.dicom_files import items, load, naming, number, text
 
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
@@ -74,10 +74,8 @@ def masks(rois: list[Roi], grid: Grid) -> tuple[dict[str, Mask], list[str]]:
             mask, more = rasterise(roi.contours, grid)
         except ValueError as error:
             raise ValueError(f"structure {roi.name}: {error}") from error
-        if mask.any():
+        if more[-1:] != [EMPTY]:
             out[roi.name] = mask
-        else:
-            more.append("no voxel: left out")
         said += [f"structure {roi.name}: {sentence}" for sentence in (*roi.said, *more)]
     externals = [roi.name for roi in rois if roi.kind == "EXTERNAL" and roi.name in out]
     if len(externals) == 1:
@@ -120,7 +118,9 @@ def _points(item: Dataset, name: str) -> Floats:
     value = None if element is None else element.value
     try:
         if isinstance(value, bytes):
-            flat = np.array(value.rstrip(b" \0").split(b"\\"), dtype="S32").astype(np.float64)
+            flat = np.fromstring(value.rstrip(b" \0").decode("ascii"), sep="\\")
+            if len(flat) != value.count(b"\\") + 1:  # it stops at what is no number
+                raise ValueError("not a number")
         else:
             flat = np.asarray([] if value is None else value, dtype=np.float64).reshape(-1)
         return flat.reshape(-1, 3)
