@@ -73,12 +73,15 @@ def gamma(
     for corners, weights, distance in _cells(reference.grid.spacing_zyx_mm, mm, limit, padded.shape):
         left = np.flatnonzero(squared > distance.min())
         for part in np.split(left, range(ROWS, len(left), ROWS)):
-            near = padded.ravel()[rows[part][:, None] + corners]
-            difference = near @ weights
-            difference -= wanted[part][:, None]
+            near = padded.ravel()[rows[part][:, None] + corners] - wanted[part][:, None]
+            # an interpolated difference lies between the corners': where the nearest cannot help, none can
+            gap = np.maximum(np.maximum(near.min(axis=1), -near.max(axis=1)), 0)
+            helps = gap**2 + distance.min() < np.minimum(squared[part], limit**2 * (1 + 1e-6))
+            difference = near[helps] @ weights
             np.square(difference, out=difference)
             difference += distance
-            squared[part] = np.minimum(squared[part], difference.min(axis=1))
+            better = part[helps]
+            squared[better] = np.minimum(squared[better], difference.min(axis=1))
     return Gamma(np.sqrt(squared), mask, limit)
 
 

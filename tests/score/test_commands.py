@@ -1,0 +1,91 @@
+"""anydose score, compare and report as a user starts them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anydose.case.case import Case
+from anydose.case.volume import Volume
+from anydose.io.nifti import write_volume
+from anydose.io.openkbp import write_case, write_dose
+from anydose.io.phantom import make_phantom
+
+
+def anydose(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "anydose.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def dose_for(case: Case, scale: float = 1.0) -> Volume:
+    """Each target's prescription where it is, half the lowest elsewhere in the body."""
+    array = np.where(case.body, 28.0, 0.0).astype(np.float32)
+    for name, gy in sorted(case.prescription.levels_gy.items(), key=lambda level: level[1]):
+        array[case.structures[name]] = gy
+    return Volume(array * np.float32(scale), case.grid, "Gy")
+
+
+@pytest.fixture(scope="module")
+def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two phantoms with a dose, and two predictions of each in folders a and b."""
+    root = tmp_path_factory.mktemp("cohort")
+    for seed in (0, 1):
+        case = make_phantom(seed)
+        name = f"pt_{seed}"
+        write_case(case, root / "cases" / name)
+        write_dose(dose_for(case), case, root / "cases" / name / "dose.csv")
+        for model, scale in (("a", 0.99), ("b", 0.9)):
+            (root / model).mkdir(exist_ok=True)
+            write_dose(dose_for(case, scale), case, root / model / f"{name}.csv")
+    return root
+
+
+def test_score_writes_total_maximum_items_and_missing(patients: Path, tmp_path: Path) -> None:
+    case = patients / "cases" / "pt_0"
+    done = anydose("score", case / "dose.csv", "--case", case, "--json", tmp_path / "s.json")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads((tmp_path / "s.json").read_text())
+    assert {"total", "maximum", "items", "missing"} <= found.keys()
+    assert found["total"] == pytest.approx(sum(i["score"] or 0 for i in found["items"]))
+    assert "Head and neck" in done.stdout and "total" in done.stdout
+
+
+def test_score_takes_a_dose_in_another_form(patients: Path, tmp_path: Path) -> None:
+    case = make_phantom(0)
+    write_volume(dose_for(case), tmp_path / "dose.nii.gz")
+    folder = patients / "cases" / "pt_0"
+    same = [anydose("score", dose, "--case", folder).stdout for dose in (tmp_path / "dose.nii.gz", folder)]
+    assert same[0] == same[1]
+
+
+def test_a_file_that_is_no_scorecard_is_one_sentence_and_exit_code_2(patients: Path, tmp_path: Path) -> None:
+    (tmp_path / "card.json").write_text("{}")
+    case = patients / "cases" / "pt_0"
+    done = anydose("score", case, "--case", case, "--scorecard", tmp_path / "card.json")
+    assert done.returncode == 2 and "card.json" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_compare_two_models_on_a_cohort(patients: Path, tmp_path: Path) -> None:
+    line = ("compare", patients / "a", "--case", patients / "cases", "--versus", patients / "b")
+    done = anydose(*line, "--csv", tmp_path / "t.csv", "--json", tmp_path / "t.json")
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "t.csv").open() as file:
+        assert [row["case"] for row in csv.DictReader(file)] == ["pt_0", "pt_1"]
+    found = json.loads((tmp_path / "t.json").read_text())
+    assert found["dose_mae_gy"]["mean"] < found["dose_mae_gy"]["versus_mean"]
+    assert found["gdp_hmm_mae_gy"]["mean"] == pytest.approx(0, abs=1e-3), "a scale alone is normalised away"
+
+
+def test_report_and_its_printed_page(patients: Path, tmp_path: Path) -> None:
+    pytest.importorskip("plotly")
+    line = ("report", patients / "a" / "pt_0.csv", "--case", patients / "cases" / "pt_0")
+    done = anydose(*line, "--out", tmp_path / "r.html", "--record", tmp_path / "r.pdf")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "r.html").stat().st_size < 8_000_000
+    assert (tmp_path / "r.pdf").read_bytes().startswith(b"%PDF")
