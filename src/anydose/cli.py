@@ -189,6 +189,24 @@ def codec_check(
 
 
 @app.command()
+def bench(
+    name: Annotated[str, typer.Argument(help="predict, beams or sparse; a wrong name lists all.")],
+    cohort: Annotated[Path, typer.Option(help="OpenKBP dataset folder (with provided-data).")],
+    limit: Annotated[int, typer.Option(help="Only the first N validation patients.")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+) -> None:
+    """Time something, side by side where there is a rival."""
+    from anydose import bench as benchmarks
+    from anydose.deliver import write_json
+
+    rows = benchmarks.run(name, cohort, limit)
+    for row in rows:
+        typer.echo(json.dumps(row))
+    if json_file is not None:
+        write_json(rows, json_file)
+
+
+@app.command()
 def info(as_json: Json = False) -> None:
     """Say which models are there, which device would be used, and all versions."""
     from anydose.deliver import about

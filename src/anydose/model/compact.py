@@ -1,4 +1,4 @@
-"""The compact learned codec: 4^3 voxels become 16 numbers, each modality channel on its own, trained on this
+"""The compact learned codec: 4^3 voxels become 32 numbers, each modality channel on its own, trained on this
 project's own volumes. A light convolutional autoencoder; its latents are scaled to unit variance over the
 training doses."""
 
@@ -22,70 +22,57 @@ FORMAT = "anydose-codec-1"
 
 
 class CompactCodec(nn.Module):
-    """Encoder: patchify, two convolutions. Decoder: convolution, `depth` residual blocks, un-patchify."""
+    """Principal axes of 4^3 blocks, and on both sides a convolutional residual that sees the neighbours.
 
-    def __init__(
-        self, latent_channels: int = 16, encoder: int = 48, decoder: int = 96, depth: int = 2
-    ) -> None:
+    The linear part starts as the principal component analysis of the training volumes (`start_from`), the residuals
+    start at zero: training can only improve on the linear codec.
+    """
+
+    def __init__(self, latent_channels: int = 32, encoder: int = 48, decoder: int = 96) -> None:
         super().__init__()
-        self.spec, self.stride, self.latent_channels = "compact", STRIDE, latent_channels
-        self.settings = {
-            "latent_channels": latent_channels,
-            "encoder": encoder,
-            "decoder": decoder,
-            "depth": depth,
-        }
+        z, block = latent_channels, STRIDE**3
+        self.spec, self.stride, self.latent_channels = f"compact:{z}", STRIDE, z
+        self.settings = {"latent_channels": z, "encoder": encoder, "decoder": decoder}
         self.patches = IdentityCodec(STRIDE)
-        self.into = nn.Sequential(
-            nn.Conv3d(STRIDE**3, encoder, 1), nn.SiLU(), nn.Conv3d(encoder, latent_channels, 3, padding=1)
+        self.analysis, self.synthesis = nn.Conv3d(block, z, 1), nn.Conv3d(z, block, 1)
+        self.look = nn.ModuleList([nn.Conv3d(block, encoder, 1), nn.Conv3d(encoder, z, 3)])
+        self.mend = nn.ModuleList(
+            [nn.Conv3d(z, decoder, 3), nn.Conv3d(decoder, decoder, 3), nn.Conv3d(decoder, block, 1)]
         )
-        self.linear = nn.Conv3d(STRIDE**3, latent_channels, 1)
-        self.start = nn.Conv3d(latent_channels, decoder, 3, padding=1)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(
-                nn.SiLU(),
-                nn.Conv3d(decoder, decoder, 3, padding=1),
-                nn.SiLU(),
-                nn.Conv3d(decoder, decoder, 1),
-            )
-            for _ in range(depth)
-        )
-        self.out = nn.Conv3d(decoder, STRIDE**3, 1)
-        self.register_buffer("mean", torch.zeros(latent_channels))
-        self.register_buffer("std", torch.ones(latent_channels))
+        for last in (self.look[-1], self.mend[-1]):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+        self.register_buffer("scale", torch.ones(z))
+
+    @torch.no_grad()
+    def start_from(self, mean: Tensor, axes: Tensor, scale: Tensor) -> None:
+        """Set the linear part: block mean (64,), orthonormal axes (64, z) and the latents' standard deviation (z,)."""
+        self.analysis.weight.copy_(axes.T[..., None, None, None])
+        self.analysis.bias.copy_(-axes.T @ mean)
+        self.synthesis.weight.copy_(axes[..., None, None, None])
+        self.synthesis.bias.copy_(mean)
+        self.scale.copy_(scale)
 
     def encode(self, volume: Tensor) -> Tensor:
         """(n, c, d, h, w) -> (n, c z, d/4, h/4, w/4), about unit variance for doses."""
-        raw = self.raw(rearrange(volume, "n c d h w -> (n c) 1 d h w"))
-        latent = (raw - self._wide(self.mean)) / self._wide(self.std)
+        x = self.patches.encode(rearrange(volume, "n c d h w -> (n c) 1 d h w"))
+        first, last = self.look
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would cost as much as the codec itself
+            linear = self.analysis(x.float())
+        latent = (linear + edge(last, F.silu(first(x)))) / self.scale[:, None, None, None]
         return rearrange(latent, "(n c) z d h w -> n (c z) d h w", n=len(volume))
 
     def decode(self, latent: Tensor) -> Tensor:
         """The inverse, up to the codec's own error (`anydose codec-check`)."""
         z = rearrange(latent, "n (c z) d h w -> (n c) z d h w", z=self.latent_channels)
-        volume = self.from_raw(z * self._wide(self.std) + self._wide(self.mean))
-        return rearrange(volume, "(n c) 1 d h w -> n c d h w", n=len(latent))
-
-    def raw(self, volume: Tensor) -> Tensor:
-        """(n, 1, d, h, w) -> latents (n, z, ...) before they are scaled. Beyond the volume its own edge goes
-        on."""
-        x = self.patches.encode(volume)
-        first, _, last = self.into
-        return self.linear(x) + last_valid(last, F.silu(first(x)))
-
-    def from_raw(self, latent: Tensor) -> Tensor:
-        """Unscaled latents (n, z, ...) -> (n, 1, d, h, w)."""
-        x = last_valid(self.start, latent)
-        for act, conv, act2, mix in self.blocks:
-            x = x + mix(act2(last_valid(conv, act(x))))
-        return self.patches.decode(self.out(F.silu(x)))
-
-    @staticmethod
-    def _wide(values: Tensor) -> Tensor:
-        return values[:, None, None, None]
+        first, second, last = self.mend
+        residual = last(F.silu(edge(second, F.silu(edge(first, z)))))
+        with torch.autocast(z.device.type, enabled=False):
+            blocks = self.synthesis(z.float() * self.scale[:, None, None, None]) + residual.float()
+        return rearrange(self.patches.decode(blocks), "(n c) 1 d h w -> n c d h w", n=len(latent))
 
 
-def last_valid(conv: nn.Module, x: Tensor) -> Tensor:
+def edge(conv: nn.Module, x: Tensor) -> Tensor:
     """A 3^3 convolution that repeats the edge instead of padding with zeros, so that air stays air at the
     border."""
     assert isinstance(conv, nn.Conv3d)

@@ -48,17 +48,17 @@ class ConditionCode(nn.Module):
 
 
 class ModulatedNorm(nn.Module):
-    """Layer norm over the channels of each voxel, scaled and shifted by the code; the scale starts at one."""
+    """Group norm over a whole volume, scaled and shifted by the code; the scale starts at one. A norm over the
+    channels of each voxel alone trains markedly slower: it forgets amplitudes, and doses are amplitudes."""
 
-    def __init__(self, channels: int, code: int) -> None:
+    def __init__(self, channels: int, code: int, groups: int = 8) -> None:
         super().__init__()
-        self.channels = channels
+        self.groups = groups
         self.modulation = nn.Linear(code, 2 * channels)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:
         """x: (n, c, d, h, w), code: (n, e)."""
-        shift, scale = self.modulation(code).to(x.dtype)[:, None, None, None].chunk(2, dim=-1)
-        normed = F.layer_norm(x.permute(0, 2, 3, 4, 1), (self.channels,))
-        return torch.addcmul(shift, normed, 1 + scale).permute(0, 4, 1, 2, 3)
+        shift, scale = self.modulation(code).to(x.dtype)[..., None, None, None].chunk(2, dim=1)
+        return torch.addcmul(shift, F.group_norm(x, self.groups), 1 + scale)

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from anydose.model.codec import IdentityCodec
 from anydose.model.compact import STRIDE, CompactCodec
 from anydose.model.compact import save as save_codec
 from anydose.model.sample import Sample, flipped, padded
@@ -21,15 +22,13 @@ from anydose.train.data import Cohort
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """channels: volumes a step (the first is the dose); noise: standard deviation added to the scaled
-    latents, so that small errors of a backbone stay small; the last sixth of the steps has the latents' scale
-    fixed."""
+    """channels: volumes a step (the first is the dose); axes_cases: cases whose dose blocks give the axes."""
 
-    latent_channels: int = 16
-    steps: int = 1500
+    latent_channels: int = 32
+    steps: int = 300
     channels: int = 3
-    learning_rate: float = 2e-3
-    noise: float = 0.02
+    axes_cases: int = 50
+    learning_rate: float = 3e-4
     seed: int = 0
     data: str = "runs/rendered/train"
     out: str = "runs/codec"
@@ -41,19 +40,16 @@ def train(config: CodecConfig) -> Iterator[tuple[int, float]]:
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     cohort, model = Cohort(Path(config.data)), CompactCodec(config.latent_channels)
+    model.start_from(*principal_axes(cohort, config.axes_cases, config.latent_channels))
     model.to(memory_format=torch.channels_last_3d)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=1e-4)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda k: min(1, (k + 1) / 50) * 0.5 * (1 + math.cos(math.pi * k / config.steps))
     )
     for step in range(config.steps):
-        if step in (config.steps // 4, config.steps // 2):
-            measure_scale(model, cohort)
         volumes, weight = _batch(cohort, config, step)
         with torch.autocast("cpu", torch.bfloat16):
-            latent = model.raw(volumes)
-            noisy = latent + config.noise * model._wide(model.std) * torch.randn_like(latent)
-            back = model.from_raw(noisy)
+            back = model.decode(model.encode(volumes))
         loss = ((back.float() - volumes).abs() * weight).sum() / weight.expand_as(volumes).sum()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -61,10 +57,25 @@ def train(config: CodecConfig) -> Iterator[tuple[int, float]]:
         schedule.step()
         optimiser.zero_grad(set_to_none=True)
         yield step + 1, float(loss.detach())
-    measure_scale(model, cohort)
     Path(config.out).mkdir(parents=True, exist_ok=True)
     record = {"recipe": asdict(config), "cases": len(cohort), "torch": torch.__version__}
     save_codec(model, Path(config.out) / "codec.safetensors", record)
+
+
+@torch.no_grad()
+def principal_axes(cohort: Cohort, cases: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """(mean (64,), axes (64, count), standard deviations (count,)) of the body's dose blocks, over `cases` cases
+    spread through the cohort."""
+    patches, found = IdentityCodec(STRIDE), []
+    usable = [k for k, names in enumerate(cohort.modalities) if "dose" in names]
+    for index in usable[:: max(1, len(usable) // cases)][:cases]:
+        sample = padded(cohort.load(index), STRIDE)
+        inside = F.max_pool3d(sample.body[None, None].float(), STRIDE)[0, 0] > 0
+        found.append(patches.encode(sample.volumes["dose"][None])[0][:, inside].T)
+    blocks = torch.cat(found)
+    mean = blocks.mean(dim=0)
+    variance, axes = torch.linalg.eigh(torch.cov((blocks - mean).T))
+    return mean, axes.flip(1)[:, :count], variance.flip(0)[:count].clamp_min(1e-12).sqrt()
 
 
 def _batch(cohort: Cohort, config: CodecConfig, step: int) -> tuple[Tensor, Tensor]:
@@ -83,18 +94,3 @@ def _channel(sample: Sample, rng: np.random.Generator, dose: bool) -> Tensor:
     volume = sample.volumes[names[int(rng.integers(len(names)))]]
     k = int(rng.integers(len(volume)))
     return volume[k : k + 1]
-
-
-@torch.no_grad()
-def measure_scale(model: CompactCodec, cohort: Cohort, cases: int = 24) -> None:
-    """Set the latents' mean and standard deviation to those of the body's blocks in the first `cases`
-    doses."""
-    found = []
-    for index in [k for k, names in enumerate(cohort.modalities) if "dose" in names][:cases]:
-        sample = padded(cohort.load(index), STRIDE)
-        raw = model.raw(sample.volumes["dose"][None])
-        inside = F.max_pool3d(sample.body[None, None].float(), STRIDE)[0, 0] > 0
-        found.append(raw[0][:, inside])
-    values = torch.cat(found, dim=1)
-    model.mean.copy_(values.mean(dim=1))
-    model.std.copy_(values.std(dim=1))

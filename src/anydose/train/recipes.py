@@ -25,11 +25,9 @@ B = TrainConfig(
 )
 HN = TrainConfig(
     name="compact-hn",
-    task=TaskConfig(dose_share=0.9, keep=(0.9, 0.95), at_one=0.7),
-    steps=4000,
-    learning_rate=1.2e-3,
-    warmup=150,
-    clip=5.0,
+    task=TaskConfig(dose_share=0.95, keep=(0.95, 0.95), at_one=0.8),
+    steps=3300,
+    learning_rate=7e-4,
 )
 BUDGET = TrainConfig(name="budget-unet", steps=1000)
 CODEC = CodecConfig()
@@ -44,7 +42,7 @@ RECIPES: dict[str, TrainConfig] = {
         replace(
             BUDGET,
             name="budget-dit",
-            model=ModelConfig(DiTConfig(), "compact:24"),
+            model=ModelConfig(DiTConfig(), "compact:32"),
             codec="runs/codec/codec.safetensors",
         ),
     )
