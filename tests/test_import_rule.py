@@ -20,20 +20,20 @@ ALLOWED: dict[str, set[str]] = {
     "diffusion": set(),
     "score": {"case"},
     "io": {"case"},
-    "model": {"case.modality", "diffusion"},
+    "model": {"case", "diffusion"},
     "train": {"model", "diffusion", "score", "io.store", "case"},
     "predict": {"model", "diffusion", "score", "io", "case"},
-    "evaluate": {"predict", "io", "score", "case"},
-    "bench": {"bench_score", "predict", "io", "score", "case"},
+    "evaluate": {"predict", "model", "io", "score", "case"},
+    "bench": {"bench_score", "predict", "model", "io", "score", "case"},
     "bench_score": {"io", "score", "case"},
-    "deliver": {"predict", "io", "score", "case"},
+    "deliver": {"predict", "model", "io", "score", "case"},
     "serve": {"predict", "io", "score", "case"},
 }
-TOP = ("cli", "cli_prior", "recipes", "__init__", "__main__")  # the command may use everything, and so may named runs
+TOP = ("cli", "cli_prior", "recipes", "__init__", "__main__")  # may use everything
 WITHOUT_TORCH = ("case", "score", "io")
 HEAVY = {"torch", "einops", "safetensors", "diffusers", "monai", "transformers", "torchvision"}
 ORACLES = {"SimpleITK", "highdicom", "rt_utils", "pymedphys", "skimage", "pytest", "hypothesis"}
-FOREIGN = {"diffusers": {"wan_codec.py"}, "monai": {"maisi.py", "maisi_codec.py"}}  # each where it is translated
+FOREIGN = {"diffusers": {"wan_codec.py"}, "monai": {"maisi.py", "maisi_codec.py"}}
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "core", "misc"}
 
 

@@ -1,4 +1,5 @@
-"""The chain from a case to a dose, with a tiny random model: geometry, determinism, options, outputs, bad input."""
+"""The chain from a case to a dose, with a tiny random model: geometry, determinism, options, outputs, bad
+input."""
 
 import json
 import subprocess
@@ -125,10 +126,27 @@ def test_the_command_writes_every_output_and_a_record_of_how(tmp_path):
     save_model(network(), tmp_path / "tiny.safetensors", {})
     out = tmp_path / "out"
     done = command(
-        "predict", tmp_path / "pt_1", "--out", out, "--model", tmp_path / "tiny.safetensors", "--samples", 2, "--steps", 1
+        "predict",
+        tmp_path / "pt_1",
+        "--out",
+        out,
+        "--model",
+        tmp_path / "tiny.safetensors",
+        "--samples",
+        2,
+        "--steps",
+        1,
     )
     assert done.returncode == 0, done.stderr
-    names = {"pt_1.csv", "dose.nii.gz", "dose_std.nii.gz", "dose_1.nii.gz", "dose_2.nii.gz", "dvh.csv", "page.png"}
+    names = {
+        "pt_1.csv",
+        "dose.nii.gz",
+        "dose_std.nii.gz",
+        "dose_1.nii.gz",
+        "dose_2.nii.gz",
+        "dvh.csv",
+        "page.png",
+    }
     assert {p.name for p in out.iterdir()} == names | {"run.json"}
     run = json.loads((out / "run.json").read_text())
     assert set(run["outputs"]) == names | {"run.json"}
@@ -157,7 +175,9 @@ def test_bad_patients_are_one_sentence_exit_code_2_and_no_output(tmp_path, spoil
     openkbp.write_case(make_phantom(1), tmp_path / "pt_1")
     spoil(tmp_path / "pt_1")
     save_model(network(), tmp_path / "tiny.safetensors", {})
-    done = command("predict", tmp_path / "pt_1", "--out", tmp_path / "out", "--model", tmp_path / "tiny.safetensors")
+    done = command(
+        "predict", tmp_path / "pt_1", "--out", tmp_path / "out", "--model", tmp_path / "tiny.safetensors"
+    )
     assert done.returncode == 2
     assert words in done.stderr
     assert "Traceback" not in done.stderr

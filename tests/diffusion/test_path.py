@@ -67,7 +67,10 @@ def test_samplers_carry_a_gaussian_to_its_quantiles_and_the_second_order_one_is_
     mean, std = torch.tensor(0.7), torch.tensor(0.3)
     noise = torch.linspace(-2, 2, 9)
     exact = mean + std * noise  # the probability flow of a Gaussian keeps quantiles
-    errors = {n: float((f(gaussian_velocity(mean, std), noise, 20) - exact).abs().max()) for n, f in SAMPLERS.items()}
+    errors = {
+        n: float((f(gaussian_velocity(mean, std), noise, 20) - exact).abs().max())
+        for n, f in SAMPLERS.items()
+    }
     fine = float((ddim(gaussian_velocity(mean, std), noise, 50) - exact).abs().max())
     assert errors["ddim"] < 0.1
     assert fine < 0.6 * errors["ddim"]  # first order: the error falls with the number of steps
@@ -77,7 +80,9 @@ def test_samplers_carry_a_gaussian_to_its_quantiles_and_the_second_order_one_is_
 def test_one_step_of_either_sampler_is_the_network_s_regression():
     noise = torch.randn(1, 4)
     for sampler in (ddim, dpm_solver_2m):
-        assert torch.allclose(sampler(lambda x, t: torch.full_like(x, -2.5), noise, 1), torch.full((1, 4), 2.5))
+        assert torch.allclose(
+            sampler(lambda x, t: torch.full_like(x, -2.5), noise, 1), torch.full((1, 4), 2.5)
+        )
 
 
 @pytest.mark.parametrize("steps", [0, 51, -1])

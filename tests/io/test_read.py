@@ -42,7 +42,8 @@ def test_dicom_is_known_by_its_mark_not_its_name(tmp_path):
     ("name", "dose"),
     [
         ("PTV70", 70), ("PTV_7000", 70), ("PTV 59.4 Gy", 59.4), ("zPTV-5940cGy", 59.4), ("PTV_70_eval", 70),
-        ("PTV", None), ("PTV_High", None), ("PTV1", None), ("PTV_500", None), ("CTV70", None), ("PTVn54", None),
+        ("PTV", None), ("PTV_High", None), ("PTV1", None), ("PTV_500", None), ("CTV70", None),
+        ("PTVn54", None),
         ("PTV_56cGy", None), ("PTV70a", None),
     ],
 )  # fmt: skip

@@ -105,7 +105,8 @@ def test_dense_tokens_equal_sparse_ones_where_everything_is_body():
     from dataclasses import replace
 
     sparse, dense = tiny(), tiny(replace(TINY, dense=True))
-    assert torch.equal(sparse(latents, times, "dose", spacing, body), dense(latents, times, "dose", spacing, body))
+    given = (latents, times, "dose", spacing, body)
+    assert torch.equal(sparse(*given), dense(*given))
 
 
 def test_each_ablation_switch_changes_the_network():

@@ -38,7 +38,9 @@ def test_a_new_network_predicts_zero_velocity_for_any_target(target):
 def test_batch_items_do_not_mix():
     latents, times, spacing = inputs(n=2)
     both = net()(latents, times, "dose", spacing)
-    one = net()({m: v[1:] for m, v in latents.items()}, {m: t[1:] for m, t in times.items()}, "dose", spacing[1:])
+    one = net()(
+        {m: v[1:] for m, v in latents.items()}, {m: t[1:] for m, t in times.items()}, "dose", spacing[1:]
+    )
     assert torch.allclose(both[1:], one, atol=1e-5)
 
 
@@ -48,7 +50,9 @@ def test_time_role_visibility_and_spacing_all_matter():
     later = net()(latents, {**times, "dose": torch.full((1,), 0.9)}, "dose", spacing)
     zeroed = {**latents, "ct": torch.zeros_like(latents["ct"])}
     visible_zero = net()(zeroed, times, "dose", spacing)
-    absent = net()({m: latents[m] for m in ("ptv", "dose")}, {m: times[m] for m in ("ptv", "dose")}, "dose", spacing)
+    absent = net()(
+        {m: latents[m] for m in ("ptv", "dose")}, {m: times[m] for m in ("ptv", "dose")}, "dose", spacing
+    )
     wider = net()(latents, times, "dose", spacing * 1.5)
     for other in (later, visible_zero, absent, wider):
         assert (other - base).abs().max() > 1e-4
@@ -95,7 +99,9 @@ def test_a_checkpoint_that_does_not_fit_is_refused_by_name(tmp_path):
 
 def test_an_unknown_setting_codec_or_device_is_refused():
     with pytest.raises(ValueError, match="depht"):
-        config_from_dict({"backbone": {"kind": "unet", "depht": 3}, "codec": "identity:2", "modalities": ["ct"]})
+        config_from_dict(
+            {"backbone": {"kind": "unet", "depht": 3}, "codec": "identity:2", "modalities": ["ct"]}
+        )
     with pytest.raises(ValueError, match="zip:2"):
         make_codec("zip:2")
     with pytest.raises(ValueError, match="tpu"):

@@ -10,8 +10,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 @pytest.fixture(scope="session")
 def cohort_folder(tmp_path_factory):
-    from anydose.train.data import render
     from tiny_cohort import read_small_case
+
+    from anydose.train.data import render
 
     folder = tmp_path_factory.mktemp("drawn")
     render(read_small_case, [Path("0"), Path("1"), Path("2")], folder)

@@ -21,7 +21,14 @@ TINY = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,)
 
 def config(cohort_folder, out, **changes):
     base = TrainConfig(
-        name="t", model=TINY, data=str(cohort_folder), out=str(out), steps=8, warmup=2, save_every=4, task=ANY2ANY
+        name="t",
+        model=TINY,
+        data=str(cohort_folder),
+        out=str(out),
+        steps=8,
+        warmup=2,
+        save_every=4,
+        task=ANY2ANY,
     )
     return replace(base, **changes)
 
@@ -97,7 +104,8 @@ def test_mirroring_twice_is_nothing_and_equals_drawing_the_mirrored_patient():
 
 
 def mirrored_case(case):
-    """The patient as in a mirror: arrays reversed along x, paired organs renamed, beams from the other side."""
+    """The patient as in a mirror: arrays reversed along x, paired organs renamed, beams from the other
+    side."""
     from anydose.case.volume import Volume
 
     x_of = case.grid.origin_mm[0] * 2 + case.grid.spacing_mm[0] * (case.grid.shape[2] - 1)
@@ -144,7 +152,12 @@ def test_drawn_files_are_kept_and_an_empty_folder_is_refused(cohort_folder, tmp_
 def test_recipes_resolve_with_changes_and_refuse_what_they_do_not_know():
     c = recipes.resolve("dose", ["steps=12", "task.at_one=1", "model.backbone.widths=[8, 16]", "name=x"])
     assert (c.steps, c.task.at_one, c.model.backbone.widths, c.name) == (12, 1.0, (8, 16), "x")
-    for bad, word in (("stepz=1", "stepz"), ("steps=many", "int"), ("steps", "key=value"), ("task=1", "TaskConfig")):
+    for bad, word in (
+        ("stepz=1", "stepz"),
+        ("steps=many", "int"),
+        ("steps", "key=value"),
+        ("task=1", "TaskConfig"),
+    ):
         with pytest.raises(ValueError, match=word):
             recipes.resolve("dose", [bad])
     with pytest.raises(ValueError, match="any2any"):

@@ -9,7 +9,8 @@ from anydose.io.phantom import make_phantom
 
 
 def small_case(seed: int):
-    """A phantom cut to a block round its targets, with a dose that a network can learn: a blur of the prescription."""
+    """A phantom cut to a block round its targets, with a dose that a network can learn: a blur of the
+    prescription."""
     from scipy import ndimage
 
     whole = make_phantom(seed)

@@ -24,9 +24,8 @@ FORMAT = "anydose-codec-1"
 class CompactCodec(nn.Module):
     """Principal axes of 4^3 blocks, and on both sides a convolutional residual that sees the neighbours.
 
-    The linear part starts as the principal component analysis of the training volumes (`start_from`), the residuals
-    start at zero: training can only improve on the linear codec.
-    """
+    The linear part starts as the principal component analysis of the training volumes (`start_from`), the
+    residuals start at zero: training can only improve on the linear codec. """
 
     def __init__(self, latent_channels: int = 32, encoder: int = 48, decoder: int = 96) -> None:
         super().__init__()
@@ -46,7 +45,8 @@ class CompactCodec(nn.Module):
 
     @torch.no_grad()
     def start_from(self, mean: Tensor, axes: Tensor, scale: Tensor) -> None:
-        """Set the linear part: block mean (64,), orthonormal axes (64, z) and the latents' standard deviation (z,)."""
+        """Set the linear part: block mean (64,), orthonormal axes (64, z) and the latents' standard deviation
+        (z,)."""
         self.analysis.weight.copy_(axes.T[..., None, None, None])
         self.analysis.bias.copy_(-axes.T @ mean)
         self.synthesis.weight.copy_(axes[..., None, None, None])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from anydose.case import modality
 from anydose.model import wan
@@ -32,9 +32,8 @@ def measure(
     model = build()
     built = {"build_s": round(time.monotonic() - begin, 1), "built_peak_gb": peak_gb()}
     weights = sum(t.numel() * t.element_size() for t in model.state_dict().values())
-    say(
-        f"{sum(p.numel() for p in model.parameters()) / 1e9:.3f} G parameters, {weights / 1e9:.2f} GB, {built}"
-    )
+    count = sum(p.numel() for p in model.parameters())
+    say(f"{count / 1e9:.3f} G parameters, {weights / 1e9:.2f} GB, {built}")
     for kind in kinds:
         body = torch.ones(1, 1, *GRID) if kind == "dense" else ellipse()
         row = {"tokens": kind, "modalities": modalities, **_pass(model, body, modalities)}
@@ -49,18 +48,12 @@ def build() -> DiT:
     channels = {name: 16 * row.channels for name, row in modality.TABLE.items()}
     with torch.device("meta"):
         model = DiT(wan.dit_config(wan.WanConfig(), modality.NAMES), channels, (4, 8, 8))
-    linear = {
-        f"{n}.{k}"
-        for n, m in model.named_modules()
-        if isinstance(m, torch.nn.Linear)
-        for k in ("weight", "bias")
-    }
+    linear = tuple(name for name, layer in model.blocks.named_modules() if isinstance(layer, nn.Linear))
     state = {}
     for name, value in model.state_dict().items():
-        half = name.startswith("blocks.") and name in linear
-        state[name] = torch.empty(value.shape, dtype=torch.bfloat16 if half else torch.float32).normal_(
-            std=0.02
-        )
+        half = name.removeprefix("blocks.").rpartition(".")[0] in linear
+        dtype = torch.bfloat16 if half else torch.float32
+        state[name] = torch.empty(value.shape, dtype=dtype).normal_(std=0.02)
     model.load_state_dict(state, strict=True, assign=True)
     return model.eval()
 

@@ -19,8 +19,8 @@ from anydose.model.layers import ConditionCode, ModulatedNorm
 @dataclass(frozen=True)
 class UNetConfig:
     """widths: channels at each level, each half the resolution of the one before; blocks: residual blocks on
-    the way down and up at each level; code: size of the condition code; spread: how far, in model range, a target is known from
-    its conditions (0: the read-out is v itself)."""
+    the way down and up at each level; code: size of the condition code; spread: how far, in model range, a
+    target is known from its conditions (0: the read-out is v itself)."""
 
     widths: tuple[int, ...] = (48, 96, 160, 224)
     down_blocks: tuple[int, ...] = (1, 1, 2, 2)
@@ -111,7 +111,8 @@ class UNet(nn.Module):
             for block in self.up[i]:
                 x = block(x, code)
         x = F.silu(self.last_norm(x, code))
-        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would quantise the dose to steps of 0.16 Gy
+        # in bfloat16 the dose would come in steps of 0.16 Gy
+        with torch.autocast(x.device.type, enabled=False):
             out = self.read_out[target](x.float())
         return velocity_of_estimate(out, noisy, t, self.config.spread) if self.config.spread else out
 

@@ -1,4 +1,4 @@
-"""One PNG page of a dose: axial, coronal and sagittal dose wash with target outlines, and the DVH."""
+"""One page of a dose: axial, coronal and sagittal dose wash with target outlines, and the DVH."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from anydose.score.dvh import dvh
 WASH_FROM = 0.1  # of the reference dose: below it the wash is transparent
 SOFT_TISSUE_HU = (-200.0, 300.0)
 COLOURS = (
-    "#d62728", "#ff7f0e", "#e6c700", "#1f77b4", "#2ca02c", "#9467bd", "#8c564b", "#17becf", "#e377c2", "#7f7f7f",
+    "#d62728", "#ff7f0e", "#e6c700", "#1f77b4", "#2ca02c", "#9467bd", "#8c564b", "#17becf", "#e377c2",
+    "#7f7f7f",
 )  # fmt: skip
 
 
@@ -30,10 +31,11 @@ def write_page(case: Case, dose: Volume, path: Path, title: str) -> None:
     target = np.logical_or.reduce(list(case.targets.values())) if case.targets else case.body
     assert target is not None
     centre = np.rint(np.argwhere(target).mean(axis=0)).astype(int)
-    wash = None
-    for column, (name, axis) in enumerate((("axial", 0), ("coronal", 1), ("sagittal", 2))):
-        wash = _slice(figure.add_subplot(grid[0, column]), case, dose, axis, int(centre[axis]), name)
-    figure.colorbar(wash, ax=figure.axes[:3], label="dose (Gy)", shrink=0.9)
+    washes = [
+        _slice(figure.add_subplot(grid[0, axis]), case, dose, axis, int(centre[axis]), name)
+        for axis, name in enumerate(("axial", "coronal", "sagittal"))
+    ]
+    figure.colorbar(washes[0], ax=figure.axes[:3], label="dose (Gy)", shrink=0.9)
     _histogram(figure.add_subplot(grid[1, :]), case, dose)
     figure.suptitle(f"{title}\nAI prediction for research, not for clinical use", fontsize=11)
     figure.savefig(path, dpi=110)
@@ -80,7 +82,8 @@ def _frame(axes: Any, case: Case, axis: int, index: int, name: str) -> None:
 def _upright(array: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
     """A slice with its rows from the top: anterior first in axial slices, superior first in the others."""
     cut = np.take(array, index, axis=axis)
-    return cut if axis == 0 else cut[::-1]
+    upright: NDArray[Any] = cut if axis == 0 else cut[::-1]
+    return upright
 
 
 def _anatomy(case: Case) -> NDArray[Any]:

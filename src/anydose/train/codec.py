@@ -64,8 +64,8 @@ def train(config: CodecConfig) -> Iterator[tuple[int, float]]:
 
 @torch.no_grad()
 def principal_axes(cohort: Cohort, cases: int, count: int) -> tuple[Tensor, Tensor, Tensor]:
-    """(mean (64,), axes (64, count), standard deviations (count,)) of the body's dose blocks, over `cases` cases
-    spread through the cohort."""
+    """(mean (64,), axes (64, count), standard deviations (count,)) of the body's dose blocks, over `cases`
+    cases spread through the cohort."""
     patches, found = IdentityCodec(STRIDE), []
     usable = [k for k, names in enumerate(cohort.modalities) if "dose" in names]
     for index in usable[:: max(1, len(usable) // cases)][:cases]:
