@@ -115,6 +115,8 @@ def size_check(
     from anydose.model.full_size import measure
 
     kinds = ("sparse", "dense") if tokens == "both" else (tokens,)
-    rows = list(measure(kinds, modalities, typer.echo))
-    if json_file is not None:
-        write_json(rows, json_file)
+    rows = []
+    for row in measure(kinds, modalities, typer.echo):
+        rows.append(row)
+        if json_file is not None:
+            write_json(rows, json_file)
