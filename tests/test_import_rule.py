@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "bench": {"bench_score", "predict", "model", "io", "score", "case"},
     "bench_score": {"io", "score", "case"},
     "deliver": {"predict", "model", "io", "score", "case"},
+    "card": {"model", "io"},
     "serve": {"predict", "io", "score", "case"},
 }
 TOP = ("cli", "cli_prior", "recipes", "__init__", "__main__")  # may use everything

@@ -159,12 +159,12 @@ def evaluate(
 
     wanted = tuple(name.strip() for name in given.split(",") if name.strip())
     options = Options(steps, sampler, samples, seed, wanted, "dose", flips)
-    result = evaluation.openkbp_split(
+    rows = evaluation.openkbp_split(
         cohort, split, model, predictions, options, device, limit, on_case=typer.echo
     )
-    typer.echo(json.dumps(result["row"]))
+    typer.echo(json.dumps(rows[0]))
     if json_file is not None:
-        write_json(result, json_file)
+        write_json(rows, json_file)
 
 
 @app.command("codec-check")
@@ -186,6 +186,37 @@ def codec_check(
         typer.echo(json.dumps(row))
     if json_file is not None:
         write_json(rows, json_file)
+
+
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A trained model.safetensors.")],
+    out: Annotated[Path, typer.Argument(help="The file to write.")],
+) -> None:
+    """Store a trained model's weights as bfloat16, half the size, with its whole record."""
+    from anydose.model.checkpoint import export as write
+
+    write(run, out)
+    typer.echo(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
+
+
+@app.command()
+def card(
+    results: Annotated[list[Path], typer.Argument(help="Files of `anydose evaluate --json`.")],
+    model: Annotated[str, typer.Option(help="The model to write a card of.")] = "compact-hn",
+    out: Annotated[Path, typer.Option(help="The card.")] = Path("docs/models/compact-hn.md"),
+    readme: Annotated[Path | None, typer.Option(help="Put the scores table into this file.")] = None,
+) -> None:
+    """Write a model card, and the README's scores table, from what was measured."""
+    from anydose import card as cards
+    from anydose.io.files import whole
+    from anydose.model.registry import find
+
+    rows = cards.cohort_rows(results)
+    with whole(out) as scratch:
+        scratch.write_text(cards.model_card(find(model), rows))
+    if readme is not None:
+        cards.into_readme(readme, rows)
 
 
 @app.command()

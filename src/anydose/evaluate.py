@@ -102,7 +102,7 @@ def openkbp_split(
     device: str,
     limit: int,
     on_case: Callable[[str], None],
-) -> dict[str, Any]:
+) -> list[dict[str, Any]]:
     """Score a model (or the files in `predictions`) on one split: {'row': the cohort's scores and how they
     came about, 'patients': each one's}. `on_case` is told a line a patient."""
     folders = openkbp.patients(cohort, split)[: limit or None]
@@ -124,7 +124,7 @@ def openkbp_split(
         {"patient": r.patient, "dose_error": r.dose_error, "dvh_errors": r.dvh_errors, "has_ct": r.has_ct}
         for r in table
     ]
-    return {"row": {**how, "split": split, **summary(table)}, "patients": patients}
+    return [{**how, "split": split, **summary(table)}, *patients]
 
 
 def named_codec(name: str) -> Codec:

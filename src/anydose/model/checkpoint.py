@@ -47,6 +47,11 @@ def save_model(
     save_tensors(weights, path, meta)
 
 
+def export(source: Path, path: Path) -> None:
+    """The model at `source` stored as bfloat16, with its record."""
+    save_model(load_model(source), path, describe(source)["record"], torch.bfloat16)
+
+
 def load_model(path: Path) -> Any2Any:
     """Rebuild a model in evaluation mode, float32. ValueError if the file is no model, if its modality table
     differs from this version's, or if a tensor is missing, left over or of another shape."""

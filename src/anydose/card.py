@@ -1,0 +1,98 @@
+"""What the docs say of a model, written from its checkpoint and from results files alone: the model card and
+the scores table of the README."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from anydose.io.files import whole
+from anydose.model.checkpoint import describe, file_hash
+
+COLUMNS = (
+    "model",
+    "sampler",
+    "steps",
+    "samples",
+    "flips",
+    "dose_score",
+    "dvh_score",
+    "patients",
+    "seconds_per_case",
+)
+INTRODUCTION = """\
+Research software, not for clinical use. Written by `anydose card` from the checkpoint's metadata and
+docs/results."""
+MEASURED = """\
+OpenKBP, official arithmetic, Gy. Choices (steps, flips) were made on these validation patients; the 100
+test patients were never looked at."""
+LIMITS = """\
+OpenKBP: A. Babier et al., Medical Physics 48, 2021. Its repository (ababier/open-kbp) carries an MIT
+licence file; a secondary source states CC BY-NC-SA 4.0 for the data. Trained on head-and-neck IMRT with
+nine equispaced coplanar fields, 70 / 63 / 56 Gy in 35 fractions, voxels of about 4 x 4 x 2.5 mm: other
+sites, techniques, prescriptions or spacings are outside what the model has seen. A dose predicted here
+has no plan behind it."""
+BEGIN, END = "<!-- scores:begin -->", "<!-- scores:end -->"
+
+
+def cohort_rows(results: Sequence[Path]) -> list[dict[str, Any]]:
+    """The cohort rows of `anydose evaluate --json` files; ValueError for a file that holds none."""
+    rows = []
+    for path in results:
+        found = [row for row in json.loads(path.read_text()) if "dose_score" in row]
+        if not found:
+            raise ValueError(
+                f"{path}: no row with a dose_score; a file of `anydose evaluate --json` is needed"
+            )
+        rows += found
+    return rows
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows as a Markdown table, best dose score first."""
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
+    for row in sorted(rows, key=lambda r: r["dose_score"]):
+        lines.append("| " + " | ".join(_cell(row.get(column, "")) for column in COLUMNS) + " |")
+    return "\n".join(lines)
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def into_readme(readme: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Put the table between the scores marks of `readme`; ValueError without the marks."""
+    text = readme.read_text()
+    if BEGIN not in text or END not in text:
+        raise ValueError(f"{readme}: the marks {BEGIN} and {END} are needed")
+    head, _, rest = text.partition(BEGIN)
+    with whole(readme) as scratch:
+        scratch.write_text(f"{head}{BEGIN}\n{table(rows)}\n{END}{rest.partition(END)[2]}")
+
+
+def model_card(checkpoint: Path, rows: Sequence[dict[str, Any]]) -> str:
+    """A model card in Markdown from a checkpoint's own metadata and the results measured with it."""
+    about = describe(checkpoint)
+    config, record = about["config"], about["record"]
+    recipe, backbone = record["recipe"], config["backbone"]
+    mine = [row for row in rows if row["model"] == checkpoint.stem]
+    facts = {
+        "Backbone": f"{backbone['kind']} {json.dumps({k: v for k, v in backbone.items() if k != 'kind'})}",
+        "Codec": config["codec"],
+        "Modalities (any given, any wanted)": ", ".join(config["modalities"]),
+        "Trained on": f"{record['cases']} OpenKBP training patients",
+        "Objective": f"{recipe['objective']}: " + ", ".join(f"{k} {v}" for k, v in recipe["task"].items()),
+        "Budget": f"{record['step']} steps of one patient, {record['seconds'] / 60:.0f} minutes, "
+        f"{record['threads']} CPU threads",
+        "Learning rate, clip, EMA, seed": ", ".join(
+            str(recipe[k]) for k in ("learning_rate", "clip", "ema", "seed")
+        ),
+        "File": f"{about['bytes'] / 1e6:.1f} MB, SHA-256 `{file_hash(checkpoint)}`",
+    }
+    lines = [f"# {checkpoint.stem}", "", INTRODUCTION, "", "| | |", "| --- | --- |"]
+    lines += [f"| {name} | {value} |" for name, value in facts.items()]
+    return "\n".join(
+        [*lines, "", "## Measured", "", MEASURED, "", table(mine), "", "## Data and limits", "", LIMITS, ""]
+    )

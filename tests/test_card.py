@@ -1,0 +1,62 @@
+"""Docs written from measurements: the table's order and values, and that nothing else of the README moves."""
+
+import json
+
+import pytest
+
+from anydose import card
+from anydose.model.any2any import Any2Any, ModelConfig
+from anydose.model.checkpoint import describe, export, save_model
+from anydose.model.unet import UNetConfig
+
+TINY = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
+RECORD = {
+    "recipe": {
+        "task": {"at_one": 0.5}, "objective": "diffusion", "learning_rate": 1e-3, "clip": 1.0,
+        "ema": 0.9, "seed": 0,
+    },
+    "step": 7, "seconds": 120.0, "cases": 3, "threads": 2,
+}  # fmt: skip
+
+
+def results(path, *scores):
+    rows = [
+        {"model": f"m{k}", "dose_score": s, "dvh_score": s / 2, "patients": 40} for k, s in enumerate(scores)
+    ]
+    path.write_text(json.dumps([rows[0], {"patient": "pt_1", "dose_error": 1.0}, *rows[1:]]))
+    return path
+
+
+def test_the_readme_s_table_is_replaced_and_the_rest_is_kept(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text(f"before\n{card.BEGIN}\nold\n{card.END}\nafter\n")
+    rows = card.cohort_rows([results(tmp_path / "r.json", 3.25, 2.5)])
+    card.into_readme(readme, rows)
+    text = readme.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("\nafter\n")
+    assert "old" not in text
+    assert text.index("| m1 |") < text.index("| m0 |")  # best first
+    assert "2.50 | 1.25 | 40" in text
+
+
+def test_missing_marks_or_scores_are_refused(tmp_path):
+    (tmp_path / "README.md").write_text("nothing")
+    with pytest.raises(ValueError, match="marks"):
+        card.into_readme(tmp_path / "README.md", [])
+    (tmp_path / "r.json").write_text('[{"patient": "pt_1"}]')
+    with pytest.raises(ValueError, match="dose_score"):
+        card.cohort_rows([tmp_path / "r.json"])
+
+
+def test_a_card_says_what_the_checkpoint_says_and_export_halves_it(tmp_path):
+    save_model(Any2Any(TINY), tmp_path / "run.safetensors", RECORD)
+    export(tmp_path / "run.safetensors", tmp_path / "m0.safetensors")
+    assert describe(tmp_path / "m0.safetensors")["record"] == RECORD
+    assert (tmp_path / "m0.safetensors").stat().st_size < 0.7 * (tmp_path / "run.safetensors").stat().st_size
+    text = card.model_card(
+        tmp_path / "m0.safetensors", card.cohort_rows([results(tmp_path / "r.json", 3.0, 2.0)])
+    )
+    for words in ("7 steps of one patient, 2 minutes, 2 CPU threads", "at_one 0.5", "3 OpenKBP", "| m0 |"):
+        assert words in text
+    assert "| m1 |" not in text
