@@ -23,11 +23,18 @@ B = TrainConfig(
     steps=5500,
     task=TaskConfig(dose_share=0.85, keep=(0.9, 0.9)),
 )
-HN = TrainConfig(
-    name="compact-hn",
+HN_START = TrainConfig(
+    name="compact-hn-start",
     task=TaskConfig(dose_share=0.95, keep=(0.95, 0.95), at_one=0.8),
     steps=3300,
     learning_rate=7e-4,
+)
+HN = TrainConfig(
+    name="compact-hn",
+    init="runs/compact-hn-start/model.safetensors",
+    task=TaskConfig(dose_share=0.95, keep=(0.99, 0.99), at_one=0.9, cranio_caudal=False),
+    steps=2000,
+    learning_rate=5e-4,
 )
 BUDGET = TrainConfig(name="budget-unet", steps=1000)
 CODEC = CodecConfig()
@@ -36,6 +43,7 @@ RECIPES: dict[str, TrainConfig] = {
     for recipe in (
         A,
         B,
+        HN_START,
         HN,
         BUDGET,
         replace(BUDGET, name="budget-regression", objective="regression"),

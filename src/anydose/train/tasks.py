@@ -23,7 +23,8 @@ class TaskConfig:
     dose_share: float = 1.0
     keep: tuple[float, float] = (0.95, 0.95)
     at_one: float = 0.5
-    flips: bool = True
+    left_right: bool = True
+    cranio_caudal: bool = True
     shifts: bool = True
     shift: float = 1.0
 
@@ -62,7 +63,7 @@ def draw(
     keep = config.keep[0] + (config.keep[1] - config.keep[0]) * progress
     visible = tuple(name for name in have if name != target and rng.random() < keep)
     t = 1.0 if rng.random() < config.at_one else shifted(float(rng.random()), config.shift)
-    flips = (rng.random(2) < 0.5) & config.flips
+    flips = (rng.random(2) < 0.5) & np.array([config.left_right, config.cranio_caudal])
     offset = tuple(float(v) for v in (rng.random(3) if config.shifts else (0.5, 0.5, 0.5)))
     return Draw(
         case,
