@@ -88,7 +88,7 @@ def load(path: Path, pixels: bool = True) -> FileDataset:
         tag = int(tag)
         # pydicom shows the first tag twice: once to tell implicit from explicit VR
         if tag < last or (tag == last and shown > 1):
-            raise ValueError(f"attribute {Tag(tag)} stands twice or out of order; ascending tags are accepted")
+            raise ValueError(f"attribute {Tag(tag)} stands twice or out of order; each once is accepted")
         last, shown = tag, shown + 1
         end = size if deflated or length == UNDEFINED else file.tell() + length
         if end > size:
