@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from anydose.diffusion import path as vp
 from anydose.model.any2any import Any2Any, ModelConfig, config_from_dict
@@ -121,7 +121,10 @@ class Trainer:
             add_lora(self.model, config.lora)
         if isinstance(self.model.backbone, DiT):
             self.model.backbone.checkpointing = config.checkpointing
-        self.model.to(self.device, memory_format=torch.channels_last_3d).train()
+        self.model.to(self.device).train()
+        for layer in self.model.modules():  # a codec's convolutions in the plane have no such format
+            if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
+                layer.to(memory_format=torch.channels_last_3d)
         data = Path(config.data)
         self.cohort = LatentCohort(data, self.model.codec) if config.latents else Cohort(data)
         if config.epochs:
