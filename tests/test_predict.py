@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 import torch
 
+from anydose.case import modality
 from anydose.case.volume import bounding_box
 from anydose.io import nifti, openkbp
 from anydose.io.phantom import make_phantom
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import save_model
 from anydose.model.dit import DiTConfig
+from anydose.model.sample import draw_sample, working_case
 from anydose.model.unet import UNetConfig
-from anydose.predict import Options, predict
+from anydose.predict import Options, _to_grid, predict
 
 UNET = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
 DIT = ModelConfig(DiTConfig(dim=32, depth=1, heads=2, ffn=64), "compact:4")
@@ -183,3 +185,54 @@ def test_bad_patients_are_one_sentence_exit_code_2_and_no_output(tmp_path, spoil
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
+
+
+def turned_and_fine(case):
+    """The same patient at half the spacing with all three axes reversed."""
+    fine = case.grid.with_spacing(tuple(s / 2 for s in case.grid.spacing_mm))
+    last = tuple(fine.to_mm(np.array(fine.shape) - 1.0))
+    return case.on(replace(fine, origin_mm=last, direction=((-1, 0, 0), (0, -1, 0), (0, 0, -1))))
+
+
+def test_a_fine_turned_case_is_worked_on_along_the_patient_s_axes_and_every_point_keeps_its_dose(patient):
+    other = turned_and_fine(patient)
+    config = network().config
+    work = working_case(other, config.trained_mm, config.working_mm)
+    assert any("worked on a grid" in sentence for sentence in work.inferred)
+    assert working_case(patient, config.trained_mm, config.working_mm) is patient
+    checked = []
+    for name, mask in patient.structures.items():
+        if mask.sum() < 100:
+            continue
+        start, shape = bounding_box(mask)
+        cut = any(s == 0 or s + n == m for s, n, m in zip(start, shape, patient.grid.shape, strict=True))
+        if cut:
+            continue  # what the block cuts off has no centre of its own
+        checked.append(name)
+        centre = [c.grid.to_mm(np.argwhere(c.structures[name]).mean(axis=0)) for c in (patient, work)]
+        assert np.abs(centre[0] - centre[1]).max() < 0.5
+        volume_cc = [c.structures[name].sum() * c.grid.voxel_cc for c in (patient, work)]
+        assert volume_cc[1] == pytest.approx(volume_cc[0], rel=0.15)
+    assert checked
+    # a dose that is linear in millimetres, on the working block, comes back linear on the turned grid
+    sample, start = draw_sample(work, ("ct",))
+    inside = np.argwhere(np.ones(sample.body.shape, dtype=bool)) + np.array(start)
+    points = work.grid.to_mm(inside).reshape(*sample.body.shape, 3)
+    slope, level = np.array([0.05, -0.08, 0.1]), 40.0
+    dose_gy = (points - points.mean(axis=(0, 1, 2))) @ slope + level
+    row = modality.TABLE["dose"]
+    block = torch.from_numpy(row.to_range(dose_gy[None].astype(np.float32), sample.reference_gy))
+    full = replace(sample, body=torch.ones_like(sample.body))
+    back = _to_grid(block, full, work, other, start, "dose")[0]
+    somewhere = np.argwhere(other.body)[:: max(1, int(other.body.sum()) // 500)]
+    expected = (other.grid.to_mm(somewhere) - points.mean(axis=(0, 1, 2))) @ slope + level
+    rim = np.abs(somewhere - np.array(other.grid.shape) / 2).max(axis=1) < min(other.grid.shape) / 2 - 4
+    assert np.abs(back[tuple(somewhere.T)] - expected)[rim].max() < 0.01
+
+
+def test_a_fine_turned_case_gets_a_dose_on_its_own_grid(patient):
+    other = turned_and_fine(patient)
+    prediction = predict(network(), other)
+    assert prediction.volume(other).grid == other.grid
+    assert not prediction.mean[0][~other.body].any()
+    assert any("worked on a grid" in sentence for sentence in prediction.inferred)

@@ -71,16 +71,24 @@ def predict(
     series: Annotated[
         list[str] | None, typer.Option(help="DICOM series to use where there are several.")
     ] = None,
+    fill_gaps: Annotated[bool, typer.Option(help="DICOM: interpolate one or two missing slices.")] = False,
+    dose_grid: Annotated[
+        str, typer.Option(help="RTDOSE: ct, reference or mm; default: the reference's, else 2.5.")
+    ] = "",
+    bits: Annotated[int, typer.Option(help="RTDOSE: 16 or 32 bits a voxel.")] = 32,
+    anonymize: Annotated[bool, typer.Option(help="RTDOSE: nothing that names the patient.")] = False,
+    placeholder_plan: Annotated[bool, typer.Option(help="RTDOSE: a beamless RTPLAN to refer to.")] = False,
 ) -> None:
     """Predict a patient's dose."""
-    from anydose.deliver import predict_to
+    from anydose.deliver import Dicom, predict_to
     from anydose.predict import Options
 
     wanted = tuple(name.strip() for name in given.split(",") if name.strip())
     options = Options(steps, sampler, samples, seed, wanted, "dose", flips)
-    read = {"series": series or (), "beams": beams or None, "rx": rx or ()}
+    read = {"series": series or (), "beams": beams or None, "rx": rx or (), "fill_gaps": fill_gaps}
+    dicom = Dicom(dose_grid, bits, anonymize, placeholder_plan)
     with working(f"predicting {case.name}"):
-        run = predict_to(case, out, model, options, device, read)
+        run = predict_to(case, out, model, options, device, read, dicom)
     for sentence in run["inferred"]:
         typer.echo(f"inferred: {sentence}")
     timing = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in run["seconds"].items())

@@ -10,7 +10,7 @@ import platform
 import resource
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,27 @@ from anydose.score.page import write_page
 DVH_STEP_GY = 0.25
 
 
-def deliver(case: Case, prediction: Prediction, folder: Path, title: str) -> list[str]:
-    """Write a dose prediction into `folder`; returns the names of the files."""
+@dataclass(frozen=True)
+class Dicom:
+    """How an RTDOSE is written: grid ('ct', 'reference', a spacing in mm, '' for the reference's or 2.5 mm),
+    bits a voxel (16 or 32), with other identifiers than the patient's, with a placeholder plan where there is
+    none."""
+
+    grid: str = ""
+    bits: int = 32
+    anonymize: bool = False
+    placeholder_plan: bool = False
+
+
+def deliver(
+    case: Case, prediction: Prediction, folder: Path, title: str, model: str, dicom: Dicom
+) -> list[str]:
+    """Write a dose prediction into `folder`; model: what made it (a hash); returns the names of the files."""
     folder.mkdir(parents=True, exist_ok=True)
     dose, name = prediction.volume(case), file_name(case.name)
     written = ["dose.nii.gz", "dvh.csv", "page.png"]
     nifti.write_volume(dose, folder / "dose.nii.gz")
-    written += _own_form(case, dose, folder, name)
+    written += _own_form(case, dose, folder, name, model, dicom)
     if len(prediction.members) > 1:
         nifti.write_volume(Volume(prediction.spread[0], case.grid, "Gy"), folder / "dose_std.nii.gz")
         written.append("dose_std.nii.gz")
@@ -53,13 +67,24 @@ def deliver(case: Case, prediction: Prediction, folder: Path, title: str) -> lis
     return written
 
 
-def _own_form(case: Case, dose: Volume, folder: Path, name: str) -> list[str]:
+def _own_form(case: Case, dose: Volume, folder: Path, name: str, model: str, dicom: Dicom) -> list[str]:
     """The dose in the form that the case came in, where that is not NIfTI."""
     if case.meta.get("format") == "openkbp":
         from anydose.io import openkbp
 
         openkbp.write_dose(dose, case, folder / f"{name}.csv")
         return [f"{name}.csv"]
+    if case.meta.get("format") == "dicom":
+        from anydose.io import dicom_write
+
+        how = asdict(dicom)
+        on_grid = dose.resample(dicom_write.dose_grid(case, how.pop("grid")))
+        dicom_write.write_rtdose(on_grid, case, folder / "dose.dcm", model=model, **how)
+        return ["dose.dcm"]
+    if case.meta.get("format") == "gdphmm":
+        from anydose.io import gdphmm
+
+        return [gdphmm.write_prediction(dose, case, folder).name]
     return []
 
 
@@ -75,12 +100,18 @@ def write_dvh(case: Case, dose: Volume, path: Path) -> None:
 
 
 def predict_to(
-    source: Path, folder: Path, model: str, options: Options, device: str, read: Mapping[str, Any]
+    source: Path,
+    folder: Path,
+    model: str,
+    options: Options,
+    device: str = "auto",
+    read: Mapping[str, Any] | None = None,
+    dicom: Dicom | None = None,
 ) -> dict[str, Any]:
     """Read the case at `source`, predict its dose and leave everything in `folder`; returns the run
     record."""
     begin = time.monotonic()
-    case = read_case(source, **read)
+    case = read_case(source, **(read or {}))
     was_read = time.monotonic()
     path = registry.find(model)
     network = load_model(path).to(pick_device(device), memory_format=torch.channels_last_3d)
@@ -88,7 +119,7 @@ def predict_to(
     prediction = predict(network, case, options)
     title = f"{case.name}: {path.stem}, {options.steps} {options.sampler} steps, seed {options.seed}"
     predicted = time.monotonic()
-    outputs = deliver(case, prediction, folder, title)
+    outputs = deliver(case, prediction, folder, title, file_hash(path), dicom or Dicom())
     seconds = {
         "read": was_read - begin,
         "load": loaded - was_read,
@@ -117,7 +148,7 @@ def record(
         "model": {"file": model.name, "sha256": file_hash(model)},
         "options": asdict(options),
         "used": list(prediction.used),
-        "inferred": list(case.inferred),
+        "inferred": list(prediction.inferred),
         "reference_gy": case.reference_gy,
         "seconds": {k: round(v, 2) for k, v in (*prediction.seconds.items(), *seconds.items())},
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),

@@ -16,7 +16,7 @@ from anydose.case.case import Case
 from anydose.case.volume import Volume, block
 from anydose.diffusion.sampler import SAMPLERS
 from anydose.model.any2any import Any2Any
-from anydose.model.sample import Sample, draw_sample, flipped, padded
+from anydose.model.sample import Sample, draw_sample, flipped, padded, working_case
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,13 @@ class Options:
 @dataclass(frozen=True)
 class Prediction:
     """mean: the target (c, d, h, w) in its unit on the case's grid; members: each sample, alike; used: the
-    conditions that were visible; seconds: by stage."""
+    conditions that were visible; inferred: what the case did not state or had to be changed; seconds: by
+    stage."""
 
     mean: NDArray[np.float32]
     members: tuple[NDArray[np.float32], ...]
     used: tuple[str, ...]
+    inferred: tuple[str, ...]
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -60,13 +62,21 @@ def predict(model: Any2Any, case: Case, options: Options | None = None) -> Predi
     o = options or Options()
     begin = time.monotonic()
     conditions = _conditions(model, case, o)
-    sample, start = draw_sample(replace(case, dose=None) if o.target == "dose" else case, conditions)
+    blind = replace(case, **{o.target: None}) if o.target in ("dose", "ct") else case
+    work = working_case(blind, model.config.trained_mm, model.config.working_mm)
+    sample, start = draw_sample(work, conditions)
     drawn = time.monotonic()
-    members = [_to_grid(volume, sample, case, start, o.target) for volume in sample_target(model, sample, o)]
+    members = [
+        _to_grid(volume, sample, work, case, start, o.target) for volume in sample_target(model, sample, o)
+    ]
     done = time.monotonic()
     mean = np.mean(np.stack(members), axis=0, dtype=np.float32)
     return Prediction(
-        mean, tuple(members), tuple(sample.volumes), {"draw": drawn - begin, "sample": done - drawn}
+        mean,
+        tuple(members),
+        tuple(sample.volumes),
+        work.inferred,
+        {"draw": drawn - begin, "sample": done - drawn},
     )
 
 
@@ -117,16 +127,18 @@ def _conditions(model: Any2Any, case: Case, o: Options) -> tuple[str, ...]:
         raise ValueError(f"modality {o.target!r} is both given and the target")
     if o.sampler not in SAMPLERS:
         raise ValueError(f"sampler {o.sampler!r}: one of {', '.join(SAMPLERS)} is accepted")
+    if o.flips not in (1, 2, 4) or o.samples < 1:
+        raise ValueError(f"{o.flips} flips and {o.samples} samples: 1, 2 or 4 flips and at least 1 sample")
     if o.target == "dose" and not case.prescription.levels_gy:
         raise ValueError(f"{case.name}: no prescription; give each target its dose in Gy")
     return modality.subset(o.given or (name for name in known if name != o.target))
 
 
 def _to_grid(
-    volume: Tensor, sample: Sample, case: Case, start: Sequence[int], target: str
+    volume: Tensor, sample: Sample, work: Case, case: Case, start: Sequence[int], target: str
 ) -> NDArray[np.float32]:
-    """Model range on the block -> physical values on the case's grid; nothing outside the body, no negative
-    dose."""
+    """Model range on the block -> physical values on the grid of `case`, by way of the grid worked on;
+    nothing outside the body, no negative dose."""
     row = modality.TABLE[target]
     values = row.from_range(volume.numpy(), sample.reference_gy if row.by_reference else 1.0)
     if target != "body":
@@ -134,4 +146,10 @@ def _to_grid(
     if target == "dose":
         values = np.maximum(values, 0.0)
     back = tuple(-s for s in start)
-    return block(values.astype(np.float32), back, case.grid.shape, row.outside)
+    whole = block(values.astype(np.float32), back, work.grid.shape, row.outside)
+    if work.grid is case.grid:
+        return whole
+    moved = np.stack(
+        [Volume(c, work.grid, row.unit).resample(case.grid, outside=row.outside).array for c in whole]
+    )
+    return moved if target == "body" else np.where(case.body, moved, np.float32(row.outside))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from anydose.case import names
 from anydose.case.beams import Beam
 from anydose.case.grid import Grid
-from anydose.case.volume import Volume, block
+from anydose.case.volume import Volume, averaged, block, bounding_box
 
 Mask = NDArray[np.bool_]
 
@@ -104,6 +104,37 @@ class Case:
     def reference_gy(self) -> float:
         """The highest prescription in Gy."""
         return self.prescription.highest_gy
+
+    def on(self, grid: Grid) -> Case:
+        """The same case on another grid: volumes averaged where it is coarser, then interpolated; a voxel
+        belongs to a structure if at least half of it does. A structure that no voxel holds by half is left
+        out, and `inferred` says so."""
+
+        def moved(volume: Volume, outside: float) -> Volume:
+            return averaged(volume, grid.spacing_mm).resample(grid, outside=outside)
+
+        masks, inferred = {}, list(self.inferred)
+        for name, mask in self.structures.items():
+            if not mask.any():
+                continue
+            start, shape = bounding_box(mask)
+            low, size = (s - 8 for s in start), tuple(n + 16 for n in shape)
+            near = tuple(low)
+            part = Volume(block(mask, near, size, False), self.grid.crop(near, size), "1")
+            masks[name] = moved(part, 0.0).array >= 0.5
+            if not masks[name].any():
+                del masks[name]
+                inferred.append(f"{name}: too small for voxels of {grid.spacing_mm} mm, left out")
+        levels = {name: gy for name, gy in self.prescription.levels_gy.items() if name in masks}
+        return replace(
+            self,
+            grid=grid,
+            structures=masks,
+            prescription=replace(self.prescription, levels_gy=levels),
+            ct=self.ct and moved(self.ct, -1000.0),
+            dose=self.dose and moved(self.dose, 0.0),
+            inferred=tuple(inferred),
+        )
 
     def block(self, start: tuple[int, int, int], shape: tuple[int, int, int]) -> Case:
         """The same case on the block of `shape` whose first voxel is index `start` (z, y, x) of this grid;

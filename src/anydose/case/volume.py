@@ -56,6 +56,16 @@ class Volume:
         return Volume(moved, grid, self.unit)
 
 
+def averaged(volume: Volume, spacing_mm: tuple[float, float, float]) -> Volume:
+    """The volume smoothed over boxes of `spacing_mm` (x, y, z, LPS) where that is coarser than its own
+    spacing, so that sampling it on such a grid loses no thin structure. Source:
+    scipy.ndimage.uniform_filter."""
+    along_own = np.abs(np.asarray(volume.grid.direction)).T @ np.asarray(spacing_mm)
+    size = np.maximum(np.rint(along_own / np.asarray(volume.grid.spacing_mm)), 1).astype(int)[::-1]
+    smooth = ndimage.uniform_filter(volume.array.astype(np.float32), tuple(size), mode="nearest")
+    return Volume(smooth, volume.grid, volume.unit)
+
+
 def block(
     array: NDArray[Any], start: tuple[int, ...], shape: tuple[int, ...], outside: float
 ) -> NDArray[Any]:

@@ -29,13 +29,16 @@ CODECS = {"identity": IdentityCodec, "compact": CompactCodec, "wan": WanCodec, "
 @dataclass(frozen=True)
 class ModelConfig:
     """backbone: its config; codec: as for `make_codec`; modalities: the slots, in order; predicts: what the
-    backbone's own convention is (flow.CONVENTIONS): 'v', or a flow prior's 'noise - data' or 'data -
-    noise'."""
+    backbone's own convention is (flow.CONVENTIONS): 'v', or a flow prior's 'noise - data' or 'data - noise';
+    trained_mm: the spacings (x, y, z) seen in training, lowest and highest; working_mm: the spacing that any
+    other case is brought to."""
 
     backbone: UNetConfig | DiTConfig | MaisiConfig = field(default_factory=UNetConfig)
     codec: str = "identity:2"
     modalities: tuple[str, ...] = modality.NAMES
     predicts: str = "v"
+    trained_mm: tuple[tuple[float, float], ...] = ((3.6, 5.2), (3.6, 5.2), (1.4, 3.4))
+    working_mm: tuple[float, float, float] = (4.2, 4.2, 2.5)
 
 
 def make_codec(spec: str) -> Codec:
@@ -149,9 +152,11 @@ def config_from_dict(values: Mapping[str, Any]) -> ModelConfig:
     if unknown:
         raise ValueError(f"backbone setting {sorted(unknown)[0]!r} is not known to this version")
     backbone = kind(**{k: _tuples(v) for k, v in settings.items()})
-    return ModelConfig(
-        backbone, values["codec"], tuple(values["modalities"]), values.get("predicts", ModelConfig.predicts)
-    )
+    others = {k: _tuples(v) for k, v in values.items() if k != "backbone"}
+    unknown = set(others) - {f.name for f in fields(ModelConfig)}
+    if unknown:
+        raise ValueError(f"model setting {sorted(unknown)[0]!r} is not known to this version")
+    return ModelConfig(backbone, **others)
 
 
 def _tuples(value: Any) -> Any:

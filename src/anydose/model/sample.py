@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from anydose.case import modality
 from anydose.case.case import Case
+from anydose.case.grid import Grid
 from anydose.case.volume import bounding_box
 
 
@@ -32,6 +33,27 @@ def body_block(case: Case) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     if case.body is None:
         raise ValueError(f"{case.name}: no body structure; a model needs the external contour")
     return bounding_box(np.logical_or.reduce([case.body, *case.targets.values()]))
+
+
+def working_case(
+    case: Case, trained_mm: Sequence[tuple[float, float]], working_mm: tuple[float, float, float]
+) -> Case:
+    """The case as a model has seen cases: axes towards left, posterior and superior, spacing (x, y, z) within
+    `trained_mm`. A case that is so already is returned as it is; any other on a grid of `working_mm` over its
+    body block, and `inferred` says so."""
+    grid = case.grid
+    usual = all(low <= s <= high for s, (low, high) in zip(grid.spacing_mm, trained_mm, strict=True))
+    if usual and np.allclose(grid.direction, np.eye(3), atol=1e-3):
+        return case
+    start, shape = body_block(case)
+    corners = np.array(np.meshgrid(*((s - 0.5, s + n - 0.5) for s, n in zip(start, shape, strict=True))))
+    points_mm = grid.to_mm(corners.reshape(3, -1).T)
+    low, spacing = points_mm.min(axis=0), np.asarray(working_mm)
+    count = np.ceil((points_mm.max(axis=0) - low) / spacing - 1e-6).astype(int)
+    x, y, z = low + spacing / 2
+    said = f"worked on a grid of {working_mm} mm along the patient's axes (the case has {grid.spacing_mm} mm)"
+    moved = case.on(Grid((count[2], count[1], count[0]), working_mm, (x, y, z)))
+    return replace(moved, inferred=(*moved.inferred, said))
 
 
 def draw_sample(case: Case, wanted: Sequence[str] = modality.NAMES) -> tuple[Sample, tuple[int, int, int]]:
