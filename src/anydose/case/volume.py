@@ -57,12 +57,13 @@ class Volume:
 
 
 def averaged(volume: Volume, spacing_mm: tuple[float, float, float]) -> Volume:
-    """The volume smoothed over boxes of `spacing_mm` (x, y, z, LPS) where that is coarser than its own
-    spacing, so that sampling it on such a grid loses no thin structure. Source:
-    scipy.ndimage.uniform_filter."""
+    """The volume smoothed towards voxels of `spacing_mm` (x, y, z, LPS) where those are coarser than its own,
+    so that sampling it on such a grid loses no thin structure: a Gaussian with the variance that a coarse box
+    has beyond a fine one (a box of an even number of voxels would shift the patient by half of one)."""
     along_own = np.abs(np.asarray(volume.grid.direction)).T @ np.asarray(spacing_mm)
-    size = np.maximum(np.rint(along_own / np.asarray(volume.grid.spacing_mm)), 1).astype(int)[::-1]
-    smooth = ndimage.uniform_filter(volume.array.astype(np.float32), tuple(size), mode="nearest")
+    ratio = np.maximum(along_own / np.asarray(volume.grid.spacing_mm), 1.0)[::-1]
+    sigma = np.sqrt((ratio**2 - 1) / 12)
+    smooth = ndimage.gaussian_filter(volume.array.astype(np.float32), tuple(sigma), mode="nearest")
     return Volume(smooth, volume.grid, volume.unit)
 
 
