@@ -27,11 +27,12 @@ $(DEV): $(SETUP)
 
 # The main job on a procedural patient that the package draws, with the weights that it ships.
 demo: $(SETUP)
-	rm -rf $(DEMO)/pt_0 $(DEMO)/prediction
-	$(BIN)/anydose phantom $(DEMO)/pt_0
-	$(BIN)/anydose predict $(DEMO)/pt_0 --out $(DEMO)/prediction
-	@echo "patient:    $(DEMO)/pt_0"
-	@echo "prediction: $(DEMO)/prediction"
+	rm -rf $(DEMO)
+	$(BIN)/anydose phantom $(DEMO)/patient --format dicom
+	$(BIN)/anydose predict $(DEMO)/patient --out $(DEMO)/prediction
+	$(BIN)/anydose report $(DEMO)/prediction/dose.dcm --case $(DEMO)/patient --out $(DEMO)/report.html
+	@echo "patient:    $(DEMO)/patient"
+	@echo "prediction: $(DEMO)/prediction, report: $(DEMO)/report.html"
 	@ls $(DEMO)/prediction
 
 lint: $(DEV)
