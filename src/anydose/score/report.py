@@ -217,7 +217,7 @@ def _plotly() -> str:
     """plotly.js of the installed plotly package, packed."""
     spec = importlib.util.find_spec("plotly")
     if spec is None or spec.origin is None:
-        raise ValueError("the report needs plotly: pip install 'anydose[report]'")
+        raise ValueError("the report needs plotly: pip install plotly")
     script = (Path(spec.origin).parent / "package_data" / "plotly.min.js").read_bytes()
     return base64.b64encode(gzip.compress(script, 9, mtime=0)).decode()
 
