@@ -152,6 +152,7 @@ def test_drawn_files_are_kept_and_an_empty_folder_is_refused(cohort_folder, tmp_
 def test_recipes_resolve_with_changes_and_refuse_what_they_do_not_know():
     c = recipes.resolve("dose", ["steps=12", "task.at_one=1", "model.backbone.widths=[8, 16]", "name=x"])
     assert (c.steps, c.task.at_one, c.model.backbone.widths, c.name) == (12, 1.0, (8, 16), "x")
+    assert recipes.resolve("dose", ["learning_rate=1e-3"]).learning_rate == 1e-3
     for bad, word in (
         ("stepz=1", "stepz"),
         ("steps=many", "int"),

@@ -114,6 +114,16 @@ def changed(config: Config, changes: Sequence[str]) -> Config:
     return config
 
 
+def _as_float(value: Any) -> Any:
+    """A number as float, 1e-3 too, which YAML takes for text; anything else as it is."""
+    if isinstance(value, bool):
+        return value
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return value
+
+
 def _changed(config: Any, keys: list[str], value: Any, change: str) -> Any:
     known = [f.name for f in fields(config)]
     if keys[0] not in known:
@@ -125,8 +135,8 @@ def _changed(config: Any, keys: list[str], value: Any, change: str) -> Any:
         return replace(config, **{keys[0]: _changed(old, keys[1:], value, change)})
     if isinstance(old, tuple) and isinstance(value, list):
         value = tuple(value)
-    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+    if isinstance(old, float):
+        value = _as_float(value)
     if is_dataclass(old) or type(value) is not type(old):
         raise ValueError(f"{change!r}: {type(old).__name__} is accepted, {value!r} found")
     return replace(config, **{keys[0]: value})
