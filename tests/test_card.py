@@ -14,6 +14,7 @@ RECORD = {
     "recipe": {
         "task": {"at_one": 0.5}, "objective": "diffusion", "learning_rate": 1e-3, "clip": 1.0,
         "ema": 0.9, "seed": 0,
+        "init": "runs/first/model.safetensors",
     },
     "step": 7, "seconds": 120.0, "cases": 3, "threads": 2,
 }  # fmt: skip
@@ -57,6 +58,11 @@ def test_a_card_says_what_the_checkpoint_says_and_export_halves_it(tmp_path):
     text = card.model_card(
         tmp_path / "m0.safetensors", card.cohort_rows([results(tmp_path / "r.json", 3.0, 2.0)])
     )
-    for words in ("7 steps of one patient, 2 minutes, 2 CPU threads", "at_one 0.5", "3 OpenKBP", "| m0 |"):
+    for words in (
+        "7 steps of one patient, 2 minutes, 2 CPU threads, started from runs/first",
+        "at_one 0.5",
+        "3 OpenKBP",
+        "| m0 |",
+    ):
         assert words in text
     assert "| m1 |" not in text

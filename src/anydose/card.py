@@ -85,7 +85,7 @@ def model_card(checkpoint: Path, rows: Sequence[dict[str, Any]]) -> str:
         "Trained on": f"{record['cases']} OpenKBP training patients",
         "Objective": f"{recipe['objective']}: " + ", ".join(f"{k} {v}" for k, v in recipe["task"].items()),
         "Budget": f"{record['step']} steps of one patient, {record['seconds'] / 60:.0f} minutes, "
-        f"{record['threads']} CPU threads",
+        f"{record['threads']} CPU threads, started from {recipe['init'] or 'random weights'}",
         "Learning rate, clip, EMA, seed": ", ".join(
             str(recipe[k]) for k in ("learning_rate", "clip", "ema", "seed")
         ),

@@ -37,7 +37,7 @@ class ModelConfig:
     codec: str = "identity:2"
     modalities: tuple[str, ...] = modality.NAMES
     predicts: str = "v"
-    trained_mm: tuple[tuple[float, float], ...] = ((3.6, 5.2), (3.6, 5.2), (1.4, 3.4))
+    trained_mm: tuple[tuple[float, float], ...] = ((2.7, 5.5), (2.7, 5.5), (1.4, 3.4))
     working_mm: tuple[float, float, float] = (4.2, 4.2, 2.5)
 
 
