@@ -49,13 +49,16 @@ def compare(
     csv: Annotated[Path | None, typer.Option(help="Write one line a case (the first model's).")] = None,
     json_file: Result = None,
     perceptual: Annotated[bool, typer.Option(help="ST-LPIPS too (extra: perceptual).")] = False,
+    lpips: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="LPIPS too: your AlexNet and LPIPS head weights (.pth).")
+    ] = None,
 ) -> None:
     """Compare doses with their references: errors, PSNR, SSIM, gamma, isodoses, DVH, scorecard."""
     from anydose.io import cohort
     from anydose.io.read import read_case, read_dose
     from anydose.score import compare as comparison
 
-    distance = _perceptual() if perceptual else None
+    distances = _perceptual(perceptual, lpips)
     paths = cohort.cases(case)
     models = [doses for doses in (dose, versus) if doses is not None]
     tables: list[list[comparison.Comparison]] = [[] for _ in models]
@@ -65,7 +68,7 @@ def compare(
         truth = read_dose(cohort.dose_of(reference, patient.name, alone) if reference else path, patient)
         for doses, table in zip(models, tables, strict=True):
             guess = read_dose(cohort.dose_of(doses, patient.name, alone), patient)
-            table.append(comparison.compare(patient, truth, guess, distance))
+            table.append(comparison.compare(patient, truth, guess, distances))
             for note in table[-1].notes:
                 typer.echo(f"{patient.name}: {note}", err=True)
     if csv is not None:
@@ -113,10 +116,14 @@ def _held(
     return scoring.hold(patient, card, structures.matching(patient, name or (), groups), rescale)
 
 
-def _perceptual() -> Any:
-    from anydose.model.perceptual import st_lpips
+def _perceptual(shift_tolerant: bool, weights: tuple[Path, Path] | None) -> dict[str, Any]:
+    """The perceptual distances asked for, by name; without any, torch is not imported."""
+    if not shift_tolerant and weights is None:
+        return {}
+    from anydose.model import perceptual
 
-    return st_lpips()
+    own = {"st_lpips": perceptual.st_lpips()} if shift_tolerant else {}
+    return own | ({"lpips": perceptual.lpips(*weights)} if weights else {})
 
 
 def _write(path: Path | None, value: Any) -> None:

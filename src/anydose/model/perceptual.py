@@ -1,4 +1,4 @@
-"""ST-LPIPS: a learned perceptual distance of two doses, slice by slice.
+"""Learned perceptual distances of two doses, slice by slice: ST-LPIPS, and LPIPS for who has its weights.
 
 Ghildyal and Liu, Shift-tolerant Perceptual Similarity Metric, ECCV 2022: LPIPS (Zhang et al., CVPR 2018) on
 an AlexNet whose convolutions keep their stride at 1 and whose down-sampling is blurred. Written from the
@@ -7,7 +7,7 @@ Its values are not comparable with published LPIPS values."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any
@@ -20,32 +20,53 @@ from torch import Tensor
 
 PACKAGE = "stlpips-pytorch"
 WEIGHTS = "alex_shift_tolerant.pth"
+LPIPS_SHIFT, LPIPS_SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
+HEADS = tuple(f"lin{number}.model.1.weight" for number in range(5))
+ALEXNET = tuple(f"features.{n}.{part}" for n in (0, 3, 6, 8, 10) for part in ("weight", "bias"))
+Distance = Callable[[NDArray[Any], NDArray[Any]], float]
+Features = Callable[[dict[str, Tensor], Tensor], list[Tensor]]
 SLICES = 16  # images in one pass
 EPSILON = 1e-10
 
 
-def st_lpips(path: Path | None = None) -> Callable[[NDArray[Any], NDArray[Any]], float]:
+def st_lpips(path: Path | None = None) -> Distance:
     """The distance of two volumes (d, h, w) with values in [0, 1]: the mean over axial slices, 0 for equal
     ones. path: the weight file, default the installed wheel's. ValueError if there is none or it is another
     network's."""
-    weights = torch.load(path or _weight_file(), map_location="cpu", weights_only=True)
-    missing = sorted(set(KEYS) - set(weights))
-    if missing:
-        raise ValueError(f"{path or PACKAGE}: no ST-LPIPS AlexNet weights ({missing[0]} is not there)")
+    return _by_slice(_features, _loaded(path or _weight_file(), KEYS, "ST-LPIPS AlexNet"))
 
+
+def lpips(trunk: Path, heads: Path) -> Distance:
+    """LPIPS 0.1 with AlexNet (Zhang et al., CVPR 2018, arXiv 1801.03924), used as `st_lpips`. trunk:
+    torchvision's AlexNet weights (features.*); heads: LPIPS' linear heads (lin0 to lin4.model.1.weight).
+    ValueError if either file is another network's. Not checked against the authors' code: their weights
+    cannot be had here."""
+    weights = _loaded(trunk, ALEXNET, "AlexNet")
+    return _by_slice(_alexnet, weights | _loaded(heads, HEADS, "LPIPS heads"))
+
+
+def _loaded(path: Path, keys: Sequence[str], what: str) -> dict[str, Tensor]:
+    weights = torch.load(path, map_location="cpu", weights_only=True)
+    missing = sorted(set(keys) - set(weights))
+    if missing:
+        raise ValueError(f"{path}: no {what} weights ({missing[0]} is not there)")
+    return {key: weights[key] for key in keys}
+
+
+def _by_slice(features: Features, weights: dict[str, Tensor]) -> Distance:
     @torch.no_grad()
     def distance(reference: NDArray[Any], prediction: NDArray[Any]) -> float:
         images = [torch.from_numpy(np.clip(v, 0, 1).astype(np.float32)) for v in (reference, prediction)]
         parts = zip(*(image.split(SLICES) for image in images), strict=True)
-        return float(torch.cat([_distances(weights, a, b) for a, b in parts]).mean())
+        return float(torch.cat([_distances(features, weights, a, b) for a, b in parts]).mean())
 
     return distance
 
 
-def _distances(weights: dict[str, Tensor], a: Tensor, b: Tensor) -> Tensor:
+def _distances(features: Features, weights: dict[str, Tensor], a: Tensor, b: Tensor) -> Tensor:
     """Distance of every pair of grey images (n, h, w) in [0, 1]."""
     total = torch.zeros(len(a))
-    for number, (x, y) in enumerate(zip(_features(weights, a), _features(weights, b), strict=True)):
+    for number, (x, y) in enumerate(zip(features(weights, a), features(weights, b), strict=True)):
         apart = (_unit(x) - _unit(y)) ** 2
         total += F.conv2d(apart, weights[f"lin{number}.model.1.weight"]).mean(dim=(1, 2, 3))
     return total
@@ -72,6 +93,19 @@ def _features(weights: dict[str, Tensor], images: Tensor) -> list[Tensor]:
     return taps
 
 
+def _alexnet(weights: dict[str, Tensor], images: Tensor) -> list[Tensor]:
+    """The five activations of torchvision's AlexNet; images scaled as LPIPS does."""
+    shift, scale = (torch.tensor(v)[:, None, None] for v in (LPIPS_SHIFT, LPIPS_SCALE))
+    x, taps = (images[:, None].expand(-1, 3, -1, -1) * 2 - 1 - shift) / scale, []
+    for number, stride, padding in ((0, 4, 2), (3, 1, 2), (6, 1, 1), (8, 1, 1), (10, 1, 1)):
+        if number in (3, 6):
+            x = F.max_pool2d(x, 3, stride=2)
+        kernel, bias = weights[f"features.{number}.weight"], weights[f"features.{number}.bias"]
+        x = F.relu(F.conv2d(x, kernel, bias, stride=stride, padding=padding))
+        taps.append(x)
+    return taps
+
+
 def _convolved(weights: dict[str, Tensor], name: str, x: Tensor, padding: int) -> Tensor:
     return F.conv2d(x, weights[f"{name}.weight"], weights[f"{name}.bias"], padding=padding)
 
@@ -94,7 +128,7 @@ KEYS = (
         for name in ("slice1.0", "slice2.5", "slice3.9", "slice4.11", "slice5.13")
         for part in ("weight", "bias")
     ),
-    *(f"lin{number}.model.1.weight" for number in range(5)),
+    *HEADS,
 )
 
 

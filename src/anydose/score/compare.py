@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,7 @@ LABELS = {
     "score_reference_percent": "scorecard, reference (%)",
     "score_percent": "scorecard, this dose (%)",
     "st_lpips": "ST-LPIPS (not comparable with LPIPS)",
+    "lpips": "LPIPS (AlexNet)",
 }
 RESAMPLES = 2000
 
@@ -120,11 +122,11 @@ class Comparison:
 
 
 def compare(
-    case: Case, reference: Volume, prediction: Volume, perceptual: Distance | None = None
+    case: Case, reference: Volume, prediction: Volume, perceptual: Mapping[str, Distance] | None = None
 ) -> Comparison:
     """Compare a predicted dose with the reference, both in Gy on the case's grid. What a case lacks the
-    data for is left out and noted. perceptual: a distance of two doses scaled by the reference's maximum,
-    e.g. ST-LPIPS."""
+    data for is left out and noted. perceptual: distances of two doses scaled by the reference's maximum, by
+    name ('st_lpips', 'lpips')."""
     truth, guess = reference.in_unit("Gy"), prediction.in_unit("Gy")
     for dose in (reference, prediction):
         if not dose.grid.matches(case.grid):
@@ -147,8 +149,8 @@ def compare(
         "score_reference_percent": lambda: score(hold(case, own_template(case)), reference).percent,
         "score_percent": lambda: score(hold(case, own_template(case)), prediction).percent,
     }
-    if perceptual is not None:
-        parts["st_lpips"] = lambda: perceptual(truth[box] / truth.max(), guess[box] / truth.max())
+    for name, distance in (perceptual or {}).items():
+        parts[name] = partial(distance, truth[box] / truth.max(), guess[box] / truth.max())
     figures, notes = {}, []
     for name, figure in parts.items():
         try:
