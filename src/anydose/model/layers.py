@@ -48,8 +48,8 @@ class ConditionCode(nn.Module):
 
 
 class ModulatedNorm(nn.Module):
-    """Group norm over a whole volume, scaled and shifted by the code; the scale starts at one. Unlike a norm over
-    the channels of each voxel it keeps how amplitudes differ between voxels."""
+    """Group norm over a whole volume, scaled and shifted by the code; the scale starts at one. Unlike a norm
+    over the channels of each voxel it keeps how amplitudes differ between voxels."""
 
     def __init__(self, channels: int, code: int, groups: int = 8) -> None:
         super().__init__()
