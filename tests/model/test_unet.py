@@ -5,6 +5,7 @@ import torch
 
 from anydose.model.any2any import Any2Any, ModelConfig, config_from_dict, make_codec, pick_device
 from anydose.model.checkpoint import describe, load_model, save_model
+from anydose.model.layers import Conv3
 from anydose.model.unet import UNet, UNetConfig
 
 TINY = UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16)
@@ -106,3 +107,16 @@ def test_an_unknown_setting_codec_or_device_is_refused():
         make_codec("zip:2")
     with pytest.raises(ValueError, match="tpu"):
         pick_device("tpu")
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 8])
+def test_the_weight_gradient_in_bfloat16_is_that_of_float32(depth):
+    torch.manual_seed(0)
+    conv = Conv3(32).to(memory_format=torch.channels_last_3d)
+    x = torch.randn(1, 32, depth, 4, 4).contiguous(memory_format=torch.channels_last_3d)
+    (exact,) = torch.autograd.grad(conv(x).square().sum(), conv.weight)
+    for _ in range(3):  # what is uninitialised may be right once
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = conv(x).float().square().sum()
+        (got,) = torch.autograd.grad(loss, conv.weight)
+        assert (got - exact).norm() < 0.02 * exact.norm()

@@ -1,6 +1,7 @@
 """Training: exact resume, draws that depend on the step alone, mirrored patients, and that it learns."""
 
 import csv
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 
 from anydose.case import modality
 from anydose.model.any2any import ModelConfig
-from anydose.model.sample import draw_sample, flipped, padded
+from anydose.model.sample import Sample, cropped, draw_sample, flipped, padded
 from anydose.model.unet import UNetConfig
 from anydose.train import recipes
 from anydose.train.data import Cohort, render_file
@@ -52,6 +53,26 @@ def test_a_run_killed_between_checkpoints_resumes_with_the_same_losses(cohort_fo
     list(again.run())
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
     assert all(torch.equal(again.ema.state[k], v) for k, v in whole.ema.state.items())
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_slabs_muon_and_several_examples_a_step_resume_exactly_too(cohort_folder, tmp_path, workers):
+    changes = {"crop": (16, 64, 64), "optimiser": "muon", "accumulate": 2, "workers": workers}
+    list(Trainer(config(cohort_folder, tmp_path / "whole", **changes)).run())
+    list(itertools.islice(Trainer(config(cohort_folder, tmp_path / "cut", **changes)).run(), 5))
+    again = Trainer(config(cohort_folder, tmp_path / "cut", **changes))
+    again.resume()
+    list(again.run())
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+
+
+def test_a_crop_is_cut_to_the_body_it_holds():
+    body = torch.zeros(20, 10, 10, dtype=torch.bool)
+    body[3:18, 2:6, 4:9] = True
+    sample = Sample("one", {"ct": torch.zeros(1, 20, 10, 10)}, body, (4.0, 4.0, 2.5), 70.0)
+    assert cropped(sample, (8, 64, 64), (0.5, 0.5, 0.5)).body.shape == (8, 4, 5)
+    assert cropped(sample, (8, 64, 64), (1.0, 0.5, 0.5)).body.shape == (6, 4, 5)
+    assert cropped(sample, (2, 64, 64), (0.0, 0.5, 0.5)).body.shape == (2, 10, 10)  # no body: as it is
 
 
 def test_resuming_with_another_configuration_is_refused(cohort_folder, tmp_path):

@@ -54,6 +54,6 @@ def velocity_of_estimate(estimate: Tensor, x_t: Tensor, t: Tensor, spread: float
     m), m = -estimate, c = spread^2 a / (spread^2 a^2 + s^2), and v = (a x_t - x_0^) / s becomes s (a (1 -
     spread^2) x_t + estimate) / (spread^2 a^2 + s^2): bounded, -x_0 at t = 1, independent of the estimate at t
     = 0. The preconditioning of Karras et al. (arXiv 2206.00364, section 5) for data whose mean is known from
-    its conditions up to `spread`. """
+    its conditions up to `spread`."""
     a, s = (_like(c, x_t) for c in alpha_sigma(t))
     return s * (a * (1 - spread**2) * x_t + estimate) / (spread**2 * a**2 + s**2)

@@ -1,7 +1,7 @@
 """Samplers of the variance-preserving path: from noise x (n, ...) at t = 1 to data at t = 0.
 
 Each takes `velocity(x, t) -> v` with t of shape (n,), the starting noise and the number of network
-evaluations, and is deterministic: all randomness is in the noise it is given. """
+evaluations, and is deterministic: all randomness is in the noise it is given."""
 
 from __future__ import annotations
 

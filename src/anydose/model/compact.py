@@ -25,7 +25,7 @@ class CompactCodec(nn.Module):
     """Principal axes of 4^3 blocks, and on both sides a convolutional residual that sees the neighbours.
 
     The linear part starts as the principal component analysis of the training volumes (`start_from`), the
-    residuals start at zero: training can only improve on the linear codec. """
+    residuals start at zero: training can only improve on the linear codec."""
 
     def __init__(self, latent_channels: int = 32, encoder: int = 48, decoder: int = 96) -> None:
         super().__init__()

@@ -47,6 +47,21 @@ class ConditionCode(nn.Module):
         return self.out(code + self.spacing(torch.log(spacing_mm / 3.0)))
 
 
+class Conv3(nn.Conv3d):
+    """A 3 x 3 x 3 convolution that keeps the size. On CPUs with AVX-512 the weight gradient of oneDNN's
+    bfloat16 kernel is uninitialised memory where the depth is 2 (torch 2.13.0): those run in float32."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (n, c, d, h, w)."""
+        if x.device.type == "cpu" and x.shape[2] == 2:
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(x.float())
+        return super().forward(x)
+
+
 class ModulatedNorm(nn.Module):
     """Group norm over a whole volume, scaled and shifted by the code; the scale starts at one. Unlike a norm
     over the channels of each voxel it keeps how amplitudes differ between voxels."""

@@ -95,11 +95,15 @@ def padded(
 def cropped(
     sample: Sample, size: tuple[int, int, int], offset: tuple[float, float, float] = (0.5, 0.5, 0.5)
 ) -> Sample:
-    """The sample cut to at most `size` voxels along (z, y, x); offset in [0, 1]: the share of what is cut
-    away that lies before."""
+    """The sample cut to at most `size` voxels along (z, y, x), then to the box of the body in them (all of
+    them where they hold none); offset in [0, 1]: the share of what is cut away that lies before."""
     have = sample.body.shape
     before = [int(max(0, n - m) * o) for n, m, o in zip(have, size, offset, strict=True)]
-    where = tuple(slice(b, b + m) for b, m in zip(before, size, strict=True))
+    where = tuple(slice(b, min(b + m, n)) for b, m, n in zip(before, size, have, strict=True))
+    inside = sample.body[where].nonzero()
+    if len(inside):
+        low, high = inside.min(dim=0).values.tolist(), inside.max(dim=0).values.tolist()
+        where = tuple(slice(w.start + a, w.start + b + 1) for w, a, b in zip(where, low, high, strict=True))
     volumes = {name: volume[(slice(None), *where)] for name, volume in sample.volumes.items()}
     return Sample(sample.name, volumes, sample.body[where], sample.spacing_mm, sample.reference_gy)
 

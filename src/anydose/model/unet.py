@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anydose.diffusion.path import alpha_sigma, velocity_of_estimate
-from anydose.model.layers import ConditionCode, ModulatedNorm
+from anydose.model.layers import ConditionCode, Conv3, ModulatedNorm
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Block(nn.Module):
     def __init__(self, channels: int, code: int) -> None:
         super().__init__()
         self.norms = nn.ModuleList(ModulatedNorm(channels, code) for _ in range(2))
-        self.convs = nn.ModuleList(nn.Conv3d(channels, channels, 3, padding=1) for _ in range(2))
+        self.convs = nn.ModuleList(Conv3(channels) for _ in range(2))
         nn.init.zeros_(self.convs[1].weight)
 
     def forward(self, x: Tensor, code: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from anydose.diffusion import path as vp
 from anydose.model.any2any import Any2Any, ModelConfig, config_from_dict
@@ -29,6 +30,7 @@ from anydose.train.data import Cohort
 from anydose.train.distributed import average_gradients, rank_and_world
 from anydose.train.ema import Ema
 from anydose.train.latents import LatentCohort, Latents
+from anydose.train.optimiser import make_optimisers
 from anydose.train.tasks import Draw, TaskConfig, draw
 
 
@@ -36,9 +38,11 @@ from anydose.train.tasks import Draw, TaskConfig, draw
 class TrainConfig:
     """One named run, fully resolved. objective: 'diffusion', or 'regression' (the baseline: no noise, one
     step). init: a checkpoint to start from ('' for scratch); codec: a learned codec's file, for a start from
-    scratch; precision: 'bf16' (autocast) or 'fp32'. For priors: epochs: in the place of steps; crop: at most
-    so many voxels along (z, y, x); latents: train from the cohort's latent cache; lora: rank of the adapters
-    that learn in the place of the blocks' layers (0: those learn); checkpointing: less memory, more time."""
+    scratch; accumulate: examples a step; optimiser: 'adamw' or 'muon'; precision: 'bf16' (autocast) or
+    'fp32'; workers: processes that prepare examples (0: this one); crop: at most so many voxels along (z, y,
+    x), then cut to what body they hold. For priors: epochs: in the place of steps; latents: train from the
+    cohort's latent cache; lora: rank of the adapters that learn in the place of the blocks' layers (0: those
+    learn); checkpointing: less memory, more time."""
 
     name: str = "any2any"
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -49,6 +53,8 @@ class TrainConfig:
     codec: str = ""
     objective: str = "diffusion"
     steps: int = 4000
+    accumulate: int = 1
+    optimiser: str = "adamw"
     learning_rate: float = 6e-4
     warmup: int = 100
     weight_decay: float = 0.01
@@ -57,12 +63,17 @@ class TrainConfig:
     seed: int = 0
     precision: str = "bf16"
     threads: int = 0
+    workers: int = 0
     save_every: int = 250
     epochs: int = 0
     crop: tuple[int, ...] = ()
     latents: bool = False
     lora: int = 0
     checkpointing: bool = False
+
+
+OPTIMISERS = ("adam.", "muon.")  # prefixes of their states
+Example = tuple[dict[str, Any], Tensor]
 
 
 @dataclass(frozen=True)
@@ -131,11 +142,8 @@ class Trainer:
             steps = -(-config.epochs * len(self.cohort) // self.world)
             config = replace(config, steps=steps)
         self.config = config
-        self.optimiser = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=config.learning_rate,
-            weight_decay=config.weight_decay,
-            betas=(0.9, 0.99),
+        self.optimisers = make_optimisers(
+            config.optimiser, self.model, config.learning_rate, config.weight_decay
         )
         self.ema = Ema(self.model, config.ema)
         self.folder = Path(config.out) / config.name
@@ -157,9 +165,10 @@ class Trainer:
     def run(self) -> Iterator[Step]:
         """Train to the last step, yielding a report a step; saves every `save_every` steps and at the end."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        examples = self._examples()
         while self.step < self.config.steps:
             begin = time.monotonic()
-            report, target = self._one_step()
+            report, target = self._one_step(examples)
             self.step += 1
             self.seconds += time.monotonic() - begin
             row = Step(self.step, report, target, self.seconds)
@@ -169,34 +178,41 @@ class Trainer:
                 self.save()
             yield row
 
-    def _one_step(self) -> tuple[dict[str, float], str]:
+    def _one_step(self, examples: Iterator[Example]) -> tuple[dict[str, float], str]:
         c = self.config
-        number = self.step * self.world + self.rank
-        d = draw(c.task, self.cohort.modalities, c.seed, number, self.step / c.steps)
-        inputs, v_true = self._example(d)
-        inputs, v_true = _to(inputs, self.device), v_true.to(self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=c.precision == "bf16"):
-            v = self.model.velocity(**inputs)
-        loss, report = losses.velocity_loss(v, v_true, self.model.region(inputs["body"], d.target))
-        if not math.isfinite(report["loss"]):
-            raise ValueError(
-                f"{c.name}: the loss is {report['loss']} at step {self.step}; lower learning_rate"
-            )
-        loss.backward()
+        reports = []
+        for _ in range(c.accumulate):
+            inputs, v_true = next(examples)
+            inputs, v_true = _to(inputs, self.device), v_true.to(self.device)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=c.precision == "bf16"):
+                v = self.model.velocity(**inputs)
+            region = self.model.region(inputs["body"], inputs["target"])
+            loss, report = losses.velocity_loss(v, v_true, region)
+            if not math.isfinite(report["loss"]):
+                raise ValueError(
+                    f"{c.name}: the loss is {report['loss']} at step {self.step}; lower learning_rate"
+                )
+            (loss / c.accumulate).backward()
+            reports.append({**report, "t": float(inputs["t"])})
         average_gradients(self.trained())
-        report["grad"] = float(torch.nn.utils.clip_grad_norm_(self.trained(), c.clip))
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.learning_rate(self.step)
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
+        grad = float(torch.nn.utils.clip_grad_norm_(self.trained(), c.clip))
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = self.learning_rate(self.step)
+            optimiser.step()
+        self.model.zero_grad(set_to_none=True)
         self.ema.update(self.model, self.step)
-        return {**report, "t": d.t}, d.target
+        mean = {key: sum(r[key] for r in reports) / len(reports) for key in reports[0]}
+        return {**mean, "grad": grad}, inputs["target"]
 
-    def _example(self, d: Draw) -> tuple[dict[str, Tensor], Tensor]:
-        if isinstance(self.cohort, LatentCohort):
-            return noisy_example(self.cohort.load(d.case, d.noise_seed), d, self.config.objective)
-        sample = self.cohort.load(d.case)
-        return example(self.model, sample, d, self.config.objective, self.config.crop)
+    def _examples(self) -> Iterator[Example]:
+        """The examples from this step on, in order, prepared ahead by `workers` processes."""
+        c = self.config
+        ranks = range(c.accumulate * self.rank, c.accumulate * (self.rank + 1))
+        numbers = [
+            (step, step * self.world * c.accumulate + k) for step in range(self.step, c.steps) for k in ranks
+        ]
+        return iter(DataLoader(_Examples(self), None, sampler=numbers, num_workers=c.workers))
 
     def record(self) -> dict[str, object]:
         """What the checkpoint says of its training."""
@@ -218,8 +234,9 @@ class Trainer:
                 save_model(self.model, self.folder / "model.safetensors", self.record())
         state = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         state |= {f"ema.{k}": v for k, v in self.ema.state.items()}
-        for k, entry in self.optimiser.state_dict()["state"].items():
-            state |= {f"adam.{k}.{name}": torch.as_tensor(value) for name, value in entry.items()}
+        for prefix, optimiser in zip(OPTIMISERS, self.optimisers, strict=False):
+            for k, entry in optimiser.state_dict()["state"].items():
+                state |= {f"{prefix}{k}.{name}": torch.as_tensor(value) for name, value in entry.items()}
         about = {"step": self.step, "seconds": self.seconds, "config": asdict(self.config)}
         save_tensors(state, self.folder / "state.safetensors", {"state": json.dumps(about)})
 
@@ -235,11 +252,12 @@ class Trainer:
             raise ValueError(f"{self.folder}: the run was started with other values of {', '.join(changed)}")
         self.model.load_state_dict(_part(state, "model."))
         self.ema.state = {k: v.to(self.device) for k, v in _part(state, "ema.").items()}
-        adam: dict[int, dict[str, Tensor]] = {}
-        for key, value in _part(state, "adam.").items():
-            number, _, name = key.partition(".")
-            adam.setdefault(int(number), {})[name] = value
-        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": adam})
+        for prefix, optimiser in zip(OPTIMISERS, self.optimisers, strict=False):
+            entries: dict[int, dict[str, Tensor]] = {}
+            for key, value in _part(state, prefix).items():
+                number, _, name = key.partition(".")
+                entries.setdefault(int(number), {})[name] = value
+            optimiser.load_state_dict({**optimiser.state_dict(), "state": entries})
         self.step, self.seconds = int(about["step"]), float(about["seconds"])
         self._trim_log()
 
@@ -261,6 +279,22 @@ class Trainer:
         scratch = file.with_name(f".log.csv.{os.getpid()}")
         scratch.write_text("".join(kept))
         scratch.replace(file)
+
+
+class _Examples(Dataset[Example]):
+    """What a trainer trains on, by (step, number of the example)."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+
+    def __getitem__(self, key: tuple[int, int]) -> Example:
+        t, (step, number) = self.trainer, key
+        c, cohort = t.config, t.cohort
+        d = draw(c.task, cohort.modalities, c.seed, number, step / c.steps)
+        if isinstance(cohort, LatentCohort):
+            return noisy_example(cohort.load(d.case, d.noise_seed), d, c.objective)
+        with torch.no_grad():
+            return example(t.model, cohort.load(d.case), d, c.objective, c.crop)
 
 
 def _completed(theirs: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,47 @@
+"""The optimisers of a run: AdamW for everything, or Muon for the convolutions and AdamW for the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+BETAS = (0.9, 0.99)
+
+
+class Muon(torch.optim.Muon):
+    """torch's Muon (Jordan 2024; step sizes as AdamW's, Liu et al., arXiv 2502.16982) for weights of any
+    shape: each is updated through a (out, in * kernel) view of its own memory, so nothing is copied and the
+    order of the kernel's axes, to which an orthogonalised update is blind, follows the memory."""
+
+    def __init__(self, weights: Iterable[nn.Parameter], lr: float, weight_decay: float) -> None:
+        self.weights = list(weights)
+        views = [nn.Parameter(_matrix(w.data)) for w in self.weights]
+        super().__init__(views, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
+
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update from the gradients of the weights."""
+        for view, weight in zip(self.param_groups[0]["params"], self.weights, strict=True):
+            view.grad = None if weight.grad is None else _matrix(weight.grad)
+        super().step(closure)
+
+
+def _matrix(weight: Tensor) -> Tensor:
+    """A view (out, in * kernel) in the order of the memory, which is contiguous or channels-last."""
+    return (weight if weight.is_contiguous() else weight.movedim(1, -1)).view(len(weight), -1)
+
+
+def make_optimisers(
+    kind: str, model: nn.Module, lr: float, weight_decay: float
+) -> list[torch.optim.Optimizer]:
+    """kind: 'adamw', or 'muon': Muon for the weights of the 3D convolutions with a kernel and AdamW for the
+    rest. ValueError for another."""
+    if kind not in ("adamw", "muon"):
+        raise ValueError(f"optimiser={kind}: adamw or muon is accepted")
+    learning = [p for p in model.parameters() if p.requires_grad]
+    hidden = [p for p in learning if kind == "muon" and p.ndim == 5 and p[0, 0].numel() > 1]
+    chosen = {id(p) for p in hidden}
+    rest = [p for p in learning if id(p) not in chosen]
+    adam = torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay, betas=BETAS)
+    return [adam, Muon(hidden, lr, weight_decay)] if hidden else [adam]

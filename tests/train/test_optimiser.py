@@ -1,0 +1,30 @@
+"""Muon on convolution weights is torch's Muon on their matrices, whatever the memory's order."""
+
+import pytest
+import torch
+from torch import nn
+
+from anydose.train.optimiser import make_optimisers
+
+
+@pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last_3d])
+def test_muon_updates_a_convolution_as_torch_updates_its_matrix(memory):
+    torch.manual_seed(0)
+    conv = nn.Conv3d(6, 8, 3).to(memory_format=memory)
+    plain = nn.Parameter(conv.weight.detach().clone(memory_format=torch.contiguous_format).flatten(1))
+    adam, muon = make_optimisers("muon", conv, 0.01, 0.1)
+    reference = torch.optim.Muon([plain], lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for _ in range(4):
+        gradient = torch.randn(8, 6, 3, 3, 3)
+        conv.weight.grad = gradient.contiguous(memory_format=memory)
+        plain.grad = gradient.flatten(1)
+        muon.step()
+        reference.step()
+    # the iteration itself runs in bfloat16, where the order of a sum shows
+    assert torch.allclose(conv.weight.flatten(1), plain, atol=2e-4)
+    assert [p.shape for p in adam.param_groups[0]["params"]] == [conv.bias.shape]
+
+
+def test_an_unknown_optimiser_is_named():
+    with pytest.raises(ValueError, match="sgd: adamw or muon"):
+        make_optimisers("sgd", nn.Conv3d(1, 1, 3), 1e-3, 0.0)
