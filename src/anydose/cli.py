@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from anydose import cli_prior, cli_score
+from anydose import cli_bench, cli_predict, cli_prior, cli_score
+from anydose.cli_predict import FLIPS, STEPS, working
 
 app = typer.Typer(
     name="anydose",
@@ -19,8 +18,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-STEPS = 1  # 2 were 0.05 to 0.1 Gy worse on the first 6 to 12 validation patients
-FLIPS = 2  # left-right: a little better than one view, at twice the sampling time
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
 
 
@@ -45,55 +42,6 @@ def phantom(
 
     case = write_phantom(seed, folder, format)
     typer.echo(f"{folder}: {case.name}, {len(case.structures)} structures, {len(case.beams)} beams")
-
-
-@app.command()
-def predict(
-    case: Annotated[
-        Path, typer.Argument(help="A patient: an OpenKBP, DICOM or NIfTI folder, a GDP-HMM .npz.")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for the dose, DVH, page and run record.")],
-    model: Annotated[str, typer.Option(help="A shipped model's name or a .safetensors file.")] = "compact-hn",
-    steps: Annotated[int, typer.Option(help="Network evaluations a sample, 1 to 50.")] = STEPS,
-    samples: Annotated[int, typer.Option(help="Doses to sample: more than one adds mean and spread.")] = 1,
-    seed: Annotated[int, typer.Option(help="Every seed starts from other noise.")] = 0,
-    given: Annotated[
-        str, typer.Option(help="Modalities to use, as ct,ptv,...; default: all there are.")
-    ] = "",
-    sampler: Annotated[str, typer.Option(help="ddim or dpm2m.")] = "ddim",
-    flips: Annotated[int, typer.Option(help="Mirror images averaged a sample: 1, 2 or 4.")] = FLIPS,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    beams: Annotated[
-        str, typer.Option(help="Beams instead of the plan's: a number of equispaced ones, or angles.")
-    ] = "",
-    rx: Annotated[
-        list[str] | None, typer.Option(help="A target's prescription, as PTV70=70; may be repeated.")
-    ] = None,
-    series: Annotated[
-        list[str] | None, typer.Option(help="DICOM series to use where there are several.")
-    ] = None,
-    fill_gaps: Annotated[bool, typer.Option(help="DICOM: interpolate one or two missing slices.")] = False,
-    dose_grid: Annotated[
-        str, typer.Option(help="RTDOSE: ct, reference or mm; default: the reference's, else 2.5.")
-    ] = "",
-    bits: Annotated[int, typer.Option(help="RTDOSE: 16 or 32 bits a voxel.")] = 32,
-    anonymize: Annotated[bool, typer.Option(help="RTDOSE: nothing that names the patient.")] = False,
-    placeholder_plan: Annotated[bool, typer.Option(help="RTDOSE: a beamless RTPLAN to refer to.")] = False,
-) -> None:
-    """Predict a patient's dose."""
-    from anydose.deliver import Dicom, predict_to
-    from anydose.predict import Options
-
-    wanted = tuple(name.strip() for name in given.split(",") if name.strip())
-    options = Options(steps, sampler, samples, seed, wanted, "dose", flips)
-    read = {"series": series or (), "beams": beams or None, "rx": rx or (), "fill_gaps": fill_gaps}
-    dicom = Dicom(dose_grid, bits, anonymize, placeholder_plan)
-    with working(f"predicting {case.name}"):
-        run = predict_to(case, out, model, options, device, read, dicom)
-    for sentence in run["inferred"]:
-        typer.echo(f"inferred: {sentence}")
-    timing = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in run["seconds"].items())
-    typer.echo(f"{out}: {', '.join(run['outputs'])} ({timing}, {run['peak_memory_mb']} MB)")
 
 
 @app.command()
@@ -132,13 +80,17 @@ def render(
     split: Annotated[str, typer.Option(help="train or validation.")] = "train",
     workers: Annotated[int, typer.Option(help="Processes.")] = 2,
 ) -> None:
-    """Draw every case of a cohort once, ready for training; resumes where it stopped."""
+    """Draw every case once, ready for training; resumes. Exit code 2 if a case was refused."""
     from anydose.io import openkbp
     from anydose.train.data import render as draw
 
     with working(f"drawing {split}"):
-        done = draw(openkbp.read_case, openkbp.patients(cohort, split), folder, workers)
+        done, refused = draw(openkbp.read_case, openkbp.patients(cohort, split), folder, workers)
     typer.echo(f"{folder}: {len(done)} cases")
+    for sentence in refused:
+        typer.echo(f"refused: {sentence}", err=True)
+    if refused:
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -229,24 +181,6 @@ def card(
 
 
 @app.command()
-def bench(
-    name: Annotated[str, typer.Argument(help="predict, beams or sparse; a wrong name lists all.")],
-    cohort: Annotated[Path, typer.Option(help="OpenKBP dataset folder (with provided-data).")],
-    limit: Annotated[int, typer.Option(help="Only the first N validation patients.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
-) -> None:
-    """Time something, side by side where there is a rival."""
-    from anydose import bench as benchmarks
-    from anydose.deliver import write_json
-
-    rows = benchmarks.run(name, cohort, limit)
-    for row in rows:
-        typer.echo(json.dumps(row))
-    if json_file is not None:
-        write_json(rows, json_file)
-
-
-@app.command()
 def info(as_json: Json = False) -> None:
     """Say which models are there, which device would be used, and all versions."""
     from anydose.deliver import about
@@ -315,17 +249,8 @@ def data_check(
 
 
 app.add_typer(cli_prior.app, name="prior")
-for command in (cli_score.score, cli_score.compare, cli_score.report):
+for command in (cli_predict.predict, cli_score.score, cli_score.compare, cli_score.report, cli_bench.bench):
     app.command()(command)
-
-
-@contextmanager
-def working(what: str) -> Iterator[None]:
-    """A spinner on the terminal while something takes long; silent where there is no terminal."""
-    from rich.console import Console
-
-    with Console(stderr=True).status(what):
-        yield
 
 
 def main() -> None:

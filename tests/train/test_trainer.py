@@ -3,6 +3,7 @@
 import csv
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from anydose.model.any2any import ModelConfig
 from anydose.model.sample import Sample, cropped, draw_sample, flipped, padded
 from anydose.model.unet import UNetConfig
 from anydose.train import recipes
-from anydose.train.data import Cohort, render_file
+from anydose.train.data import Cohort, render, render_file
 from anydose.train.tasks import ANY2ANY, TaskConfig, draw
 from anydose.train.trainer import TrainConfig, Trainer
 
@@ -64,6 +65,14 @@ def test_slabs_muon_and_several_examples_a_step_resume_exactly_too(cohort_folder
     again.resume()
     list(again.run())
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+
+
+def test_a_case_that_cannot_be_read_is_named_and_the_others_are_drawn(tmp_path):
+    from tiny_cohort import read_small_case
+
+    done, refused = render(read_small_case, [Path("0"), Path("none"), Path("1")], tmp_path, 1)
+    assert [p.name for p in done] == ["0.safetensors", "1.safetensors"]
+    assert len(refused) == 1 and "none" in refused[0]
 
 
 def test_a_crop_is_cut_to_the_body_it_holds():
@@ -162,8 +171,6 @@ def test_padding_adds_air_on_the_side_that_was_drawn(cohort_folder):
 def test_drawn_files_are_kept_and_an_empty_folder_is_refused(cohort_folder, tmp_path):
     path = Cohort(cohort_folder).paths[0]
     before = path.stat().st_mtime_ns
-    from pathlib import Path
-
     render_file(lambda _: pytest.fail("read again"), Path(path.stem), cohort_folder)
     assert path.stat().st_mtime_ns == before
     with pytest.raises(ValueError, match="no rendered case"):

@@ -34,12 +34,18 @@ def render_file(read: Callable[[Path], Case], source: Path, folder: Path) -> Pat
 
 def render(
     read: Callable[[Path], Case], sources: Iterable[Path], folder: Path, workers: int = 1
-) -> list[Path]:
-    """Draw every source into `folder` with `workers` processes; what is there already is kept."""
+) -> tuple[list[Path], list[str]]:
+    """Draw every source into `folder` with `workers` processes; what is there already is kept. Returns the
+    files, and a sentence for each case that was refused."""
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = list(sources)
+    done, refused = [], []
     with ProcessPoolExecutor(workers) as pool:
-        return list(pool.map(render_file, [read] * len(jobs), jobs, [folder] * len(jobs)))
+        for job in [pool.submit(render_file, read, source, folder) for source in sources]:
+            try:
+                done.append(job.result())
+            except (ValueError, OSError) as error:
+                refused.append(str(error))
+    return done, refused
 
 
 class Cohort:
