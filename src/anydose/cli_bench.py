@@ -1,0 +1,26 @@
+"""anydose bench: measurements that write the rows of docs/results."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def bench(
+    name: Annotated[str, typer.Argument(help="predict, beams or sparse; a wrong name lists all.")],
+    cohort: Annotated[Path, typer.Option(help="OpenKBP dataset folder (with provided-data).")],
+    limit: Annotated[int, typer.Option(help="Only the first N validation patients.")] = 0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
+) -> None:
+    """Measure something, side by side where there is a rival."""
+    from anydose import bench as benchmarks
+    from anydose.deliver import write_json
+
+    rows = benchmarks.run(name, cohort, limit)
+    for row in rows:
+        typer.echo(json.dumps(row))
+    if json_file is not None:
+        write_json(rows, json_file)
