@@ -38,11 +38,11 @@ from anydose.train.tasks import Draw, TaskConfig, draw
 class TrainConfig:
     """One named run, fully resolved. objective: 'diffusion', or 'regression' (the baseline: no noise, one
     step). init: a checkpoint to start from ('' for scratch); codec: a learned codec's file, for a start from
-    scratch; accumulate: examples a step; optimiser: 'adamw' or 'muon'; precision: 'bf16' (autocast) or
-    'fp32'; workers: processes that prepare examples (0: this one); crop: at most so many voxels along (z, y,
-    x), then cut to what body they hold. For priors: epochs: in the place of steps; latents: train from the
-    cohort's latent cache; lora: rank of the adapters that learn in the place of the blocks' layers (0: those
-    learn); checkpointing: less memory, more time."""
+    scratch; accumulate: examples a step; optimiser: 'adamw' or 'muon'; last_rate: share of the learning rate
+    that is left at the end; precision: 'bf16' (autocast) or 'fp32'; workers: processes that prepare examples
+    (0: this one); crop: at most so many voxels along (z, y, x), then cut to what body they hold. For priors:
+    epochs: in the place of steps; latents: train from the cohort's latent cache; lora: rank of the adapters
+    that learn in the place of the blocks' layers (0: those learn); checkpointing: less memory, more time."""
 
     name: str = "any2any"
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -56,6 +56,7 @@ class TrainConfig:
     accumulate: int = 1
     optimiser: str = "adamw"
     learning_rate: float = 6e-4
+    last_rate: float = 0.0
     warmup: int = 100
     weight_decay: float = 0.01
     clip: float = 1.0
@@ -154,13 +155,12 @@ class Trainer:
         return [p for p in self.model.parameters() if p.requires_grad]
 
     def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then half a cosine to zero at the last step."""
+        """Linear warm-up, then half a cosine to `last_rate` of it at the last step."""
         c = self.config
         if step < c.warmup:
             return c.learning_rate * (step + 1) / c.warmup
-        return (
-            c.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - c.warmup) / max(1, c.steps - c.warmup)))
-        )
+        fall = 0.5 * (1 + math.cos(math.pi * (step - c.warmup) / max(1, c.steps - c.warmup)))
+        return c.learning_rate * (c.last_rate + (1 - c.last_rate) * fall)
 
     def run(self) -> Iterator[Step]:
         """Train to the last step, yielding a report a step; saves every `save_every` steps and at the end."""
