@@ -7,7 +7,10 @@ import torch
 from safetensors.torch import load_file
 
 from anydose.model import lora
+from anydose.model.any2any import Any2Any, ModelConfig
+from anydose.model.checkpoint import describe, load_model, save_adapted, save_model
 from anydose.model.dit import DiT, DiTConfig
+from anydose.model.unet import UNetConfig
 
 CONFIG = DiTConfig(dim=32, depth=2, heads=2, ffn=64, patch=(("ct", 2), ("dose", 2)))
 
@@ -125,3 +128,98 @@ def test_what_does_not_fit_is_refused(tmp_path):
     (tmp_path / "adapter_config.json").write_text(json.dumps({**settings, "peft_type": "IA3"}))
     with pytest.raises(ValueError, match="LORA is needed"):
         lora.load_adapter(plain(), tmp_path)
+
+
+SMALL = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
+
+
+def convolutional(seed=0):
+    torch.manual_seed(seed)
+    model = Any2Any(SMALL).eval()
+    for name, p in model.named_parameters():  # away from its identity start
+        if "convs.1" in name or "modulation" in name or "read_out" in name:
+            torch.nn.init.normal_(p, std=0.1)
+    return model
+
+
+def post_trained(seed=0):
+    model = convolutional(seed)
+    for p in lora.add_lora(model, 4, 8, lora.CONVS):
+        torch.nn.init.normal_(p, std=0.1)
+    with torch.no_grad():
+        model.backbone.last_norm.modulation.bias.add_(0.5)
+    return model
+
+
+def dose(model, size=4):
+    torch.manual_seed(1)
+    shape = (1, size, size, size)
+    given = {"ptv": torch.randn(1, 8, *shape[1:])}
+    return model.velocity(
+        torch.randn(1, 8, *shape[1:]), torch.ones(1), "dose", given, torch.ones(1, 3), torch.ones(shape)[None]
+    )
+
+
+@torch.no_grad()
+def test_a_convolutions_adapter_starts_as_nothing_and_merges_exactly():
+    model = convolutional()
+    before = dose(model)
+    assert len(lora.add_lora(model, 4, targets=lora.CONVS)) == 2 * 6
+    assert torch.equal(dose(model), before)
+    model = post_trained()
+    adapted = dose(model)
+    assert (adapted - before).abs().max() > 1e-2
+    with lora.merged(model):
+        assert torch.allclose(dose(model), adapted, atol=1e-4)
+    layer = lora.adapters(model)["backbone.down.0.0.convs.0"]
+    assert layer.lora_A.weight.shape == (4, 8, 3, 3, 3)  # as peft has them
+    assert layer.lora_B.weight.shape == (8, 4, 1, 1, 1)
+
+
+def test_a_convolutions_adapter_has_the_float32_gradient_in_bfloat16_at_depth_two():
+    """oneDNN's bfloat16 weight gradient is garbage there (layers.Conv3)."""
+    found = []
+    for enabled in (False, True):
+        model = post_trained()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            dose(model).square().mean().backward()  # 4 latent voxels, so depth 2 at the second level
+        found.append(lora.adapters(model)["backbone.down.1.0.convs.0"].lora_A.weight.grad)
+    assert (found[1] - found[0]).abs().max() < 0.1 * found[0].abs().max()
+
+
+@torch.no_grad()
+def test_an_adapter_file_names_its_base_and_is_refused_on_another(tmp_path):
+    model, whole = post_trained(), ("modulation",)
+    save_model(convolutional(), tmp_path / "base.safetensors", {})
+    save_adapted(model, whole, tmp_path / "base.safetensors", tmp_path / "better.safetensors", {"step": 3})
+    back = load_model(tmp_path / "better.safetensors")
+    assert not lora.adapters(back)
+    assert torch.allclose(dose(back), dose(model), rtol=0.05, atol=0.05)  # stored in bfloat16
+    assert (dose(back) - dose(convolutional())).abs().max() > 0.2
+    about = describe(tmp_path / "better.safetensors")
+    assert about["base"]["name"] == "base"
+    assert about["config"]["codec"] == "identity:2"
+    save_model(convolutional(1), tmp_path / "base.safetensors", {})
+    with pytest.raises(ValueError, match="made for the weights base"):
+        load_model(tmp_path / "better.safetensors")
+
+
+@torch.no_grad()
+def test_layers_kept_whole_are_saved_as_pefts_modules_to_save(tmp_path):
+    model = post_trained()
+    lora.save_adapter(model, tmp_path, ("modulation",))
+    weights = load_file(tmp_path / "adapter_model.safetensors")
+    assert "base_model.model.backbone.last_norm.modulation.bias" in weights
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["modules_to_save"] == ["modulation"]
+    other = convolutional()
+    lora.load_adapter(other, tmp_path)
+    assert torch.equal(dose(other), dose(model))
+
+
+@torch.no_grad()
+def test_peft_reads_a_convolutions_adapter_too(tmp_path):
+    peft = pytest.importorskip("peft")
+    model = post_trained()
+    lora.save_adapter(model, tmp_path, ("modulation",))
+    theirs = peft.PeftModel.from_pretrained(convolutional(), tmp_path)
+    assert torch.allclose(dose(theirs.base_model.model), dose(model), atol=1e-4)

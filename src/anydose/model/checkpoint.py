@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,21 +15,25 @@ from safetensors import safe_open
 
 from anydose import __version__
 from anydose.case import modality
+from anydose.model import lora
 from anydose.model.any2any import Any2Any, config_from_dict
 from anydose.model.tensors import load_tensors, save_tensors
 
 FORMAT = "anydose-model-1"
+ADAPTER = "anydose-adapter-1"
+WEIGHTS = Path(__file__).parent.parent / "weights"
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """The metadata of a model file without its weights: format, config, table, training record, bytes."""
+    """The metadata of a model file without its weights: format, config, table, training record, bytes; of an
+    adapter file with its base's config and table."""
     with safe_open(path, "pt") as file:
         meta = file.metadata() or {}
-    if meta.get("format") != FORMAT:
+    if meta.get("format") not in (FORMAT, ADAPTER):
         raise ValueError(f"{path}: format {meta.get('format')!r} found, {FORMAT!r} is accepted")
-    return {key: json.loads(value) if key != "format" else value for key, value in meta.items()} | {
-        "bytes": path.stat().st_size
-    }
+    about = {key: json.loads(value) if key != "format" else value for key, value in meta.items()}
+    base = describe(base_of(path, about["base"])) if "base" in about else {}
+    return {**base, **about, "bytes": path.stat().st_size}
 
 
 def save_model(
@@ -54,8 +58,15 @@ def export(source: Path, path: Path) -> None:
 
 def load_model(path: Path) -> Any2Any:
     """Rebuild a model in evaluation mode, float32. ValueError if the file is no model, if its modality table
-    differs from this version's, or if a tensor is missing, left over or of another shape."""
+    differs from this version's, or if a tensor is missing, left over or of another shape. Of an adapter's
+    file: the base model with the adapter merged into it; ValueError unless the base is the one it was made
+    for."""
     weights, meta = load_tensors(path)
+    if meta.get("format") == ADAPTER:
+        model = load_model(base_of(path, json.loads(meta["base"])))
+        lora.put_adapter(model, json.loads(meta["settings"]), weights, str(path))
+        lora.merge(model)
+        return model.eval()
     if meta.get("format") != FORMAT:
         raise ValueError(f"{path}: format {meta.get('format')!r} found, {FORMAT!r} is accepted")
     model = Any2Any(config_from_dict(json.loads(meta["config"])))
@@ -67,6 +78,34 @@ def load_model(path: Path) -> Any2Any:
     except RuntimeError as error:
         raise ValueError(f"{path}: {error}") from error
     return model.eval()
+
+
+def save_adapted(
+    model: Any2Any, whole: Sequence[str], base: Path, path: Path, record: Mapping[str, Any]
+) -> None:
+    """Write a model's adapters, and its layers named in `whole`, in bfloat16 to one file that names the base
+    weights they belong to."""
+    meta = {
+        "format": ADAPTER,
+        "settings": json.dumps(lora.settings(model, whole)),
+        "base": json.dumps({"name": base.stem, "file": str(base), "sha256": file_hash(base)}),
+        "record": json.dumps(dict(record)),
+        "version": json.dumps(__version__),
+    }
+    weights = {k: v.to(torch.bfloat16) for k, v in lora.weights(model, whole).items()}
+    save_tensors(weights, path, meta)
+
+
+def base_of(path: Path, base: Mapping[str, str]) -> Path:
+    """The file that an adapter at `path` was made for: beside it, among the shipped weights, or where it was.
+    ValueError if there is none of that hash."""
+    places = (path.parent / f"{base['name']}.safetensors", WEIGHTS / f"{base['name']}.safetensors")
+    found = [place for place in (*places, Path(base["file"])) if place.is_file() and place != path]
+    for place in found:
+        if file_hash(place) == base["sha256"]:
+            return place
+    there = f"{found[0]} has {file_hash(found[0])[:12]}" if found else "they are not there"
+    raise ValueError(f"{path}: made for the weights {base['name']} {base['sha256'][:12]}; {there}")
 
 
 def file_hash(path: Path) -> str:

@@ -51,8 +51,8 @@ class Conv3(nn.Conv3d):
     """A 3 x 3 x 3 convolution that keeps the size. On CPUs with AVX-512 the weight gradient of oneDNN's
     bfloat16 kernel is uninitialised memory where the depth is 2 (torch 2.13.0): those run in float32."""
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(channels, channels, 3, padding=1)
+    def __init__(self, channels: int, out: int = 0, bias: bool = True) -> None:
+        super().__init__(channels, out or channels, 3, padding=1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (n, c, d, h, w)."""

@@ -1,4 +1,5 @@
-"""Low-rank adapters (Hu et al., arXiv 2106.09685): W x + alpha / r B A x with A, B of rank r, W frozen.
+"""Low-rank adapters (Hu et al., arXiv 2106.09685): W x + alpha / r B A x with A, B of rank r, W frozen. Of a
+3 x 3 x 3 convolution A is one of r channels and B 1 x 1 x 1.
 
 Own code, in peft's file format: peft itself would bring transformers, 150 MB and five seconds of import for
 what is one layer. B starts at zero, so that an adapted network starts as the one it adapts."""
@@ -8,19 +9,22 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from anydose.model.layers import Conv3
 from anydose.model.shards import account
 from anydose.model.tensors import load_tensors, save_tensors
 
 ATTENTION = r"(.*\.)?blocks\.\d+\.(q|k|v|o)"
 BLOCKS = r"(.*\.)?blocks\.\d+\.(q|k|v|o|ffn\.0|ffn\.2)"  # attention and MLP of the transformer
+CONVS = r"backbone\.(down|up)\.\d+\.\d+\.convs\.\d+"  # of the U-Net's blocks
 WEIGHTS, SETTINGS, PREFIX = "adapter_model.safetensors", "adapter_config.json", "base_model.model."
 
 
@@ -52,26 +56,65 @@ class LoraLinear(nn.Module):
         return plain
 
 
+class LoraConv(Conv3):
+    """A 3 x 3 x 3 convolution with its adapter; holds the layer's own weight and bias under their own
+    names."""
+
+    def __init__(self, base: Conv3, rank: int, alpha: float) -> None:
+        with torch.device("meta"):
+            super().__init__(base.in_channels, base.out_channels, base.bias is not None)
+        self.weight, self.bias = base.weight, base.bias
+        self.scale, self.active = alpha / rank, True
+        with base.weight.device:
+            self.lora_A = Conv3(base.in_channels, rank, bias=False)
+            self.lora_B = nn.Conv3d(rank, base.out_channels, 1, bias=False)
+        nn.init.zeros_(self.lora_B.weight)
+        self.to(memory_format=torch.channels_last_3d)
+        base.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (n, c, d, h, w)."""
+        y = super().forward(x)
+        return y + self.scale * self.lora_B(self.lora_A(x)) if self.active else y
+
+    def merged(self) -> Conv3:
+        """The plain layer of the same function, of new tensors."""
+        change = torch.einsum("or,ridhw->oidhw", self.lora_B.weight[..., 0, 0, 0], self.lora_A.weight)
+        with torch.device("meta"):
+            plain = Conv3(self.in_channels, self.out_channels, self.bias is not None)
+        plain.weight = nn.Parameter((self.weight + self.scale * change).detach())
+        plain.bias = None if self.bias is None else nn.Parameter(self.bias.detach().clone())
+        return plain.to(memory_format=torch.channels_last_3d)
+
+
+Adapted = LoraLinear | LoraConv
+
+
 def add_lora(
     model: nn.Module, rank: int = 64, alpha: float = 0.0, targets: str = BLOCKS
 ) -> list[nn.Parameter]:
-    """Adapt every linear layer whose whole name matches `targets`, and freeze it; alpha 0 stands for the
-    rank. Returns the adapters' parameters. ValueError if nothing matches."""
+    """Adapt every linear layer and 3 x 3 x 3 convolution whose whole name matches `targets`, and freeze it;
+    alpha 0 stands for the rank. Returns the adapters' parameters. ValueError if nothing matches."""
     matching = [
         (name, layer)
         for name, layer in model.named_modules()
-        if isinstance(layer, nn.Linear) and re.fullmatch(targets, name)
+        if isinstance(layer, nn.Linear | Conv3)
+        and not isinstance(layer, LoraConv)
+        and re.fullmatch(targets, name)
     ]
     if not matching:
-        raise ValueError(f"LoRA targets {targets!r}: no linear layer of that name in the model")
+        raise ValueError(
+            f"LoRA targets {targets!r}: no linear layer or convolution of that name in the model"
+        )
     for name, layer in matching:
-        _put(model, name, LoraLinear(layer, rank, alpha or rank))
+        kind = LoraConv if isinstance(layer, Conv3) else LoraLinear
+        _put(model, name, kind(layer, rank, alpha or rank))
     return [p for layer in adapters(model).values() for p in (layer.lora_A.weight, layer.lora_B.weight)]
 
 
-def adapters(model: nn.Module) -> dict[str, LoraLinear]:
+def adapters(model: nn.Module) -> dict[str, Adapted]:
     """The adapted layers of a model by name."""
-    return {name: layer for name, layer in model.named_modules() if isinstance(layer, LoraLinear)}
+    return {name: layer for name, layer in model.named_modules() if isinstance(layer, Adapted)}
 
 
 def merge(model: nn.Module) -> None:
@@ -105,22 +148,29 @@ def switched_off(model: nn.Module) -> Iterator[None]:
             layer.active = True
 
 
-def save_adapter(model: nn.Module, folder: Path) -> None:
-    """Write the adapters alone, as peft does: adapter_model.safetensors and adapter_config.json."""
+def settings(model: nn.Module, whole: Sequence[str] = ()) -> dict[str, Any]:
+    """A model's adapters in peft's words; whole: last names of layers that are kept as they are beside the
+    adapters (modules_to_save)."""
     layers = adapters(model)
-    rank = next(iter(layers.values())).lora_A.out_features
-    settings = {
+    one = next(iter(layers.values()))
+    rank = len(one.lora_A.weight)
+    return {
         "peft_type": "LORA",
         "r": rank,
-        "lora_alpha": next(iter(layers.values())).scale * rank,
+        "lora_alpha": one.scale * rank,
         "target_modules": sorted(layers),
+        "modules_to_save": list(whole) or None,
         "lora_dropout": 0.0,
         "bias": "none",
         "inference_mode": True,
     }
+
+
+def save_adapter(model: nn.Module, folder: Path, whole: Sequence[str] = ()) -> None:
+    """Write the adapters alone, as peft does: adapter_model.safetensors and adapter_config.json."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_tensors(_weights(model), folder / WEIGHTS, {"format": "pt"})
-    (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n")
+    save_tensors(weights(model, whole), folder / WEIGHTS, {"format": "pt"})
+    (folder / SETTINGS).write_text(json.dumps(settings(model, whole), indent=2) + "\n")
 
 
 def load_adapter(model: nn.Module, folder: Path) -> None:
@@ -129,29 +179,41 @@ def load_adapter(model: nn.Module, folder: Path) -> None:
     path = folder / SETTINGS
     if not path.is_file():
         raise ValueError(f"{folder}: no {SETTINGS}; an adapter's folder is needed")
-    settings = json.loads(path.read_text())
-    if settings.get("peft_type") != "LORA" or settings.get("bias", "none") != "none":
-        raise ValueError(
-            f"{path}: {settings.get('peft_type')} with bias {settings.get('bias')}; LORA is needed"
-        )
-    names = settings["target_modules"]
+    tensors, _ = load_tensors(folder / WEIGHTS)
+    put_adapter(model, json.loads(path.read_text()), tensors, str(path))
+
+
+def put_adapter(
+    model: nn.Module, about: Mapping[str, Any], tensors: Mapping[str, Tensor], source: str
+) -> None:
+    """Adapt a plain model with peft's settings and weights; ValueError as in `load_adapter`, naming
+    `source`."""
+    if about.get("peft_type") != "LORA" or about.get("bias", "none") != "none":
+        raise ValueError(f"{source}: {about.get('peft_type')} with bias {about.get('bias')}; LORA is needed")
+    names = about["target_modules"]
     targets = names if isinstance(names, str) else r"(.*\.)?(" + "|".join(map(re.escape, names)) + ")"
-    add_lora(model, settings["r"], settings["lora_alpha"], targets)
-    weights, _ = load_tensors(folder / WEIGHTS)
-    wanted = _weights(model)
-    shapes = ({k: tuple(v.shape) for k, v in tensors.items()} for tensors in (wanted, weights))
-    account(*shapes, str(folder / WEIGHTS))
+    add_lora(model, about["r"], about["lora_alpha"], targets)
+    wanted = weights(model, about.get("modules_to_save") or ())
+    shapes = ({k: tuple(v.shape) for k, v in group.items()} for group in (wanted, tensors))
+    account(*shapes, source)
     with torch.no_grad():
         for name, parameter in wanted.items():
-            parameter.copy_(weights[name])
+            parameter.copy_(tensors[name])
 
 
-def _weights(model: nn.Module) -> dict[str, Tensor]:
-    return {
+def weights(model: nn.Module, whole: Sequence[str] = ()) -> dict[str, Tensor]:
+    """The parameters of the adapters, and of the layers whose last name is in `whole`, under peft's names."""
+    found = {
         f"{PREFIX}{name}.{half}.weight": getattr(layer, half).weight
         for name, layer in adapters(model).items()
         for half in ("lora_A", "lora_B")
     }
+    kept = {
+        f"{PREFIX}{name}": p
+        for name, p in model.named_parameters()
+        if name.rpartition(".")[0].rpartition(".")[2] in whole
+    }
+    return found | kept
 
 
 def _put(model: nn.Module, name: str, layer: nn.Module) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from anydose.model.checkpoint import describe
+from anydose.model.checkpoint import WEIGHTS, describe
 
-WEIGHTS = Path(__file__).parent.parent / "weights"
 DEFAULT = "compact-hn"
 
 
@@ -46,6 +45,7 @@ def listing() -> list[dict[str, Any]]:
                 "backbone": config["backbone"]["kind"],
                 "codec": config["codec"],
                 "modalities": config["modalities"],
+                "base": about.get("base", {}).get("name"),
                 "cases": record.get("cases"),
                 "steps": record.get("step"),
                 "bytes": about["bytes"],
