@@ -49,10 +49,22 @@ class ConditionCode(nn.Module):
 
 class Conv3(nn.Conv3d):
     """A 3 x 3 x 3 convolution that keeps the size. On CPUs with AVX-512 the weight gradient of oneDNN's
-    bfloat16 kernel is uninitialised memory where the depth is 2 (torch 2.13.0): those run in float32."""
+    bfloat16 kernel is uninitialised memory where the depth is 2 (torch 2.13.0): those run in float32. Takes
+    Conv3d's arguments in Conv3d's order, as peft makes a layer's adapters of the layer's own type."""
 
-    def __init__(self, channels: int, out: int = 0, bias: bool = True) -> None:
-        super().__init__(channels, out or channels, 3, padding=1, bias=bias)
+    def __init__(
+        self,
+        channels: int,
+        out: int = 0,
+        kernel: int | tuple[int, ...] = 3,
+        stride: int | tuple[int, ...] = 1,
+        padding: int | tuple[int, ...] | None = None,
+        bias: bool = True,
+        groups: int = 1,
+    ) -> None:
+        edge = kernel if isinstance(kernel, int) else kernel[0]
+        pad = edge // 2 if padding is None else padding
+        super().__init__(channels, out or channels, kernel, stride, pad, groups=groups, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (n, c, d, h, w)."""

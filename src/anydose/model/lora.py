@@ -62,7 +62,7 @@ class LoraConv(Conv3):
 
     def __init__(self, base: Conv3, rank: int, alpha: float) -> None:
         with torch.device("meta"):
-            super().__init__(base.in_channels, base.out_channels, base.bias is not None)
+            super().__init__(base.in_channels, base.out_channels, bias=base.bias is not None)
         self.weight, self.bias = base.weight, base.bias
         self.scale, self.active = alpha / rank, True
         with base.weight.device:
@@ -81,7 +81,7 @@ class LoraConv(Conv3):
         """The plain layer of the same function, of new tensors."""
         change = torch.einsum("or,ridhw->oidhw", self.lora_B.weight[..., 0, 0, 0], self.lora_A.weight)
         with torch.device("meta"):
-            plain = Conv3(self.in_channels, self.out_channels, self.bias is not None)
+            plain = Conv3(self.in_channels, self.out_channels, bias=self.bias is not None)
         plain.weight = nn.Parameter((self.weight + self.scale * change).detach())
         plain.bias = None if self.bias is None else nn.Parameter(self.bias.detach().clone())
         return plain.to(memory_format=torch.channels_last_3d)
