@@ -58,8 +58,8 @@ def test_a_run_killed_between_checkpoints_resumes_with_the_same_losses(cohort_fo
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_slabs_muon_and_several_examples_a_step_resume_exactly_too(cohort_folder, tmp_path, workers):
-    changes = {"crop": (16, 64, 64), "optimiser": "muon", "accumulate": 2, "workers": workers}
-    list(Trainer(config(cohort_folder, tmp_path / "whole", **changes)).run())
+    changes = {"crop": (16, 64, 64), "optimiser": "muon", "accumulate": 3, "workers": workers}
+    list(Trainer(config(cohort_folder, tmp_path / "whole", side_by_side=3, **changes)).run())
     list(itertools.islice(Trainer(config(cohort_folder, tmp_path / "cut", **changes)).run(), 5))
     again = Trainer(config(cohort_folder, tmp_path / "cut", **changes))
     again.resume()

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
 BUCKET = 2**25  # numbers in one all-reduce: 128 MB of float32
 
@@ -44,14 +44,13 @@ def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     if world == 1:
         return
     for group in _buckets(parameters):
-        flat = torch.cat([_gradient(p).flatten() for p in group])
+        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in group]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
         dist.all_reduce(flat)
-        for p, part in zip(group, (flat / world).split([p.numel() for p in group]), strict=True):
-            p.grad = part.view_as(p).clone()
-
-
-def _gradient(p: nn.Parameter) -> Tensor:
-    return torch.zeros_like(p) if p.grad is None else p.grad
+        for p, gradient, part in zip(
+            group, gradients, (flat / world).split([p.numel() for p in group]), strict=True
+        ):
+            p.grad = gradient.copy_(part.view_as(p))  # in the memory order of the weight
 
 
 def _buckets(parameters: Sequence[nn.Parameter]) -> Iterable[list[nn.Parameter]]:

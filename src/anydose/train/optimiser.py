@@ -23,8 +23,14 @@ class Muon(torch.optim.Muon):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update from the gradients of the weights."""
         for view, weight in zip(self.param_groups[0]["params"], self.weights, strict=True):
-            view.grad = None if weight.grad is None else _matrix(weight.grad)
+            view.grad = None if weight.grad is None else _matrix(_ordered(weight.grad, weight))
         super().step(closure)
+
+
+def _ordered(gradient: Tensor, weight: Tensor) -> Tensor:
+    """The gradient in the memory order of its weight."""
+    same = gradient.stride() == weight.stride()
+    return gradient if same else torch.empty_like(weight).copy_(gradient)
 
 
 def _matrix(weight: Tensor) -> Tensor:

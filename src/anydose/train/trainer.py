@@ -9,6 +9,7 @@ import math
 import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,10 @@ class TrainConfig:
     step). init: a checkpoint to start from ('' for scratch); codec: a learned codec's file, for a start from
     scratch; accumulate: examples a step; optimiser: 'adamw' or 'muon'; last_rate: share of the learning rate
     that is left at the end; precision: 'bf16' (autocast) or 'fp32'; workers: processes that prepare examples
-    (0: this one); crop: at most so many voxels along (z, y, x), then cut to what body they hold. For priors:
-    epochs: in the place of steps; latents: train from the cohort's latent cache; lora: rank of the adapters
-    that learn in the place of the blocks' layers (0: those learn); checkpointing: less memory, more time."""
+    (0: this one); side_by_side: examples of a step computed at once, a thread each; crop: at most so many
+    voxels along (z, y, x), then cut to what body they hold. For priors: epochs: in the place of steps;
+    latents: train from the cohort's latent cache; lora: rank of the adapters that learn in the place of the
+    blocks' layers (0: those learn); checkpointing: less memory, more time."""
 
     name: str = "any2any"
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -65,6 +67,7 @@ class TrainConfig:
     precision: str = "bf16"
     threads: int = 0
     workers: int = 0
+    side_by_side: int = 1
     save_every: int = 250
     epochs: int = 0
     crop: tuple[int, ...] = ()
@@ -147,6 +150,9 @@ class Trainer:
             config.optimiser, self.model, config.learning_rate, config.weight_decay
         )
         self.ema = Ema(self.model, config.ema)
+        self.pool = (
+            ThreadPoolExecutor(config.side_by_side, initializer=_alone) if config.side_by_side > 1 else None
+        )
         self.folder = Path(config.out) / config.name
         self.step, self.seconds = 0, 0.0
 
@@ -180,20 +186,13 @@ class Trainer:
 
     def _one_step(self, examples: Iterator[Example]) -> tuple[dict[str, float], str]:
         c = self.config
+        drawn = [next(examples) for _ in range(c.accumulate)]
         reports = []
-        for _ in range(c.accumulate):
-            inputs, v_true = next(examples)
-            inputs, v_true = _to(inputs, self.device), v_true.to(self.device)
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=c.precision == "bf16"):
-                v = self.model.velocity(**inputs)
-            region = self.model.region(inputs["body"], inputs["target"])
-            loss, report = losses.velocity_loss(v, v_true, region)
-            if not math.isfinite(report["loss"]):
-                raise ValueError(
-                    f"{c.name}: the loss is {report['loss']} at step {self.step}; lower learning_rate"
-                )
-            (loss / c.accumulate).backward()
-            reports.append({**report, "t": float(inputs["t"])})
+        for report, gradients in (self.pool.map if self.pool else map)(self._gradients, drawn):
+            reports.append(report)
+            for p, gradient in zip(self.trained(), gradients, strict=True):
+                if gradient is not None:
+                    p.grad = gradient if p.grad is None else p.grad.add_(gradient)
         average_gradients(self.trained())
         grad = float(torch.nn.utils.clip_grad_norm_(self.trained(), c.clip))
         for optimiser in self.optimisers:
@@ -203,7 +202,21 @@ class Trainer:
         self.model.zero_grad(set_to_none=True)
         self.ema.update(self.model, self.step)
         mean = {key: sum(r[key] for r in reports) / len(reports) for key in reports[0]}
-        return {**mean, "grad": grad}, inputs["target"]
+        return {**mean, "grad": grad}, drawn[-1][0]["target"]
+
+    def _gradients(self, example: Example) -> tuple[dict[str, float], tuple[Tensor | None, ...]]:
+        """One example's share of the step's gradient, for each of `trained`, and what is reported of it."""
+        c = self.config
+        inputs, v_true = _to(example[0], self.device), example[1].to(self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=c.precision == "bf16"):
+            v = self.model.velocity(**inputs)
+        loss, report = losses.velocity_loss(v, v_true, self.model.region(inputs["body"], inputs["target"]))
+        if not math.isfinite(report["loss"]):
+            raise ValueError(
+                f"{c.name}: the loss is {report['loss']} at step {self.step}; lower learning_rate"
+            )
+        gradients = torch.autograd.grad(loss / c.accumulate, self.trained(), allow_unused=True)
+        return {**report, "t": float(inputs["t"])}, gradients
 
     def _examples(self) -> Iterator[Example]:
         """The examples from this step on, in order, prepared ahead by `workers` processes."""
@@ -246,7 +259,10 @@ class Trainer:
         about = json.loads(meta["state"])
         mine, theirs = json.loads(json.dumps(asdict(self.config))), _completed(about["config"])
         changed = [
-            k for k in mine if mine[k] != theirs.get(k) and k not in ("threads", "save_every", "out", "data")
+            k
+            for k in mine
+            if mine[k] != theirs.get(k)
+            and k not in ("threads", "workers", "side_by_side", "save_every", "out", "data")
         ]
         if changed:
             raise ValueError(f"{self.folder}: the run was started with other values of {', '.join(changed)}")
@@ -295,6 +311,11 @@ class _Examples(Dataset[Example]):
             return noisy_example(cohort.load(d.case, d.noise_seed), d, c.objective)
         with torch.no_grad():
             return example(t.model, cohort.load(d.case), d, c.objective, c.crop)
+
+
+def _alone() -> None:
+    """A thread that computes an example by itself, beside others."""
+    torch.set_num_threads(1)
 
 
 def _completed(theirs: dict[str, Any]) -> dict[str, Any]:
