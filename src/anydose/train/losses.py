@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from anydose.diffusion.path import data_from_velocity
+
 
 def velocity_loss(v: Tensor, v_true: Tensor, weight: Tensor) -> tuple[Tensor, dict[str, float]]:
     """Mean absolute error of v over the voxels that count. An absolute loss makes the one-step prediction (t
@@ -12,3 +14,45 @@ def velocity_loss(v: Tensor, v_true: Tensor, weight: Tensor) -> tuple[Tensor, di
     error = (v.float() - v_true).abs() * weight
     loss = error.sum() / (weight.expand_as(error).sum() + 1e-6)
     return loss, {"loss": float(loss.detach())}
+
+
+def advantage(rewards: Tensor, spread: float = 2.0) -> Tensor:
+    """Optimality r in [0, 1] of the rewards (k,) of one patient's candidates: 1/2 + 1/2 clip((R - mean) / Z,
+    -1, 1), with Z `spread` standard deviations of R, so that small differences count as much as large ones;
+    1/2 for all if they are equal."""
+    centred = rewards - rewards.mean()
+    z = spread * centred.square().mean().sqrt()
+    return 0.5 + 0.5 * (centred / z.clamp(min=1e-8)).clamp(-1, 1)
+
+
+def nft_loss(
+    v: Tensor, v_old: Tensor, x_t: Tensor, x0: Tensor, t: Tensor, r: Tensor, weight: Tensor, beta: float = 1.0
+) -> tuple[Tensor, dict[str, float]]:
+    """ScardNFT's dual loss (DiffusionNFT: arXiv 2509.16117, equation 5 and its released weighting).
+
+    The policy v and the one that sampled, v_old, imply a positive policy v+ = (1 - b) v_old + b v and a
+    negative one v- = (1 + b) v_old - b v; candidates x0 (k, c, d, h, w) of optimality r (k,) pull v+ towards
+    themselves by r and v- by 1 - r. Errors are taken in x_0 and each branch's square is divided by its own
+    detached mean absolute error, so that no time and no candidate dominates. x_t: noised x0 at times t (k,);
+    weight (1 or k, 1 or c, d, h, w): the voxels that count. At v = v_old the step is along (2 r - 1) (x0 -
+    x0_old): towards what was better than average."""
+    positive = (1 - beta) * v_old + beta * v
+    negative = (1 + beta) * v_old - beta * v
+    branches = []
+    for implied in (positive, negative):
+        error = data_from_velocity(x_t, implied, t) - x0
+        counted = weight.expand_as(error).float()
+        voxels = counted.flatten(1).sum(dim=1) + 1e-6
+        size = (error.detach().abs() * counted).flatten(1).sum(dim=1) / voxels
+        square = (error.square() * counted).flatten(1).sum(dim=1) / voxels
+        branches.append(square / size.clamp(min=1e-5))
+    loss = (r * branches[0] + (1 - r) * branches[1]).mean()
+    return loss, {"nft": float(loss.detach())}
+
+
+def velocity_gap(v: Tensor, v_base: Tensor, weight: Tensor) -> tuple[Tensor, dict[str, float]]:
+    """Mean square of v - v_base over the voxels that count: the divergence between the two denoisers up to
+    the noise level's factor, which keeps a post-trained model near its base."""
+    square = (v - v_base).square() * weight
+    gap = square.sum() / (weight.expand_as(square).sum() + 1e-6)
+    return gap, {"kl": float(gap.detach())}
