@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from anydose.model.dit import DiT, DiTConfig
 from anydose.train.optimiser import make_optimisers
+
+CHANNELS = {"ct": 2, "ptv": 2, "dose": 3}
 
 
 @pytest.mark.parametrize("memory", [torch.contiguous_format, torch.channels_last_3d])
@@ -23,6 +26,13 @@ def test_muon_updates_a_convolution_as_torch_updates_its_matrix(memory):
     # the iteration itself runs in bfloat16, where the order of a sum shows
     assert torch.allclose(conv.weight.flatten(1), plain, atol=2e-4)
     assert [p.shape for p in adam.param_groups[0]["params"]] == [conv.bias.shape]
+
+
+def test_muon_takes_the_blocks_of_a_transformer_and_leaves_embeddings_and_heads():
+    tiny = DiTConfig(dim=64, depth=2, heads=2, ffn=96, patch=tuple((name, 4) for name in CHANNELS))
+    adam, muon = make_optimisers("muon", DiT(tiny, CHANNELS), 0.01, 0.1)
+    assert len(muon.weights) == 2 * 6  # q, k, v, o and two of the MLP
+    assert len(adam.param_groups[0]["params"]) == len(list(DiT(tiny, CHANNELS).parameters())) - 12
 
 
 def test_an_unknown_optimiser_is_named():

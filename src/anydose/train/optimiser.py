@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 import torch
@@ -41,13 +42,19 @@ def _matrix(weight: Tensor) -> Tensor:
 def make_optimisers(
     kind: str, model: nn.Module, lr: float, weight_decay: float
 ) -> list[torch.optim.Optimizer]:
-    """kind: 'adamw', or 'muon': Muon for the weights of the 3D convolutions with a kernel and AdamW for the
-    rest. ValueError for another."""
+    """kind: 'adamw', or 'muon': Muon for the weights of the 3D convolutions with a kernel and of the layers
+    in a transformer's blocks, AdamW for the rest. ValueError for another."""
     if kind not in ("adamw", "muon"):
         raise ValueError(f"optimiser={kind}: adamw or muon is accepted")
-    learning = [p for p in model.parameters() if p.requires_grad]
-    hidden = [p for p in learning if kind == "muon" and p.ndim == 5 and p[0, 0].numel() > 1]
+    learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    hidden = [p for name, p in learning.items() if kind == "muon" and _hidden(name, p)]
     chosen = {id(p) for p in hidden}
-    rest = [p for p in learning if id(p) not in chosen]
+    rest = [p for p in learning.values() if id(p) not in chosen]
     adam = torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay, betas=BETAS)
     return [adam, Muon(hidden, lr, weight_decay)] if hidden else [adam]
+
+
+def _hidden(name: str, weight: Tensor) -> bool:
+    if weight.ndim == 5:
+        return weight[0, 0].numel() > 1
+    return weight.ndim == 2 and min(weight.shape) > 1 and re.search(r"\bblocks\.\d+\.", name) is not None

@@ -23,20 +23,30 @@ B = TrainConfig(
     steps=5500,
     task=TaskConfig(dose_share=0.85, keep=(0.9, 0.9)),
 )
+# Slabs hold three body voxels in eight and four patients a step; whole bodies come at the end (docs/results).
+SLABS: dict[str, Any] = {
+    "crop": (32, 512, 512),
+    "accumulate": 4,
+    "optimiser": "muon",
+    "learning_rate": 2e-3,
+}
 HN_START = TrainConfig(
     name="compact-hn-start",
-    task=TaskConfig(dose_share=0.95, keep=(0.95, 0.95), at_one=0.8),
-    steps=3300,
-    learning_rate=7e-4,
+    task=TaskConfig(dose_share=0.95, keep=(0.97, 0.97), at_one=0.85, cranio_caudal=False),
+    steps=4500,
+    last_rate=0.1,
+    **SLABS,
 )
 HN = TrainConfig(
     name="compact-hn",
     init="runs/compact-hn-start/model.safetensors",
     task=TaskConfig(dose_share=0.95, keep=(0.99, 0.99), at_one=0.9, cranio_caudal=False),
-    steps=2000,
-    learning_rate=5e-4,
+    steps=800,
+    learning_rate=2e-4,
+    warmup=20,
+    optimiser="muon",
 )
-BUDGET = TrainConfig(name="budget-unet", steps=1000)
+BUDGET = TrainConfig(name="budget-unet", steps=300, task=TaskConfig(at_one=0.9, cranio_caudal=False), **SLABS)
 CODEC = CodecConfig()
 RECIPES: dict[str, TrainConfig] = {
     recipe.name: recipe
