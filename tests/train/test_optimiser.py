@@ -30,9 +30,9 @@ def test_muon_updates_a_convolution_as_torch_updates_its_matrix(memory):
 
 def test_muon_takes_the_blocks_of_a_transformer_and_leaves_embeddings_and_heads():
     tiny = DiTConfig(dim=64, depth=2, heads=2, ffn=96, patch=tuple((name, 4) for name in CHANNELS))
-    adam, muon = make_optimisers("muon", DiT(tiny, CHANNELS), 0.01, 0.1)
+    adam, muon = make_optimisers("muon", DiT(tiny, CHANNELS, 4), 0.01, 0.1)
     assert len(muon.weights) == 2 * 6  # q, k, v, o and two of the MLP
-    assert len(adam.param_groups[0]["params"]) == len(list(DiT(tiny, CHANNELS).parameters())) - 12
+    assert len(adam.param_groups[0]["params"]) == len(list(DiT(tiny, CHANNELS, 4).parameters())) - 12
 
 
 def test_an_unknown_optimiser_is_named():
