@@ -15,6 +15,7 @@ from anydose.model.sample import Sample, cropped, draw_sample, flipped, padded
 from anydose.model.unet import UNetConfig
 from anydose.train import recipes
 from anydose.train.data import Cohort, render, render_file
+from anydose.train.losses import dvh_loss
 from anydose.train.tasks import ANY2ANY, TaskConfig, draw
 from anydose.train.trainer import TrainConfig, Trainer
 
@@ -65,6 +66,16 @@ def test_slabs_muon_and_several_examples_a_step_resume_exactly_too(cohort_folder
     again.resume()
     list(again.run())
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+
+
+def test_the_dvh_loss_is_the_area_between_the_curves_and_is_trained(cohort_folder, tmp_path):
+    dose, reference = torch.tensor([[[1.0, 5.0, 9.0]]]), torch.tensor([[[9.0, 2.0, 5.0]]])
+    masks = torch.tensor([[[[1, 1, 0]]], [[[0, 0, 0]]], [[[1, 1, 1]]]]) > 0
+    # (1, 5) against (2, 9): 2.5; empty; (1, 5, 9) against (2, 5, 9): 1 / 3
+    assert dvh_loss(dose, reference, masks)[0] == pytest.approx((2.5 + 1 / 3) / 2)
+    c = config(cohort_folder, tmp_path, steps=60, save_every=60, learning_rate=3e-3, dvh=1.0)
+    seen = [s.metrics["dvh"] for s in Trainer(replace(c, task=TaskConfig(at_one=1.0))).run()]
+    assert np.mean(seen[-10:]) < 0.6 * np.mean(seen[:5])
 
 
 def test_a_case_that_cannot_be_read_is_named_and_the_others_are_drawn(tmp_path):

@@ -35,6 +35,17 @@ def body_block(case: Case) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     return bounding_box(np.logical_or.reduce([case.body, *case.targets.values()]))
 
 
+def structures(sample: Sample) -> Tensor:
+    """Masks (s, d, h, w) of what a drawn patient shows: each organ channel, and the voxels of each
+    prescription."""
+    d, h, w = sample.body.shape
+    organs = sample.volumes.get("oar", torch.zeros(0, d, h, w)) > 0
+    levels = sample.volumes.get("ptv", torch.zeros(0, d, h, w))
+    air = modality.TABLE["ptv"].background(sample.reference_gy)
+    targets = [(levels == level).any(dim=0) for level in levels.unique() if level > air]
+    return torch.cat([organs, *(target[None] for target in targets)])
+
+
 def working_case(
     case: Case, trained_mm: Sequence[tuple[float, float]], working_mm: tuple[float, float, float]
 ) -> Case:

@@ -11,10 +11,11 @@ import yaml
 from anydose.model.any2any import ModelConfig
 from anydose.model.dit import DiTConfig
 from anydose.train.codec import CodecConfig
+from anydose.train.posttrain import PostConfig
 from anydose.train.tasks import ANY2ANY, TaskConfig
 from anydose.train.trainer import TrainConfig
 
-Config = TypeVar("Config", TrainConfig, CodecConfig)
+Config = TypeVar("Config", TrainConfig, CodecConfig, PostConfig)
 
 A = TrainConfig(name="any2any", task=ANY2ANY, steps=600)
 B = TrainConfig(
@@ -44,10 +45,12 @@ HN = TrainConfig(
     steps=800,
     learning_rate=2e-4,
     warmup=20,
+    dvh=0.2,
     optimiser="muon",
 )
 BUDGET = TrainConfig(name="budget-unet", steps=300, task=TaskConfig(at_one=0.9, cranio_caudal=False), **SLABS)
 CODEC = CodecConfig()
+SCARDNFT = PostConfig()
 RECIPES: dict[str, TrainConfig] = {
     recipe.name: recipe
     for recipe in (

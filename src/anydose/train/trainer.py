@@ -24,7 +24,7 @@ from anydose.model.checkpoint import load_model, save_model
 from anydose.model.compact import load as load_codec
 from anydose.model.dit import DiT
 from anydose.model.lora import add_lora, merged, save_adapter
-from anydose.model.sample import Sample, cropped, flipped, padded
+from anydose.model.sample import Sample, cropped, flipped, padded, structures
 from anydose.model.tensors import load_tensors, save_tensors
 from anydose.train import losses
 from anydose.train.data import Cohort
@@ -37,14 +37,18 @@ from anydose.train.tasks import Draw, TaskConfig, draw
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """One named run, fully resolved. objective: 'diffusion', or 'regression' (the baseline: no noise, one
-    step). init: a checkpoint to start from ('' for scratch); codec: a learned codec's file, for a start from
-    scratch; accumulate: examples a step; optimiser: 'adamw' or 'muon'; last_rate: share of the learning rate
-    that is left at the end; precision: 'bf16' (autocast) or 'fp32'; workers: processes that prepare examples
-    (0: this one); side_by_side: examples of a step computed at once, a thread each; crop: at most so many
-    voxels along (z, y, x), then cut to what body they hold. For priors: epochs: in the place of steps;
-    latents: train from the cohort's latent cache; lora: rank of the adapters that learn in the place of the
-    blocks' layers (0: those learn); checkpointing: less memory, more time."""
+    """One named run, fully resolved.
+
+    init: a checkpoint to start from ('' for scratch); codec: a learned codec's file, for a start from
+    scratch; objective: 'diffusion', or 'regression' (the baseline: no noise, one step); dvh: weight of the
+    area between DVH curves beside the error of v; accumulate: examples a step; optimiser: 'adamw' or 'muon';
+    last_rate: share of the learning rate that is left at the end; precision: 'bf16' (autocast) or 'fp32';
+    workers: processes that prepare examples (0: this one); side_by_side: examples of a step computed at once,
+    a thread each; crop: at most so many voxels along (z, y, x), then cut to what body they hold.
+
+    For priors: epochs: in the place of steps; latents: train from the cohort's latent cache; lora: rank of
+    the adapters that learn in the place of the blocks' layers (0: those learn); checkpointing: less memory,
+    more time."""
 
     name: str = "any2any"
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -54,6 +58,7 @@ class TrainConfig:
     init: str = ""
     codec: str = ""
     objective: str = "diffusion"
+    dvh: float = 0.0
     steps: int = 4000
     accumulate: int = 1
     optimiser: str = "adamw"
@@ -77,7 +82,7 @@ class TrainConfig:
 
 
 OPTIMISERS = ("adam.", "muon.")  # prefixes of their states
-Example = tuple[dict[str, Any], Tensor]
+Example = tuple[dict[str, Any], Tensor, Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -90,21 +95,20 @@ class Step:
     seconds: float
 
 
-def example(
-    model: Any2Any, sample: Sample, d: Draw, objective: str, crop: tuple[int, ...] = ()
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Apply a draw to volumes: the model's inputs and the true v."""
+def example(model: Any2Any, sample: Sample, d: Draw, objective: str, crop: tuple[int, ...] = ()) -> Example:
+    """Apply a draw to volumes: the model's inputs, the true v and, for a dose, the masks of its DVHs."""
     if crop:
         sample = cropped(sample, (crop[0], crop[1], crop[2]), d.offset)
     sample = flipped(padded(sample, model.multiple, d.offset), d.left_right, d.cranio_caudal)
     values = {name: model.codec.encode(sample.volumes[name][None]) for name in (d.target, *d.visible)}
     body = model.latent_body(sample.body[None])
-    return noisy_example(Latents(sample.name, values, body, sample.spacing_mm), d, objective)
+    inputs, v, _ = noisy_example(Latents(sample.name, values, body, sample.spacing_mm), d, objective)
+    return inputs, v, structures(sample) if d.target == "dose" else None
 
 
-def noisy_example(latents: Latents, d: Draw, objective: str) -> tuple[dict[str, Tensor], Tensor]:
-    """Apply a draw to latents: the model's inputs and the true v. Regression feeds no noise: x_t = 0 at t =
-    1, v = -x_0."""
+def noisy_example(latents: Latents, d: Draw, objective: str) -> Example:
+    """Apply a draw to latents: the model's inputs, the true v, and no masks. Regression feeds no noise: x_t =
+    0 at t = 1, v = -x_0."""
     generator = torch.Generator().manual_seed(d.noise_seed)
     latent = {name: latents.values[name] for name in (d.target, *d.visible)}
     x0, t = latent.pop(d.target), torch.tensor([d.t if objective == "diffusion" else 1.0])
@@ -117,7 +121,7 @@ def noisy_example(latents: Latents, d: Draw, objective: str) -> tuple[dict[str, 
         "spacing_mm": torch.tensor([latents.spacing_mm]),
         "body": latents.body,
     }
-    return inputs, vp.velocity(x0, eps, t)
+    return inputs, vp.velocity(x0, eps, t), None
 
 
 class Trainer:
@@ -130,6 +134,8 @@ class Trainer:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self.model = load_model(Path(config.init)) if config.init else Any2Any(config.model)
+        if config.dvh and config.latents:
+            raise ValueError("dvh: a latent cache holds no structures; latents=false is needed")
         if config.codec and not config.init:
             self.model.codec = load_codec(Path(config.codec))
         if config.lora:
@@ -207,7 +213,7 @@ class Trainer:
     def _gradients(self, example: Example) -> tuple[dict[str, float], tuple[Tensor | None, ...]]:
         """One example's share of the step's gradient, for each of `trained`, and what is reported of it."""
         c = self.config
-        inputs, v_true = _to(example[0], self.device), example[1].to(self.device)
+        inputs, v_true, masks = _to(example, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=c.precision == "bf16"):
             v = self.model.velocity(**inputs)
         loss, report = losses.velocity_loss(v, v_true, self.model.region(inputs["body"], inputs["target"]))
@@ -215,6 +221,13 @@ class Trainer:
             raise ValueError(
                 f"{c.name}: the loss is {report['loss']} at step {self.step}; lower learning_rate"
             )
+        report |= {"dvh": 0.0} if c.dvh else {}
+        if c.dvh and masks is not None:
+            where = {"x_t": inputs["noisy"], "t": inputs["t"]}
+            pair = (vp.data_from_velocity(v=each.float(), **where) for each in (v, v_true))
+            dose, reference = (self.model.codec.decode(x0)[0, 0] for x0 in pair)
+            between, of_dvh = losses.dvh_loss(dose, reference, masks)
+            loss, report = loss + c.dvh * between, {**report, **of_dvh}
         gradients = torch.autograd.grad(loss / c.accumulate, self.trained(), allow_unused=True)
         return {**report, "t": float(inputs["t"])}, gradients
 
@@ -330,7 +343,9 @@ def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 
-def _to(value: object, device: torch.device) -> object:
+def _to(value: Any, device: torch.device) -> Any:
     if isinstance(value, Tensor):
         return value.to(device)
+    if isinstance(value, tuple):
+        return tuple(_to(v, device) for v in value)
     return {k: _to(v, device) for k, v in value.items()} if isinstance(value, dict) else value
