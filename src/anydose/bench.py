@@ -10,25 +10,38 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from anydose import bench_score
+from anydose import bench_model, bench_score, bench_trust
 from anydose.case import beams
 from anydose.case.case import Case
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
 from anydose.io import openkbp
-from anydose.model.any2any import Any2Any, ModelConfig
+from anydose.model import registry
+from anydose.model.any2any import Any2Any, ModelConfig, pick_device
+from anydose.model.checkpoint import load_model
 from anydose.model.dit import DiTConfig
 from anydose.model.sample import draw_sample
 from anydose.predict import Options, sample_target
 
 Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class How:
+    """What the benchmarks of a model take: the model, how it samples, and whether what was fitted is left
+    beside its weights."""
+
+    model: str = registry.DEFAULT
+    options: Options = field(default_factory=Options)
+    device: str = "auto"
+    fit: bool = False
 
 
 def seconds(work: Callable[[], object], repeats: int = 3, warm: bool = True) -> float:
@@ -308,14 +321,35 @@ def _busy_seconds(parent: int) -> dict[int, float]:
     return found
 
 
-def run(name: str, cohort: Path, limit: int) -> Rows:
+def run(name: str, cohort: Path, limit: int, how: How | None = None) -> Rows:
     """One benchmark over the first `limit` validation patients (all if 0); ValueError for an unknown name."""
-    folders = openkbp.patients(cohort, "validation")[: limit or None]
+    folders, how = openkbp.patients(cohort, "validation")[: limit or None], how or How()
+    cases = (openkbp.read_case(folder) for folder in folders)
+    if name == "fast":
+        return bench_model.bench_fast(folders, how.model)
+    if name == "complete":
+        network = load_model(registry.find(how.model)).to(pick_device(how.device))
+        return bench_model.bench_complete(cases, network, how.options)
+    if name == "calibration":
+        return bench_trust.bench_calibration(cases, how.model, how.options, how.device, how.fit)
+    if name == "guard":
+        return bench_trust.bench_guard(cohort, how.model, limit, how.fit)
     if name == "predict":
         return bench_predict(folders)
     if name in ("masks", "convert"):
         return bench_masks() if name == "masks" else bench_convert(cohort)
     by_name = {"beams": bench_beams, "sparse": bench_sparse, **bench_score.BENCHES}
     if name not in by_name:
-        raise ValueError(f"benchmark {name!r}: predict, masks, convert, {', '.join(by_name)} are accepted")
-    return by_name[name](openkbp.read_case(folder) for folder in folders)
+        known = (
+            "predict",
+            "masks",
+            "convert",
+            "fast",
+            "complete",
+            "calibration",
+            "guard",
+            *by_name,
+            "ablation",
+        )
+        raise ValueError(f"benchmark {name!r}: {', '.join(known)} are accepted")
+    return by_name[name](cases)

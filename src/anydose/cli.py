@@ -60,6 +60,9 @@ def train(
     """Train a model by a recipe; the run lies in runs/NAME."""
     from anydose.train import recipes, run
 
+    if recipe == recipes.SCARDNFT.name:
+        run.show_posttrain(recipes.changed(recipes.SCARDNFT, changes or ()), resume=resume, device=device)
+        return
     run.show(recipes.resolve(recipe, changes or (), prior, machine), resume=resume, device=device)
 
 
@@ -249,7 +252,14 @@ def data_check(
 
 
 app.add_typer(cli_prior.app, name="prior")
-for command in (cli_predict.predict, cli_score.score, cli_score.compare, cli_score.report, cli_bench.bench):
+for command in (
+    cli_predict.predict,
+    cli_predict.complete,
+    cli_score.score,
+    cli_score.compare,
+    cli_score.report,
+    cli_bench.bench,
+):
     app.command()(command)
 
 

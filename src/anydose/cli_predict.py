@@ -45,6 +45,9 @@ def predict(
     fast: Annotated[
         bool, typer.Option("--fast", help="One step, one view, one sample, whatever else is asked for.")
     ] = False,
+    uncertainty: Annotated[
+        bool, typer.Option("--uncertainty", help="Calibrated intervals: uncertainty.nii.gz, dvh_bands.csv.")
+    ] = False,
     device: Device = "auto",
     beams: Beams = "",
     rx: Rx = None,
@@ -66,8 +69,46 @@ def predict(
     read = {"series": series or (), "beams": beams or None, "rx": rx or (), "fill_gaps": fill_gaps}
     dicom = Dicom(dose_grid, bits, anonymize, placeholder_plan)
     with working(f"predicting {case.name}"):
-        run = predict_to(case, out, model, options, device, read, dicom)
+        run = predict_to(case, out, model, options, device, read, dicom, uncertainty)
     say(run, out)
+
+
+def complete(
+    case: Patient,
+    target: Annotated[str, typer.Option(help="ct, ptv, oar, body, beam, angle or dose.")],
+    out: Annotated[Path, typer.Option(help="Folder for the modality, the completed patient and a page.")],
+    model: Model = "compact-hn",
+    steps: Steps = STEPS,
+    seed: Seed = 0,
+    given: Given = "",
+    sampler: Sampler = "ddim",
+    flips: Flips = FLIPS,
+    levels: Annotated[
+        str, typer.Option(help="Prescribed Gy of a case that has no targets, as 70,63,56.")
+    ] = "",
+    device: Device = "auto",
+    beams: Beams = "",
+    rx: Rx = None,
+    series: Series = None,
+    fill_gaps: Gaps = False,
+) -> None:
+    """Generate one modality of a patient, missing or hidden, from the others."""
+    from anydose.complete import complete_to
+
+    options = sampling(steps, sampler, 1, seed, given, target, flips)
+    read = {"series": series or (), "beams": beams or None, "rx": rx or (), "fill_gaps": fill_gaps}
+    with working(f"completing {case.name}"):
+        run = complete_to(case, out, model, options, _numbers(levels), device, read)
+    for name, value in run["figures"].items():
+        typer.echo(f"{name}: {value:g}")
+    say(run, out)
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise ValueError(f"levels {text!r}: doses in Gy are accepted, as 70,63,56") from error
 
 
 def sampling(
@@ -84,6 +125,8 @@ def say(run: dict[str, Any], out: Path) -> None:
     """What a run record holds for whoever waits at the terminal."""
     for sentence in run["inferred"]:
         typer.echo(f"inferred: {sentence}")
+    for sentence in run.get("warnings", ()):
+        typer.echo(f"warning, unlike the training data: {sentence}")
     timing = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in run["seconds"].items())
     typer.echo(f"{out}: {', '.join(run['outputs'])} ({timing}, {run['peak_memory_mb']} MB)")
 

@@ -99,11 +99,21 @@ def report(
     held = _held(patient, scorecard, name, synonyms, rescale)
     result = scoring.score(held, predicted)
     against = comparison.compare(patient, patient.dose, predicted) if patient.dose else None
-    write_report(out, patient, predicted, held, result, against, {"dose": dose.name, "case": case.name})
+    names = {"dose": dose.name, "case": case.name}
+    write_report(out, patient, predicted, held, result, against, names, _warned_of(dose))
     total = result.text().splitlines()[-1]
     if record is not None:
         page.write_page(patient, predicted, record, f"{patient.name}: {total}")
     typer.echo(f"{out}: {total}")
+
+
+def _warned_of(dose: Path) -> list[str]:
+    """What the run record beside a predicted dose says of its case."""
+    record = dose.parent / "run.json"
+    if not record.is_file():
+        return []
+    warnings: list[str] = json.loads(record.read_text()).get("warnings", [])
+    return warnings
 
 
 def _held(

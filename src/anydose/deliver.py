@@ -10,7 +10,7 @@ import platform
 import resource
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +27,13 @@ from anydose.model import registry
 from anydose.model.any2any import pick_device
 from anydose.model.checkpoint import file_hash, load_model
 from anydose.predict import Options, Prediction, predict
+from anydose.score import calibration, guard
+from anydose.score.calibration import Calibration
 from anydose.score.dvh import dvh
 from anydose.score.page import write_page
 
 DVH_STEP_GY = 0.25
+SHOWN_COVERAGE = 0.8  # of the intervals in uncertainty.nii.gz and on the page
 
 
 @dataclass(frozen=True)
@@ -45,10 +48,59 @@ class Dicom:
     placeholder_plan: bool = False
 
 
+@dataclass(frozen=True)
+class TrustFiles:
+    """What may lie beside a model's weights: its calibrated uncertainty, and the ranges of its training
+    cohort."""
+
+    uncertainty: Path
+    ranges: Path
+
+
+def trust_files(model: Path) -> TrustFiles:
+    """Where they would lie."""
+    return TrustFiles(*(model.with_name(f"{model.stem}.{kind}.json") for kind in ("uncertainty", "ranges")))
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How far a prediction can be trusted: its intervals, None if not asked for, and sentences on what is
+    unusual."""
+
+    intervals: Calibration | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+
+def trust(case: Case, model: Path, options: Options, intervals: bool) -> Trust:
+    """What the files beside a model say of a case. intervals: ask for them. ValueError if they are asked for
+    and were never calibrated."""
+    files, said, found = trust_files(model), [], None
+    if files.ranges.is_file():
+        said += guard.warnings(case, guard.read(files.ranges))
+    if intervals and not files.uncertainty.is_file():
+        raise ValueError(f"{files.uncertainty}: not found; `anydose bench calibration --fit` writes it")
+    if intervals:
+        found = calibration.read(files.uncertainty)
+        if found.about.get("sha256") != file_hash(model):
+            said.append("the intervals were calibrated with other weights than these")
+        theirs = {k: found.about.get(k) for k in ("steps", "flips", "samples")}
+        if any(value != getattr(options, k) for k, value in theirs.items()):
+            words = ", ".join(f"{k} {value}" for k, value in theirs.items())
+            said.append(f"the intervals were calibrated for {words}")
+    return Trust(found, tuple(said))
+
+
 def deliver(
-    case: Case, prediction: Prediction, folder: Path, title: str, model: str, dicom: Dicom
+    case: Case,
+    prediction: Prediction,
+    folder: Path,
+    title: str,
+    model: str,
+    dicom: Dicom,
+    trust: Trust | None = None,
 ) -> list[str]:
     """Write a dose prediction into `folder`; model: what made it (a hash); returns the names of the files."""
+    trust = trust or Trust()
     folder.mkdir(parents=True, exist_ok=True)
     dose, name = prediction.volume(case), file_name(case.name)
     written = ["dose.nii.gz", "dvh.csv", "page.png"]
@@ -62,9 +114,33 @@ def deliver(
             nifti.write_volume(Volume(member[0], case.grid, "Gy"), folder / written[-1])
     with whole(folder / "dvh.csv") as scratch:
         write_dvh(case, dose, scratch)
+    bands: list[dict[str, Any]] = []
+    if trust.intervals is not None:
+        bands = _write_intervals(case, prediction, trust.intervals, folder)
+        written += ["uncertainty.nii.gz", "dvh_bands.csv"]
     with whole(folder / "page.png") as scratch:
-        write_page(case, dose, scratch, title)
+        write_page(case, dose, scratch, title, trust.warnings, bands)
     return written
+
+
+def _write_intervals(
+    case: Case, prediction: Prediction, intervals: Calibration, folder: Path
+) -> list[dict[str, Any]]:
+    """The half-width of every voxel's 80 % interval in Gy as NIfTI, and the intervals of the DVH points as
+    CSV; returns the latter."""
+    mean, spread = prediction.mean[0], prediction.views[0]
+    half = intervals.half_width(mean, spread, case.grid, case.reference_gy, SHOWN_COVERAGE)
+    inside = half if case.body is None else np.where(case.body, half, np.float32(0))
+    nifti.write_volume(Volume(inside, case.grid, "Gy"), folder / "uncertainty.nii.gz")
+    known = calibration.features(mean, spread, case.grid, case.reference_gy)
+    rows = calibration.bands(intervals, calibration.dvh_points(case, mean, known))
+    with whole(folder / "dvh_bands.csv") as scratch, scratch.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]) if rows else ["structure", "point", "gy"])
+        writer.writeheader()
+        writer.writerows(
+            {k: f"{v:.3f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
+        )
+    return rows
 
 
 def _own_form(case: Case, dose: Volume, folder: Path, name: str, model: str, dicom: Dicom) -> list[str]:
@@ -107,26 +183,29 @@ def predict_to(
     device: str = "auto",
     read: Mapping[str, Any] | None = None,
     dicom: Dicom | None = None,
+    intervals: bool = False,
 ) -> dict[str, Any]:
     """Read the case at `source`, predict its dose and leave everything in `folder`; returns the run
-    record."""
+    record. intervals: with calibrated uncertainty."""
     begin = time.monotonic()
     case = read_case(source, **(read or {}))
     was_read = time.monotonic()
     path = registry.find(model)
+    trusted = trust(case, path, options, intervals)
     network = load_model(path).to(pick_device(device), memory_format=torch.channels_last_3d)
     loaded = time.monotonic()
     prediction = predict(network, case, options)
     title = f"{case.name}: {path.stem}, {options.steps} {options.sampler} steps, seed {options.seed}"
     predicted = time.monotonic()
-    outputs = deliver(case, prediction, folder, title, file_hash(path), dicom or Dicom())
+    outputs = deliver(case, prediction, folder, title, file_hash(path), dicom or Dicom(), trusted)
     seconds = {
         "read": was_read - begin,
         "load": loaded - was_read,
         "write": time.monotonic() - predicted,
         "all": time.monotonic() - begin,
     }
-    run = record(case, prediction, options, source, path, seconds) | {"outputs": [*outputs, "run.json"]}
+    run = record(case, prediction, options, source, path, seconds)
+    run |= {"warnings": list(trusted.warnings), "outputs": [*outputs, "run.json"]}
     write_json(run, folder / "run.json")
     return run
 
@@ -149,7 +228,7 @@ def record(
         "options": asdict(options),
         "used": list(prediction.used),
         "inferred": list(prediction.inferred),
-        "reference_gy": case.reference_gy,
+        "reference_gy": case.reference_gy if case.prescription.levels_gy else None,
         "seconds": {k: round(v, 2) for k, v in (*prediction.seconds.items(), *seconds.items())},
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "versions": versions(),

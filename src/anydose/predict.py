@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -36,12 +37,13 @@ class Options:
 
 @dataclass(frozen=True)
 class Prediction:
-    """mean: the target (c, d, h, w) in its unit on the case's grid; members: each sample, alike; used: the
-    conditions that were visible; inferred: what the case did not state or had to be changed; seconds: by
-    stage."""
+    """mean: the target (c, d, h, w) in its unit on the case's grid; members: each sample, alike; views: the
+    standard deviation over every mirror image of every sample, alike; used: the conditions that were visible;
+    inferred: what the case did not state or had to be changed; seconds: by stage."""
 
     mean: NDArray[np.float32]
     members: tuple[NDArray[np.float32], ...]
+    views: NDArray[np.float32]
     used: tuple[str, ...]
     inferred: tuple[str, ...]
     seconds: dict[str, float] = field(default_factory=dict)
@@ -66,30 +68,38 @@ def predict(model: Any2Any, case: Case, options: Options | None = None) -> Predi
     work = working_case(blind, model.config.trained_mm, model.config.working_mm)
     sample, start = draw_sample(work, conditions)
     drawn = time.monotonic()
-    members = [
-        _to_grid(volume, sample, work, case, start, o.target) for volume in sample_target(model, sample, o)
-    ]
+    drawings = list(sample_views(model, sample, o))
+    back = partial(_to_grid, sample=sample, work=work, case=case, start=start, target=o.target)
+    members = [back(torch.stack(views).mean(dim=0)) for views in drawings]
+    spread = torch.stack([view for views in drawings for view in views]).std(dim=0, correction=0)
     done = time.monotonic()
-    mean = np.mean(np.stack(members), axis=0, dtype=np.float32)
     return Prediction(
-        mean,
+        np.mean(np.stack(members), axis=0, dtype=np.float32),
         tuple(members),
+        back(spread - 1) - np.float32(modality.TABLE[o.target].low),  # -1 maps to low, a spread of 0 to 0
         tuple(sample.volumes),
         work.inferred,
         {"draw": drawn - begin, "sample": done - drawn},
     )
 
 
-@torch.inference_mode()
 def sample_target(model: Any2Any, sample: Sample, o: Options) -> Iterator[Tensor]:
     """`o.samples` samples (c, d, h, w) of the target in the model's range, on the sample's block."""
+    for views in sample_views(model, sample, o):
+        yield torch.stack(views).mean(dim=0)
+
+
+@torch.inference_mode()
+def sample_views(model: Any2Any, sample: Sample, o: Options) -> Iterator[list[Tensor]]:
+    """`o.samples` times the `o.flips` mirror images, turned back, that one sample averages, each as in
+    `sample_target`."""
     views = [(False, False), (True, False), (False, True), (True, True)][: o.flips]
     for number in range(o.samples):
-        total = torch.zeros(())
-        for k, view in enumerate(views):
-            seed = (o.seed * 1000003 + number) * 4 + k
-            total = total + _mirror(_sample_once(model, flipped(sample, *view), o, seed), o.target, *view)
-        yield total / len(views)
+        seeds = [(o.seed * 1000003 + number) * 4 + k for k in range(len(views))]
+        yield [
+            _mirror(_sample_once(model, flipped(sample, *view), o, seed), o.target, *view)
+            for view, seed in zip(views, seeds, strict=True)
+        ]
 
 
 def _sample_once(model: Any2Any, sample: Sample, o: Options, seed: int) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from anydose.case.case import Case, Mask
 from anydose.case.volume import Volume, bounding_box
 from anydose.score.dvh import dvh
 
+SHOWN_WARNINGS = 4
 WASH_FROM = 0.1  # of the reference dose: below it the wash is transparent
 SOFT_TISSUE_HU = (-200.0, 300.0)
 COLOURS = (
@@ -20,9 +23,17 @@ COLOURS = (
 )  # fmt: skip
 
 
-def write_page(case: Case, dose: Volume, path: Path, title: str) -> None:
+def write_page(
+    case: Case,
+    dose: Volume,
+    path: Path,
+    title: str,
+    warnings: Sequence[str] = (),
+    bands: Sequence[Mapping[str, Any]] = (),
+) -> None:
     """Write the page of a dose in Gy on the case's grid. Radiological convention: the patient's right is on
-    the left of axial and coronal slices, superior is up. The case's own dose, if any, is the dashed DVH. The
+    the left of axial and coronal slices, superior is up. The case's own dose, if any, is the dashed DVH.
+    warnings: sentences on what makes the case unusual; bands: rows of calibration.bands, shaded at 80 %. The
     format is that of the suffix (.png, .pdf)."""
     from matplotlib.figure import Figure
 
@@ -36,14 +47,19 @@ def write_page(case: Case, dose: Volume, path: Path, title: str) -> None:
         for axis, name in enumerate(("axial", "coronal", "sagittal"))
     ]
     figure.colorbar(washes[0], ax=figure.axes[:3], label="dose (Gy)", shrink=0.9)
-    _histogram(figure.add_subplot(grid[1, :]), case, dose)
+    _histogram(figure.add_subplot(grid[1, :]), case, dose, bands)
     figure.suptitle(f"{title}\nAI prediction for research, not for clinical use", fontsize=11)
+    if warnings:
+        lines = [f"unlike the training data: {textwrap.shorten(w, 170)}" for w in warnings[:SHOWN_WARNINGS]]
+        more = len(warnings) - SHOWN_WARNINGS
+        lines += [f"and {more} more in run.json"] if more > 0 else []
+        figure.supxlabel("\n".join(lines), fontsize=9, color="#b00000", x=0.01, ha="left")
     figure.savefig(path, dpi=110)
 
 
 def _slice(axes: Any, case: Case, dose: Volume, axis: int, index: int, name: str) -> Any:
     """Draw one slice; returns the dose image."""
-    shown = [_upright(a, axis, index) for a in (_anatomy(case), dose.in_unit("Gy"))]
+    shown = [upright(a, axis, index) for a in (anatomy(case), dose.in_unit("Gy"))]
     z, y, x = case.grid.spacing_zyx_mm
     aspect = {0: y / x, 1: z / x, 2: z / y}[axis]
     low, high = SOFT_TISSUE_HU
@@ -54,14 +70,14 @@ def _slice(axes: Any, case: Case, dose: Volume, axis: int, index: int, name: str
         np.ma.masked_less(shown[1], floor), cmap="jet", vmin=0, vmax=top, alpha=0.5, aspect=aspect
     )
     for colour, (_, mask) in zip(COLOURS, sorted(_targets(case).items(), reverse=True), strict=False):
-        cut = _upright(mask, axis, index)
+        cut = upright(mask, axis, index)
         if cut.any():
             axes.contour(cut.astype(float), levels=[0.5], colors=[colour], linewidths=1.2)
-    _frame(axes, case, axis, index, name)
+    frame(axes, case, axis, index, name)
     return wash
 
 
-def _frame(axes: Any, case: Case, axis: int, index: int, name: str) -> None:
+def frame(axes: Any, case: Case, axis: int, index: int, name: str) -> None:
     """Zoom to the body, name the slice and mark the sides."""
     if case.body is not None:
         start, shape = bounding_box(case.body)
@@ -79,14 +95,15 @@ def _frame(axes: Any, case: Case, axis: int, index: int, name: str) -> None:
     axes.set(xticks=[], yticks=[], facecolor="black")
 
 
-def _upright(array: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
+def upright(array: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
     """A slice with its rows from the top: anterior first in axial slices, superior first in the others."""
     cut = np.take(array, index, axis=axis)
     upright: NDArray[Any] = cut if axis == 0 else cut[::-1]
     return upright
 
 
-def _anatomy(case: Case) -> NDArray[Any]:
+def anatomy(case: Case) -> NDArray[Any]:
+    """What lies behind a wash, in HU: the CT, or the body as water, or nothing."""
     if case.ct is not None:
         return case.ct.in_unit("HU")
     return np.zeros(case.grid.shape) if case.body is None else np.where(case.body, 0.0, -1000.0)
@@ -96,7 +113,7 @@ def _targets(case: Case) -> dict[str, Mask]:
     return case.targets or case.of_role("ptv")
 
 
-def _histogram(axes: Any, case: Case, dose: Volume) -> None:
+def _histogram(axes: Any, case: Case, dose: Volume, bands: Sequence[Mapping[str, Any]]) -> None:
     structures = {**dict(sorted(_targets(case).items(), reverse=True)), **case.of_role("oar")}
     at_gy = np.linspace(0, 1.15 * case.reference_gy, 300)
     for number, (name, mask) in enumerate(structures.items()):
@@ -104,9 +121,15 @@ def _histogram(axes: Any, case: Case, dose: Volume) -> None:
         if not mask.any():
             continue
         axes.plot(at_gy, dvh(dose, mask, case.grid).curve(at_gy), color=colour, lw=1.6, label=name)
+        steps = [row for row in bands if row["structure"] == name and row["point"][2:].isdigit()]
+        if steps:
+            percent = [int(row["point"][2:]) for row in steps]
+            edges = [[row[side] for row in steps] for side in ("low_80", "high_80")]
+            axes.fill_betweenx(percent, *edges, color=colour, alpha=0.15, lw=0)
         if case.dose is not None:
             axes.plot(at_gy, dvh(case.dose, mask, case.grid).curve(at_gy), color=colour, lw=1, ls="--")
     note = "solid: predicted, dashed: reference" if case.dose is not None else "predicted"
+    note += ", shaded: 80 % interval" if bands else ""
     axes.set(
         xlabel="dose (Gy)", ylabel="volume (%)", xlim=(0, at_gy[-1]), ylim=(0, 102), title=f"DVH ({note})"
     )

@@ -12,7 +12,7 @@ import hashlib
 import importlib.util
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -53,12 +53,15 @@ def write_report(
     result: Score,
     comparison: Comparison | None = None,
     provenance: Mapping[str, str] | None = None,
+    warnings: Sequence[str] = (),
 ) -> None:
     """Write the report of `dose` (Gy, on the case's grid) as one HTML file of at most 8 MB. The case's own
-    dose is the reference where there is one. provenance: more lines for its table, name -> text. ValueError
-    for a dose in another unit or grid, and if the `plotly` package is not installed."""
+    dose is the reference where there is one. provenance: more lines for its table, name -> text; warnings:
+    what makes the case unlike the model's training data, put before all other notes. ValueError for a dose in
+    another unit or grid, and if the `plotly` package is not installed."""
     if not dose.grid.matches(case.grid):
         raise ValueError(f"{case.name}: a dose on the case's own grid is needed; resample it first")
+    unusual = [f"unlike the training data: {sentence}" for sentence in warnings]
     text = {
         "case": case.name,
         "lines": _facts(case),
@@ -69,7 +72,7 @@ def write_report(
         if comparison is None
         else {"figures": _labelled(comparison), "dvh": comparison.dvh},
         "dvh": _histograms(case, dose),
-        "notes": [*result.warnings, *(comparison.notes if comparison else ()), *case.inferred],
+        "notes": [*unusual, *result.warnings, *(comparison.notes if comparison else ()), *case.inferred],
         "provenance": {**(provenance or {}), **_provenance(dose)},
     }
     plotly = _plotly()

@@ -1,0 +1,111 @@
+"""How far a prediction can be trusted: calibrated intervals, fitted and measured on validation patients, and
+the ranges of the training cohort that a case is held against. Both can leave the small JSON files that ship
+beside a model's weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anydose.case.case import Case
+from anydose.deliver import trust_files, write_json
+from anydose.io import openkbp
+from anydose.model import registry
+from anydose.model.any2any import pick_device
+from anydose.model.checkpoint import file_hash, load_model
+from anydose.predict import Options, predict
+from anydose.score import calibration, guard
+from anydose.score.calibration import FEATURES, Observed
+
+Rows = list[dict[str, Any]]
+SHOWN = ("ptv D_99", "ptv D_95", "ptv D_1", "oar mean", "oar D_0.1_cc")  # OpenKBP's DVH metrics
+SCALES = {
+    "constant": (),
+    "dose level": tuple(name for name in FEATURES if name.startswith("level")),
+    "dose level, gradient": tuple(name for name in FEATURES if name != "spread"),
+    "dose level, gradient, spread": FEATURES,
+}
+
+
+def bench_calibration(
+    cases: Iterable[Case], model: str, options: Options, device: str, fitted: bool = False
+) -> Rows:
+    """Coverage of 50, 80 and 95 % intervals, per voxel and per DVH point, of patients that the intervals were
+    not fitted to (two halves by turns), for expected errors that know more and more. fitted: leave the
+    calibration on all patients beside the model's weights."""
+    path = registry.find(model)
+    network = load_model(path).to(pick_device(device))
+    patients = []
+    for case in cases:
+        found = predict(network, replace(case, dose=None), options)
+        patients.append(calibration.observe(case, found.mean[0], found.views[0]))
+    if len(patients) < 4:
+        raise ValueError(f"{len(patients)} patients: at least 4 are needed to calibrate and to measure")
+    how = {"model": path.stem, "sha256": file_hash(path), "steps": options.steps, "flips": options.flips}
+    how |= {"samples": options.samples, "patients": len(patients)}
+    rows = [
+        {"bench": "calibration", "scale": s, **_voxels(patients, used), **how} for s, used in SCALES.items()
+    ]
+    rows += [{"bench": "calibration", **row} for row in _points(patients)]
+    if fitted:
+        whole = calibration.fit(patients, how)
+        write_json(calibration.as_json(whole), trust_files(path).uncertainty)
+    return rows
+
+
+def _halves(patients: Sequence[Observed]) -> list[tuple[Sequence[Observed], Sequence[Observed]]]:
+    """(fitted on, measured on), both ways round."""
+    return [(patients[::2], patients[1::2]), (patients[1::2], patients[::2])]
+
+
+def _voxels(patients: Sequence[Observed], used: Sequence[str]) -> dict[str, float]:
+    found = [calibration.coverage(calibration.fit(a, used=used), b) for a, b in _halves(patients)]
+    worst = {k: min(f[k] for f in found) for k in found[0] if k.endswith("worst_patient")}
+    return {k: round(worst.get(k, float(np.mean([f[k] for f in found]))), 4) for k in found[0]}
+
+
+def _points(patients: Sequence[Observed]) -> Rows:
+    rows: dict[str, dict[str, list[bool]]] = {}
+    for a, b in _halves(patients):
+        for kind, shares in calibration.point_coverage(calibration.fit(a), b).items():
+            for c, hits in shares.items():
+                rows.setdefault(kind, {}).setdefault(c, []).extend(hits)
+    return [
+        {
+            "point": kind,
+            "points": len(rows[kind]["0.8"]),
+            **{c: round(float(np.mean(h)), 4) for c, h in rows[kind].items()},
+        }
+        for kind in SHOWN
+        if kind in rows
+    ]
+
+
+def _readable(folders: Iterable[Path], refused: list[str]) -> Iterator[Case]:
+    """The cases that training can read; the names of the others go to `refused`."""
+    for folder in folders:
+        try:
+            yield openkbp.read_case(folder)
+        except ValueError:
+            refused.append(folder.name)
+
+
+def bench_guard(cohort: Path, model: str, limit: int, fitted: bool = False) -> Rows:
+    """What the guard says of validation patients, who are of the training's kind, when it knows the training
+    patients alone: each sentence is a false alarm. fitted: leave the ranges beside the model's weights."""
+    path = registry.find(model)
+    refused: list[str] = []
+    ranges = guard.learn(_readable(openkbp.patients(cohort, "train"), refused))
+    rows: Rows = []
+    for folder in openkbp.patients(cohort, "validation")[: limit or None]:
+        said = guard.warnings(openkbp.read_case(folder), ranges)
+        rows.append({"bench": "guard", "patient": folder.name, "warnings": said})
+    flagged = sum(bool(row["warnings"]) for row in rows)
+    if fitted:
+        write_json(guard.as_json(ranges), trust_files(path).ranges)
+    how = {"trained_on": ranges.patients, "refused": refused, "patients": len(rows), "flagged": flagged}
+    return [*rows, {"bench": "guard", "model": path.stem, **how}]

@@ -1,0 +1,162 @@
+"""Is a case like those that a model was trained on? Facts of a case, their ranges over the training patients,
+and a sentence for every fact outside, with what was found and what was seen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anydose.case import names
+from anydose.case.beams import views
+from anydose.case.case import Case
+from anydose.case.volume import bounding_box
+
+MARGIN = 0.1  # of the range seen: so far beyond it a number is still usual
+ANGLE_DEG = 5.0  # beams this far from those of training are others
+BODY_HU = -300.0  # what of the body counts for its median CT number
+
+# fact -> how a sentence names it; the unit stands in it
+WORDS = {
+    "spacing_x_mm": "voxels of {} mm from left to right",
+    "spacing_y_mm": "voxels of {} mm from front to back",
+    "spacing_z_mm": "slices {} mm apart",
+    "prescription_gy": "a highest prescription of {} Gy",
+    "lowest_level": "a lowest target level of {} times the highest",
+    "levels": "{} target levels",
+    "target_cc": "targets of {} cc",
+    "high_target_cc": "a highest-dose target of {} cc",
+    "body_cc": "a body of {} cc",
+    "body_x_mm": "a body {} mm wide",
+    "body_y_mm": "a body {} mm deep",
+    "body_z_mm": "a body {} mm long",
+    "target_share": "targets that fill {} of the body",
+    "organs": "{} organs at risk with a channel of their own",
+    "other_organs": "{} other organs at risk",
+    "beams": "{} beam directions",
+    "median_hu": "a median CT number of {} HU in the body",
+}
+OPTIONAL = ("ct", "oar", "beams")  # a case without them is another kind of case
+
+
+@dataclass(frozen=True)
+class Ranges:
+    """numbers: fact -> (lowest, median, highest) over the training patients; directions_deg: every beam
+    direction among them (azimuth in the axial plane, 0 anterior, 90 the patient's left); without: how many of
+    the patients lacked each of OPTIONAL; patients: how many there were."""
+
+    numbers: Mapping[str, tuple[float, float, float]]
+    directions_deg: tuple[float, ...]
+    without: Mapping[str, int]
+    patients: int
+
+
+def facts(case: Case) -> dict[str, float]:
+    """The numbers of a case by the names of WORDS, those that it does not have left out."""
+    x, y, z = case.grid.spacing_mm
+    along = np.argmax(np.abs(np.asarray(case.grid.direction)), axis=1)
+    spacing = np.array([x, y, z])[along]
+    found = dict(zip(("spacing_x_mm", "spacing_y_mm", "spacing_z_mm"), map(float, spacing), strict=True))
+    cc, levels = case.grid.voxel_cc, case.prescription.levels_gy
+    if levels:
+        top, target = max(levels, key=lambda n: levels[n]), np.logical_or.reduce(list(case.targets.values()))
+        found |= {"prescription_gy": levels[top], "lowest_level": min(levels.values()) / levels[top]}
+        found |= {"levels": len(set(levels.values())), "target_cc": target.sum() * cc}
+        found |= {"high_target_cc": case.structures[top].sum() * cc}
+    if case.body is not None and case.body.any():
+        size = np.array(bounding_box(case.body)[1][::-1])[along] * spacing
+        found |= dict(zip(("body_x_mm", "body_y_mm", "body_z_mm"), map(float, size), strict=True))
+        found["body_cc"] = case.body.sum() * cc
+        if levels:
+            found["target_share"] = found["target_cc"] / found["body_cc"]
+    organs = [names.organ_channel(name) for name in case.of_role("oar")]
+    other = names.ORGAN_CHANNELS.index("other")
+    found |= {"organs": len(organs) - organs.count(other), "other_organs": organs.count(other)}
+    if case.beams:
+        found["beams"] = len(directions(case))
+    if case.ct is not None and case.body is not None:
+        inside = case.ct.in_unit("HU")[case.body]
+        tissue = inside[inside > BODY_HU]
+        found["median_hu"] = float(np.median(tissue)) if tissue.size else float(np.median(inside))
+    return {name: float(value) for name, value in found.items()}
+
+
+def directions(case: Case) -> list[float]:
+    """Where the case's beams come from, in degrees as in Ranges, each once."""
+    found = {round(v.azimuth_deg, 1) % 360 for v in views(case.beams, case.patient_position)}
+    return sorted(found)
+
+
+def missing(case: Case) -> tuple[str, ...]:
+    """Which of OPTIONAL the case lacks."""
+    have = {"ct": case.ct is not None, "oar": bool(case.of_role("oar")), "beams": bool(case.beams)}
+    return tuple(name for name in OPTIONAL if not have[name])
+
+
+def learn(cases: Iterable[Case]) -> Ranges:
+    """The ranges of a training cohort. ValueError without a case."""
+    columns: dict[str, list[float]] = {}
+    angles: set[float] = set()
+    without, count = dict.fromkeys(OPTIONAL, 0), 0
+    for case in cases:
+        count += 1
+        for name, value in facts(case).items():
+            columns.setdefault(name, []).append(value)
+        angles |= set(directions(case))
+        for name in missing(case):
+            without[name] += 1
+    if not count:
+        raise ValueError("no case to learn the usual ranges from")
+    numbers = {name: _three(values) for name, values in columns.items()}
+    return Ranges(numbers, tuple(sorted(angles)), without, count)
+
+
+def _three(values: list[float]) -> tuple[float, float, float]:
+    low, middle, high = (float(f"{v:.5g}") for v in (min(values), np.median(values), max(values)))
+    return low, middle, high
+
+
+def warnings(case: Case, ranges: Ranges) -> list[str]:
+    """One sentence for everything in which a case is unlike the training patients; none for a usual one."""
+    seen = f"the {ranges.patients} training patients"
+    found = []
+    for name, value in facts(case).items():
+        if name not in ranges.numbers:
+            continue
+        low, _, high = ranges.numbers[name]
+        slack = MARGIN * (high - low) + 1e-4 * abs(high)
+        if not low - slack <= value <= high + slack:
+            span = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
+            found.append(f"{WORDS[name].format(f'{value:.3g}')}; {seen} had {span}")
+    strange = [a for a in directions(case) if _nearest(a, ranges.directions_deg) > ANGLE_DEG]
+    if strange:
+        listed = ", ".join(f"{a:g}" for a in strange[:6]) + (", ..." if len(strange) > 6 else "")
+        usual = ", ".join(f"{a:g}" for a in ranges.directions_deg[:12])
+        found.append(f"beams from {listed} degrees; {seen} had beams from {usual}")
+    for name in missing(case):
+        if ranges.without[name] < MARGIN * ranges.patients:
+            what = {"ct": "CT", "oar": "organ at risk", "beams": "beam"}[name]
+            found.append(f"no {what}; {ranges.without[name]} of {seen} had none")
+    if case.of_role("oar") and not facts(case)["organs"]:
+        found.append("no organ of the head and neck among the organs at risk: another site than in training")
+    return found
+
+
+def _nearest(angle: float, known: Iterable[float]) -> float:
+    return min((abs((angle - k + 180) % 360 - 180) for k in known), default=360.0)
+
+
+def read(path: Path) -> Ranges:
+    """Ranges as `as_json` wrote them."""
+    value = json.loads(path.read_text())
+    numbers = {name: (low, middle, high) for name, (low, middle, high) in value["numbers"].items()}
+    return Ranges(numbers, tuple(value["directions_deg"]), value["without"], value["patients"])
+
+
+def as_json(ranges: Ranges) -> dict[str, Any]:
+    """What `read` reads."""
+    return asdict(ranges)

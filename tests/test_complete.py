@@ -1,0 +1,126 @@
+"""`anydose complete`: what is generated comes back as files that read as a patient again."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from anydose.case import modality
+from anydose.complete import ask, complete, complete_to, completed, structures_of, volumes
+from anydose.io import nifti, openkbp
+from anydose.io.phantom import make_phantom
+from anydose.io.read import read_case
+from anydose.model.any2any import Any2Any, ModelConfig
+from anydose.model.checkpoint import save_model
+from anydose.model.unet import UNetConfig
+from anydose.predict import Options
+
+UNET = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
+
+
+def network():
+    torch.manual_seed(0)
+    model = Any2Any(UNET).eval()
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=0.1) if p.abs().sum() == 0 else None
+    return model
+
+
+@pytest.fixture(scope="module")
+def patient():
+    case = make_phantom(0).block((45, 40, 40), (32, 40, 40))
+    return replace(case, structures={name: m for name, m in case.structures.items() if m.any()})
+
+
+@pytest.mark.parametrize("target", modality.NAMES)
+def test_the_truth_as_an_answer_gives_the_case_back(patient, target):
+    """Whatever is written of a perfect answer is what the case had."""
+    from anydose.case.volume import Volume
+
+    case = replace(patient, dose=Volume(np.full(patient.grid.shape, 3.0, np.float32), patient.grid, "Gy"))
+    question, truth = ask(case, target), modality.TABLE[target].draw(case)
+    again = completed(question, target, truth)
+    for name, volume in volumes(question, target, truth).items():
+        assert volume.grid is case.grid, name
+    if target in ("beam", "angle"):
+        assert again is None
+        assert np.array_equal(next(iter(volumes(question, target, truth).values())).array, truth[0])
+        return
+    assert again.structures.keys() == case.structures.keys()
+    assert all(np.array_equal(again.structures[n], m) for n, m in case.structures.items())
+    assert np.array_equal(again.dose.array, case.dose.array)
+    assert np.abs(again.ct.array - case.ct.array).max() <= 0.5
+
+
+def test_what_was_hidden_is_not_seen(patient):
+    """Another CT, and other organs, change nothing in the answer to a question for them."""
+    from anydose.case.volume import Volume
+
+    model, options = network(), Options(steps=1, target="ct")
+    noise = np.random.default_rng(0).normal(0, 300, patient.grid.shape).astype(np.float32)
+    other = replace(patient, ct=Volume(noise, patient.grid, "HU"))
+    assert np.array_equal(*(complete(model, ask(c, "ct"), options).mean for c in (patient, other)))
+    assert not np.array_equal(
+        *(complete(model, ask(c, "oar"), replace(options, target="oar")).mean for c in (patient, other))
+    )
+
+
+def test_targets_of_a_case_that_has_none_come_by_level(patient):
+    bare = replace(
+        patient,
+        structures={n: m for n, m in patient.structures.items() if not n.startswith("PTV")},
+        prescription=replace(patient.prescription, levels_gy={}),
+    )
+    with pytest.raises(ValueError, match="--levels"):
+        ask(bare, "ptv")
+    question = ask(bare, "ptv", (70.0, 56.0))
+    found = complete(network(), question, Options(steps=1, target="ptv"))
+    assert "beam" not in found.used and "ct" in found.used
+    made = np.where(modality.TABLE["oar"].draw(patient).max(axis=0, keepdims=True) > 0, 69.0, 3.0).astype(
+        np.float32
+    )
+    assert list(structures_of(question, "ptv", made)) == ["PTV70"]
+    assert completed(question, "ptv", made).prescription.levels_gy == {"PTV70": 70.0}
+
+
+def test_a_body_is_asked_for_in_the_box_of_the_ct(patient):
+    bare = replace(
+        patient, structures={n: m for n, m in patient.structures.items() if n != "possible_dose_mask"}
+    )
+    question = ask(bare, "body")
+    assert any("box" in sentence for sentence in question.case.inferred)
+    found = complete(network(), question, Options(steps=1, target="body"))
+    assert "body" not in found.used
+    with pytest.raises(ValueError, match="no CT to find one"):
+        ask(replace(bare, ct=None), "body")
+
+
+def test_files_of_an_openkbp_patient_read_as_one_again(tmp_path):
+    openkbp.write_case(make_phantom(1), tmp_path / "pt_1")
+    (tmp_path / "pt_1" / "ct.csv").unlink()
+    save_model(network(), tmp_path / "tiny.safetensors", {})
+    options = Options(steps=1, target="ct")
+    for _ in range(2):  # a second time over the first
+        run = complete_to(tmp_path / "pt_1", tmp_path / "out", str(tmp_path / "tiny.safetensors"), options)
+    assert run["figures"] == {}
+    assert json.loads((tmp_path / "out" / "run.json").read_text()) == json.loads(json.dumps(run))
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"ct.nii.gz", "patient", "page.png", "run.json"}
+    again = read_case(tmp_path / "out" / "patient")
+    written = nifti.read_volume(tmp_path / "out" / "ct.nii.gz", "HU")
+    inside = again.body
+    assert np.array_equal(again.ct.array[inside], np.maximum(written.array, -1024)[inside])
+    assert again.ct.array[inside].std() > 1
+
+
+def test_a_wrong_target_is_one_sentence_exit_code_2_and_no_output(tmp_path):
+    openkbp.write_case(make_phantom(1), tmp_path / "pt_1")
+    line = [sys.executable, "-m", "anydose.cli", "complete", tmp_path / "pt_1", "--out", tmp_path / "out"]
+    for extra, words in ((["--target", "mri"], "mri"), (["--target", "ct", "--levels", "a"], "as 70,63,56")):
+        done = subprocess.run([*map(str, line), *extra], capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert words in done.stderr and done.stderr.count("\n") == 1
+        assert not (tmp_path / "out").exists()
