@@ -12,12 +12,13 @@ from anydose.model.unet import UNetConfig
 TINY = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
 RECORD = {
     "recipe": {
-        "task": {"at_one": 0.5}, "objective": "diffusion", "learning_rate": 1e-3, "clip": 1.0,
+        "name": "second", "accumulate": 4, "task": {"at_one": 0.5}, "objective": "diffusion", "learning_rate": 1e-3, "clip": 1.0,
         "ema": 0.9, "seed": 0,
         "init": "runs/first/model.safetensors",
     },
     "step": 7, "seconds": 120.0, "cases": 3, "threads": 2,
 }  # fmt: skip
+FIRST = {**RECORD, "recipe": {**RECORD["recipe"], "name": "first", "init": ""}, "step": 5, "seconds": 600.0}
 
 
 def results(path, *scores):
@@ -59,10 +60,17 @@ def test_a_card_says_what_the_checkpoint_says_and_export_halves_it(tmp_path):
         tmp_path / "m0.safetensors", card.cohort_rows([results(tmp_path / "r.json", 3.0, 2.0)])
     )
     for words in (
-        "7 steps of one patient, 2 minutes, 2 CPU threads, started from runs/first",
+        "`second`: 7 steps (accumulate 4, learning_rate 0.001, clip 1.0, ema 0.9), 2 minutes, 2 CPU threads, "
+        "started from runs/first",
         "at_one 0.5",
         "3 OpenKBP",
         "| m0 |",
     ):
         assert words in text
     assert "| m1 |" not in text
+
+
+def test_the_budget_counts_every_stage():
+    both = {**RECORD, "before": FIRST}
+    assert [stage["recipe"]["name"] for stage in card.stages(both)] == ["first", "second"]
+    assert card.budget(both) == {"train_examples": 4 * 7 + 4 * 5, "train_minutes": 12}

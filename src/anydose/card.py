@@ -21,6 +21,8 @@ COLUMNS = (
     "dvh_score",
     "patients",
     "seconds_per_case",
+    "train_examples",
+    "train_minutes",
 )
 INTRODUCTION = """\
 Research software, not for clinical use. Written by `anydose card` from the checkpoint's metadata and
@@ -72,6 +74,29 @@ def into_readme(readme: Path, rows: Sequence[dict[str, Any]]) -> None:
         scratch.write_text(f"{head}{BEGIN}\n{table(rows)}\n{END}{rest.partition(END)[2]}")
 
 
+def stages(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The records of a training and of the ones it went on from, first to last."""
+    before = record.get("before")
+    return [*(stages(before) if before else []), record]
+
+
+def budget(record: dict[str, Any]) -> dict[str, float | int]:
+    """Examples seen and minutes trained in all stages."""
+    seen = sum(stage["step"] * stage["recipe"].get("accumulate", 1) for stage in stages(record))
+    return {"train_examples": seen, "train_minutes": round(sum(s["seconds"] for s in stages(record)) / 60)}
+
+
+def _stage(record: dict[str, Any]) -> str:
+    recipe = record["recipe"]
+    settings = ("accumulate", "crop", "optimiser", "learning_rate", "dvh", "clip", "ema", "seed")
+    said = ", ".join(f"{k} {recipe[k]}" for k in settings if recipe.get(k))
+    start = "" if not recipe["init"] or record.get("before") else f", started from {recipe['init']}"
+    return (
+        f"`{recipe['name']}`: {record['step']} steps ({said}), {record['seconds'] / 60:.0f} minutes, "
+        f"{record['threads']} CPU threads{start}"
+    )
+
+
 def model_card(checkpoint: Path, rows: Sequence[dict[str, Any]]) -> str:
     """A model card in Markdown from a checkpoint's own metadata and the results measured with it."""
     about = describe(checkpoint)
@@ -84,11 +109,7 @@ def model_card(checkpoint: Path, rows: Sequence[dict[str, Any]]) -> str:
         "Modalities (any given, any wanted)": ", ".join(config["modalities"]),
         "Trained on": f"{record['cases']} OpenKBP training patients",
         "Objective": f"{recipe['objective']}: " + ", ".join(f"{k} {v}" for k, v in recipe["task"].items()),
-        "Budget": f"{record['step']} steps of one patient, {record['seconds'] / 60:.0f} minutes, "
-        f"{record['threads']} CPU threads, started from {recipe['init'] or 'random weights'}",
-        "Learning rate, clip, EMA, seed": ", ".join(
-            str(recipe[k]) for k in ("learning_rate", "clip", "ema", "seed")
-        ),
+        "Budget": "; then ".join(_stage(stage) for stage in stages(record)),
         "File": f"{about['bytes'] / 1e6:.1f} MB, SHA-256 `{file_hash(checkpoint)}`",
     }
     lines = [f"# {checkpoint.stem}", "", INTRODUCTION, "", "| | |", "| --- | --- |"]

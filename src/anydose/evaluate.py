@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from anydose.card import budget
 from anydose.case import modality
 from anydose.case.case import Case
 from anydose.case.volume import block
 from anydose.io import openkbp
 from anydose.model import registry
 from anydose.model.any2any import make_codec, pick_device
-from anydose.model.checkpoint import load_model
+from anydose.model.checkpoint import describe, load_model
 from anydose.model.codec import Codec
 from anydose.model.compact import load as load_codec
 from anydose.model.sample import draw_sample, padded
@@ -120,6 +121,7 @@ def openkbp_split(
     if path:
         how |= {"sampler": options.sampler, "steps": options.steps, "samples": options.samples}
         how |= {"flips": options.flips, "seed": options.seed, "given": list(options.given)}
+        how |= budget(describe(path)["record"])
     patients = [
         {"patient": r.patient, "dose_error": r.dose_error, "dvh_errors": r.dvh_errors, "has_ct": r.has_ct}
         for r in table

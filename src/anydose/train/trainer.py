@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from anydose.diffusion import path as vp
 from anydose.model.any2any import Any2Any, ModelConfig, config_from_dict
-from anydose.model.checkpoint import load_model, save_model
+from anydose.model.checkpoint import describe, load_model, save_model
 from anydose.model.compact import load as load_codec
 from anydose.model.dit import DiT
 from anydose.model.lora import add_lora, merged, save_adapter
@@ -134,6 +134,7 @@ class Trainer:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self.model = load_model(Path(config.init)) if config.init else Any2Any(config.model)
+        self.before = describe(Path(config.init))["record"] if config.init else None
         if config.dvh and config.latents:
             raise ValueError("dvh: a latent cache holds no structures; latents=false is needed")
         if config.codec and not config.init:
@@ -241,7 +242,7 @@ class Trainer:
         return iter(DataLoader(_Examples(self), None, sampler=numbers, num_workers=c.workers))
 
     def record(self) -> dict[str, object]:
-        """What the checkpoint says of its training."""
+        """What the checkpoint says of its training, and of what it started from."""
         return {
             "recipe": asdict(self.config),
             "step": self.step,
@@ -249,6 +250,7 @@ class Trainer:
             "cases": len(self.cohort),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
+            "before": self.before,
         }
 
     def save(self) -> None:
