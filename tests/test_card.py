@@ -12,7 +12,8 @@ from anydose.model.unet import UNetConfig
 TINY = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
 RECORD = {
     "recipe": {
-        "name": "second", "accumulate": 4, "task": {"at_one": 0.5}, "objective": "diffusion", "learning_rate": 1e-3, "clip": 1.0,
+        "name": "second", "accumulate": 4,
+        "task": {"at_one": 0.5}, "objective": "diffusion", "learning_rate": 1e-3, "clip": 1.0,
         "ema": 0.9, "seed": 0,
         "init": "runs/first/model.safetensors",
     },
