@@ -6,7 +6,7 @@ import pytest
 
 from anydose import card
 from anydose.model.any2any import Any2Any, ModelConfig
-from anydose.model.checkpoint import describe, export, save_model
+from anydose.model.checkpoint import budget, describe, export, save_model, stages
 from anydose.model.unet import UNetConfig
 
 TINY = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
@@ -73,5 +73,5 @@ def test_a_card_says_what_the_checkpoint_says_and_export_halves_it(tmp_path):
 
 def test_the_budget_counts_every_stage():
     both = {**RECORD, "before": FIRST}
-    assert [stage["recipe"]["name"] for stage in card.stages(both)] == ["first", "second"]
-    assert card.budget(both) == {"train_examples": 4 * 7 + 4 * 5, "train_minutes": 12}
+    assert [stage["recipe"]["name"] for stage in stages(both)] == ["first", "second"]
+    assert budget(both) == {"train_examples": 4 * 7 + 4 * 5, "train_minutes": 12}

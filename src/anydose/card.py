@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from anydose.io.files import whole
-from anydose.model.checkpoint import describe, file_hash
+from anydose.model.checkpoint import describe, file_hash, stages
 
 COLUMNS = (
     "model",
@@ -72,18 +72,6 @@ def into_readme(readme: Path, rows: Sequence[dict[str, Any]]) -> None:
     head, _, rest = text.partition(BEGIN)
     with whole(readme) as scratch:
         scratch.write_text(f"{head}{BEGIN}\n{table(rows)}\n{END}{rest.partition(END)[2]}")
-
-
-def stages(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """The records of a training and of the ones it went on from, first to last."""
-    before = record.get("before")
-    return [*(stages(before) if before else []), record]
-
-
-def budget(record: dict[str, Any]) -> dict[str, float | int]:
-    """Examples seen and minutes trained in all stages."""
-    seen = sum(stage["step"] * stage["recipe"].get("accumulate", 1) for stage in stages(record))
-    return {"train_examples": seen, "train_minutes": round(sum(s["seconds"] for s in stages(record)) / 60)}
 
 
 def _stage(record: dict[str, Any]) -> str:

@@ -12,14 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from anydose.card import budget
 from anydose.case import modality
 from anydose.case.case import Case
 from anydose.case.volume import block
 from anydose.io import openkbp
 from anydose.model import registry
 from anydose.model.any2any import make_codec, pick_device
-from anydose.model.checkpoint import describe, load_model
+from anydose.model.checkpoint import budget, describe, load_model
 from anydose.model.codec import Codec
 from anydose.model.compact import load as load_codec
 from anydose.model.sample import draw_sample, padded

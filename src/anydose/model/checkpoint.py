@@ -117,3 +117,15 @@ def file_hash(path: Path) -> str:
 def _table(names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     rows = (modality.TABLE[name] for name in names)
     return {r.name: {"channels": r.channels, "low": r.low, "high": r.high, "unit": r.unit} for r in rows}
+
+
+def stages(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """The records of a training and of the ones it went on from, first to last."""
+    before = record.get("before")
+    return [*(stages(before) if before else []), record]
+
+
+def budget(record: dict[str, Any]) -> dict[str, float | int]:
+    """Examples seen and minutes trained in all stages."""
+    seen = sum(stage["step"] * stage["recipe"].get("accumulate", 1) for stage in stages(record))
+    return {"train_examples": seen, "train_minutes": round(sum(s["seconds"] for s in stages(record)) / 60)}
