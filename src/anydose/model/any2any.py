@@ -102,6 +102,12 @@ class Any2Any(nn.Module):
         blocks = kept_blocks(body, p).float()
         return F.interpolate(blocks, size=body.shape[2:], mode="nearest") > 0
 
+    @property
+    def blind_at_one(self) -> bool:
+        """Whether v at t = 1 does not depend on the noise, so that one evaluation serves any number of
+        samples."""
+        return isinstance(self.backbone, UNet) and self.backbone.config.spread > 0
+
     def air(self, target: str, space: Sequence[int], reference_gy: float) -> Tensor:
         """The latent (1, c, d, h, w) of a target where there is no patient, over a volume of `space`
         voxels."""

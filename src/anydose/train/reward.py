@@ -25,6 +25,7 @@ from anydose.score.structures import Wanted
 
 REWARDS = Path(__file__).parent / "rewards"
 ENDLESS = 1e4  # units: a hinge's curve is straight to there
+MEANS = ("reward", "scored", "hinge", "anchor", "mae_gy", "growth")  # what a log keeps of a reward
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Anchor:
     """weight: reward lost per unit by which MAE / the base model's MAE exceeds 1 + tolerance."""
 
     tolerance: float = 0.01
-    weight: float = 3.0
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -101,12 +102,14 @@ class Reward:
     score: Score
     limits: Score
 
+    def parts(self) -> dict[str, Any]:
+        """What it is made of, by the names of MEANS."""
+        return {"reward": as_float(self.total)} | {k: getattr(self, k) for k in MEANS[1:]}
+
     def to_json(self) -> dict[str, Any]:
         """Everything as plain numbers."""
-        parts = {k: getattr(self, k) for k in ("scored", "hinge", "anchor", "mae_gy", "growth")}
         return {
-            "reward": as_float(self.total),
-            **parts,
+            **self.parts(),
             "scorecard": self.score.to_json(),
             "constraints": [
                 {"structure": r.structure, "metric": r.metric, "value": r.value, "reward": r.score}

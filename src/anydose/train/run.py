@@ -6,11 +6,19 @@ from collections import deque
 from collections.abc import Iterable
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 from anydose.model.any2any import pick_device
 from anydose.train import codec, distributed
 from anydose.train.codec import CodecConfig
+from anydose.train.posttrain import PostConfig, PostTrainer
 from anydose.train.trainer import TrainConfig, Trainer
 
 WINDOW = 50  # steps that the shown loss is averaged over
@@ -33,6 +41,38 @@ def show(config: TrainConfig, resume: bool, device: str) -> None:
 def show_codec(config: CodecConfig) -> None:
     """Train the compact codec to its end."""
     _progress("codec", codec.train(config), config.steps, f"{config.out}/codec.safetensors")
+
+
+def show_posttrain(config: PostConfig, resume: bool, device: str) -> None:
+    """Post-train to the end, or to where the guard is broken, with the reward and what it is made of."""
+    trainer = PostTrainer(config, str(pick_device(device)))
+    if resume:
+        trainer.resume()
+    elif (trainer.folder / "state.safetensors").is_file():
+        raise ValueError(
+            f"{trainer.folder} holds a run already: --resume continues it, name=OTHER starts a new one"
+        )
+    console, recent, watched = Console(stderr=True), deque[dict[str, float]](maxlen=10), ""
+    columns = (TextColumn(config.name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, TextColumn("{task.fields[said]}"), console=console) as bar:
+        task = bar.add_task(config.name, total=config.steps, said="")
+        for row in trainer.run():
+            recent.append(row)
+            mean = {key: sum(r[key] for r in recent) / len(recent) for key in recent[0] if key in row}
+            if "watch_gain" in row:
+                watched = f"; watched: score {row['watch_gain']:+.1%}, MAE {row['watch_growth']:+.1%}"
+            said = (
+                f"reward {mean['reward']:.3f} (score {mean['scored']:.3f}, limits {mean['hinge']:+.3f}, "
+                f"anchor {mean['anchor']:+.3f}), MAE {mean['growth']:+.1%}, KL {mean['kl']:.1e}{watched}"
+            )
+            bar.update(task, completed=row["step"], said=said)
+            if not console.is_terminal and row["step"] % 5 == 0:
+                console.print(f"{config.name} step {row['step']:.0f}/{config.steps} {said}", soft_wrap=True)
+    if trainer.stopped:
+        console.print(trainer.stopped, soft_wrap=True)
+    console.print(
+        f"{trainer.folder}/adapter.safetensors", "written" if not trainer.stopped else "as last saved"
+    )
 
 
 def _progress(name: str, steps: Iterable[tuple[int, float]], total: int, result: str) -> None:

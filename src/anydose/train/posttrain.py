@@ -1,0 +1,290 @@
+"""ScardNFT post-training: candidates from the old policy, their rewards, and a step towards the better ones.
+
+One step is a few patients. All are sampled from the old policy one after another while worker threads score
+those before; then each is learnt from. Everything random comes from (seed, step, patient), so a killed run
+resumes with the numbers an uninterrupted one would have had."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from anydose.diffusion.sampler import SAMPLERS
+from anydose.model import registry
+from anydose.model.checkpoint import file_hash
+from anydose.model.tensors import load_tensors, save_tensors
+from anydose.train.candidates import Patient, load_patient, one_step
+from anydose.train.data import Cohort
+from anydose.train.methods import METHODS, Group
+from anydose.train.policy import Policy
+from anydose.train.reward import MEANS, Guard, Reward, read_reward
+
+
+@dataclass(frozen=True)
+class PostConfig:
+    """One post-training run, fully resolved.
+
+    base: a model's name or file; data: drawn cases (`anydose render`); cases: the same cases' cohort store
+    (`anydose data convert`); reward: a packaged reward or a YAML file; anchor: False takes MAE anchor,
+    constraints and guard away; method: nft, direct or ddpo. steps or, where not 0, minutes of training end
+    the run. patients: a step; candidates: a patient, in `sampling_steps` of `sampler`; coarse_share,
+    coarse_block: candidates.starting_noise. spread: standard deviations of reward that stand for r = 0 and 1;
+    beta: of the dual loss; at_one: probability of learning at t = 1, else uniform with `pairs` candidates;
+    diffusion_weight, kl: what keeps it in place; rank, alpha: of the adapter; warmup: steps of a rising
+    learning rate; old_rate, old_most, ema: Policy.follow; ratio_clip: of ddpo; watch: patients kept out of
+    training for the guard, looked at every `watch_every` steps; threads: of torch; workers: reward
+    threads."""
+
+    name: str = "scardnft"
+    base: str = registry.DEFAULT
+    data: str = "runs/rendered/train"
+    cases: str = "runs/cases/train"
+    out: str = "runs"
+    reward: str = "head_neck_70_63_56"
+    anchor: bool = True
+    method: str = "nft"
+    steps: int = 200
+    minutes: float = 0.0
+    patients: int = 4
+    candidates: int = 8
+    sampler: str = "dpm2m"
+    sampling_steps: int = 2
+    coarse_share: float = 0.02
+    coarse_block: int = 8
+    spread: float = 2.0
+    beta: float = 1.0
+    at_one: float = 0.75
+    pairs: int = 1
+    diffusion_weight: float = 0.5
+    kl: float = 1e-4
+    rank: int = 16
+    alpha: float = 32.0
+    learning_rate: float = 3e-4
+    warmup: int = 10
+    clip: float = 1.0
+    old_rate: float = 0.001
+    old_most: float = 0.5
+    ema: float = 0.9
+    ratio_clip: float = 0.2
+    watch: int = 4
+    watch_every: int = 10
+    save_every: int = 20
+    seed: int = 0
+    precision: str = "bf16"
+    threads: int = 0
+    workers: int = 2
+
+
+FREE = (
+    "threads",
+    "workers",
+    "out",
+    "data",
+    "cases",
+    "steps",
+    "minutes",
+    "save_every",
+)  # may change on resume
+LOSSES = ("nft", "kl", "diffusion")
+WATCHED = ("watch_gain", "watch_growth", "watch_limits")
+COLUMNS = ("step", *MEANS, "deviation", *LOSSES, "grad", *WATCHED, "waited", "seconds")
+
+
+class PostTrainer:
+    """Owns the state of one run in `out/name`. `stopped`: the sentence that it stopped itself with."""
+
+    def __init__(self, config: PostConfig, device: str = "cpu") -> None:
+        if config.method not in METHODS or config.sampler not in SAMPLERS:
+            known = f"method one of {', '.join(METHODS)} and sampler one of {', '.join(SAMPLERS)}"
+            raise ValueError(f"method={config.method} sampler={config.sampler}: {known} are accepted")
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        torch.manual_seed(config.seed)
+        self.config, self.stopped = config, ""
+        self.full = read_reward(config.reward)
+        self.reward = self.full if config.anchor else self.full.without_guards()
+        self.policy = Policy(registry.find(config.base), config.rank, config.alpha, torch.device(device))
+        self.cohort = Cohort(Path(config.data))
+        if len(self.cohort) <= config.watch:
+            raise ValueError(f"{config.data}: {len(self.cohort)} cases, watch={config.watch} leaves none")
+        self.optimiser = torch.optim.AdamW(
+            self.policy.parameters(), config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
+        )
+        self.folder = Path(config.out) / config.name
+        self.step, self.seconds = 0, 0.0
+        self.checks: list[list[float]] = []
+        self._watched: list[tuple[Patient, Reward]] = []
+
+    def run(self) -> Iterator[dict[str, float]]:
+        """Train to the last step, yielding a row of COLUMNS a step; saves every `save_every` steps and at the
+        end. Where the guard is broken it ends, with the adapter of the last save."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        c = self.config
+        with ThreadPoolExecutor(c.workers) as pool:
+            while self.step < c.steps and not (c.minutes and self.seconds >= 60 * c.minutes):
+                begin = time.monotonic()
+                row = self._one_step(pool)
+                self.step += 1
+                self.policy.follow(self.step, c.old_rate, c.old_most, c.ema)
+                self.seconds += time.monotonic() - begin
+                if c.watch and self.step % c.watch_every == 0:
+                    row |= self._look()
+                row |= {"step": self.step, "seconds": self.seconds}
+                self._log(row)
+                if not self.stopped and self.step % c.save_every == 0:
+                    self.save()
+                yield row
+                if self.stopped:
+                    return
+        self.save()
+
+    def _one_step(self, pool: ThreadPoolExecutor) -> dict[str, float]:
+        c, method = self.config, METHODS[self.config.method]
+        loads = [pool.submit(self._patient, number) for number in self._numbers()]
+        drawn = [
+            method.draw(self.policy, load.result(), c, (c.seed, self.step, k), pool)
+            for k, load in enumerate(loads)
+        ]
+        reports = [self._learn(group) for group in drawn]
+        grad = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), c.clip))
+        if not np.isfinite(grad):
+            raise ValueError(f"{c.name}: the gradient is {grad} at step {self.step}; lower learning_rate")
+        for group in self.optimiser.param_groups:
+            group["lr"] = c.learning_rate * min(1.0, (self.step + 1) / c.warmup)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        waited = sum(r.pop("waited") for r in reports)
+        means = {key: float(np.mean([r[key] for r in reports])) for key in reports[0]}
+        return {**means, "grad": grad, "waited": waited}
+
+    def _learn(self, group: Group) -> dict[str, float]:
+        """Wait for a patient's rewards and add its gradient."""
+        begin = time.monotonic()
+        rewards = [job.result() for job in group.rewards]
+        waited = time.monotonic() - begin
+        loss, report = METHODS[self.config.method].learn(self.policy, group, rewards, self.config)
+        (loss / self.config.patients).backward()
+        rows = [r.parts() for r in rewards]
+        means = {key: float(np.mean([row[key] for row in rows])) for key in MEANS}
+        deviation = float(np.std([r.total for r in rewards]))
+        return {**means, "deviation": deviation, **report, "waited": waited}
+
+    def _numbers(self) -> list[int]:
+        """The cases of this step: every one once an epoch, in an order that changes with the epoch; the last
+        `watch` of the cohort never."""
+        c, n = self.config, len(self.cohort) - self.config.watch
+        places = range(self.step * c.patients, (self.step + 1) * c.patients)
+        return [int(np.random.default_rng((c.seed, 1 << 20, k // n)).permutation(n)[k % n]) for k in places]
+
+    def _patient(self, number: int) -> Patient:
+        return load_patient(self.policy.model, self.cohort, number, Path(self.config.cases), self.reward)
+
+    def _look(self) -> dict[str, float]:
+        """The averaged policy's one-step doses of the watched patients, against the base's: mean gain in
+        score, mean growth of the error, reward lost to the constraints. Ends the run where the guard says
+        so."""
+        c = self.config
+        if not self._watched:
+            last = range(len(self.cohort) - c.watch, len(self.cohort))
+            cases = Path(c.cases)
+            watched = [load_patient(self.policy.model, self.cohort, k, cases, self.full) for k in last]
+            with self.policy.holding(self.policy.base) as model:
+                self._watched = [(p, one_step(model, p, c.precision)) for p in watched]
+        with self.policy.holding(self.policy.ema) as model:
+            pairs = [(one_step(model, p, c.precision), base) for p, base in self._watched]
+        growth = float(np.mean([(new.mae_gy or 0.0) / (old.mae_gy or 1.0) - 1 for new, old in pairs]))
+        limits = float(np.mean([new.hinge - old.hinge for new, old in pairs]))
+        self.checks.append([growth, limits])
+        if c.anchor:
+            self.stopped = broken(self.checks, self.full.guard)
+        gain = float(np.mean([new.scored - old.scored for new, old in pairs]))
+        return {"watch_gain": gain, "watch_growth": growth, "watch_limits": limits}
+
+    def record(self) -> dict[str, Any]:
+        """What the adapter file says of its training."""
+        return {
+            "recipe": asdict(self.config),
+            "step": self.step,
+            "seconds": round(self.seconds, 1),
+            "cases": len(self.cohort) - self.config.watch,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+        }
+
+    def save(self) -> None:
+        """adapter.safetensors (averaged, for predict), adapter/ (as peft has it) and state.safetensors."""
+        self.policy.save(self.folder / "adapter.safetensors", self.record())
+        state = self.policy.state()
+        for number, entry in self.optimiser.state_dict()["state"].items():
+            state |= {f"adam.{number}.{name}": torch.as_tensor(value) for name, value in entry.items()}
+        about = {"step": self.step, "seconds": self.seconds, "checks": self.checks}
+        about |= {"config": asdict(self.config), "sha256": file_hash(self.policy.path)}
+        save_tensors(state, self.folder / "state.safetensors", {"state": json.dumps(about)})
+
+    def resume(self) -> None:
+        """Continue from state.safetensors; ValueError if the run was made with another configuration or other
+        base weights."""
+        state, meta = load_tensors(self.folder / "state.safetensors")
+        about = json.loads(meta["state"])
+        mine, theirs = asdict(self.config), about["config"]
+        changed = [k for k in mine if k not in FREE and mine[k] != theirs.get(k)]
+        if about["sha256"] != file_hash(self.policy.path):
+            changed.append("base (its weights)")
+        if changed:
+            raise ValueError(f"{self.folder}: the run was started with other values of {', '.join(changed)}")
+        self.policy.load_state(state)
+        entries: dict[int, dict[str, torch.Tensor]] = {}
+        for key, value in state.items():
+            if key.startswith("adam."):
+                _, number, name = key.split(".")
+                entries.setdefault(int(number), {})[name] = value
+        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": entries})
+        self.step, self.seconds, self.checks = about["step"], about["seconds"], about["checks"]
+        self._trim_log()
+
+    def _log(self, row: Mapping[str, float]) -> None:
+        file = self.folder / "log.csv"
+        new = not file.is_file()
+        with file.open("a", newline="") as handle:
+            writer = csv.writer(handle)
+            if new:
+                writer.writerow(COLUMNS)
+            writer.writerow([f"{row[key]:.6g}" if key in row else "" for key in COLUMNS])
+
+    def _trim_log(self) -> None:
+        """Drop the lines a killed run wrote after its last checkpoint."""
+        file = self.folder / "log.csv"
+        lines = file.read_text().splitlines(keepends=True) if file.is_file() else []
+        kept = [line for line in lines if not line[0].isdigit() or int(line.split(",")[0]) <= self.step]
+        scratch = file.with_name(f".log.csv.{os.getpid()}")
+        scratch.write_text("".join(kept))
+        scratch.replace(file)
+
+
+def broken(checks: list[list[float]], guard: Guard) -> str:
+    """The sentence to stop with where the guard is broken over the last checks [growth of the error, reward
+    lost to the constraints]; '' where it holds or there are too few."""
+    if len(checks) < guard.window:
+        return ""
+    growth, limits = np.mean(checks[-guard.window :], axis=0)
+    if growth > guard.mae_growth:
+        return (
+            f"stopped: the watched patients' error grew by {growth:.1%} over the last {guard.window} checks, "
+            f"{guard.mae_growth:.1%} is tolerated (the reward is being hacked)"
+        )
+    if limits < -guard.constraint_loss:
+        return (
+            f"stopped: the watched patients lost {-limits:.4f} of reward to hard constraints over the last "
+            f"{guard.window} checks, {guard.constraint_loss:g} is tolerated"
+        )
+    return ""

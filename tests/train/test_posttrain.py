@@ -1,0 +1,222 @@
+"""Post-training: exact resume, a reward that rises, candidates that are what predict delivers, the guard."""
+
+import csv
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny_cohort import small_case
+
+from anydose.diffusion.sampler import SAMPLERS, ancestral
+from anydose.io.store import write_stored
+from anydose.model import lora
+from anydose.model.any2any import Any2Any, ModelConfig
+from anydose.model.checkpoint import describe, load_model, save_model
+from anydose.model.unet import UNetConfig
+from anydose.predict import Options, predict
+from anydose.train.candidates import load_patient, starting_noise
+from anydose.train.data import Cohort
+from anydose.train.posttrain import PostConfig, PostTrainer, broken
+from anydose.train.reward import Guard, read_reward
+
+TINY = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16, spread=0.5))
+NAMES = ("phantom_0", "phantom_1", "phantom_2")
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory):
+    """Drawn cases, their store and base weights that are not at their start."""
+    from pathlib import Path
+
+    from anydose.train.data import render_file
+
+    folder = tmp_path_factory.mktemp("posttrain")
+    (folder / "drawn").mkdir()
+    for name in NAMES:
+        case = small_case(int(name[-1]))
+        write_stored(case, folder / "cases", name)
+        render_file(lambda _, case=case: case, Path(name), folder / "drawn")
+    torch.manual_seed(0)
+    model = Any2Any(TINY)
+    for key, p in model.named_parameters():
+        if "convs.1" in key or "modulation" in key or "read_out" in key:
+            torch.nn.init.normal_(p, std=0.05)
+    save_model(model, folder / "base.safetensors", {})
+    return folder
+
+
+def config(places, out, **changes):
+    base = PostConfig(
+        name="t",
+        base=str(places / "base.safetensors"),
+        data=str(places / "drawn"),
+        cases=str(places / "cases"),
+        out=str(out),
+        steps=4,
+        patients=2,
+        candidates=3,
+        rank=2,
+        warmup=1,
+        watch=1,
+        watch_every=2,
+        save_every=2,
+    )
+    return replace(base, **changes)
+
+
+def log(folder):
+    with (folder / "t" / "log.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if k not in ("waited", "seconds")} for row in rows]
+
+
+@pytest.mark.parametrize("method", ["nft", "direct", "ddpo"])
+def test_a_run_killed_between_checkpoints_resumes_with_the_same_numbers(places, tmp_path, method):
+    changes = {"method": method, "at_one": 0.5}
+    whole = PostTrainer(config(places, tmp_path / "whole", **changes))
+    list(whole.run())
+    cut = PostTrainer(config(places, tmp_path / "cut", **changes))
+    list(itertools.islice(cut.run(), 3))  # one step past the checkpoint at 2
+    again = PostTrainer(config(places, tmp_path / "cut", workers=1, **changes))
+    again.resume()
+    assert again.step == 2
+    list(again.run())
+    assert log(tmp_path / "cut") == log(tmp_path / "whole")
+    assert len(log(tmp_path / "whole")) == 4
+    for k, v in whole.policy.state().items():
+        assert torch.equal(v, again.policy.state()[k]), k
+    with pytest.raises(ValueError, match="other values of beta"):
+        PostTrainer(config(places, tmp_path / "cut", beta=0.5, **changes)).resume()
+
+
+def test_only_the_adapter_and_the_modulation_learn_and_they_start_as_nothing(places, tmp_path):
+    trainer = PostTrainer(config(places, tmp_path))
+    before = {k: v.clone() for k, v in trainer.policy.model.state_dict().items()}
+    base = load_model(places / "base.safetensors")
+    patient = load_patient(base, trainer.cohort, 0, places / "cases", trainer.reward)
+    x, t = torch.randn_like(patient.reference), torch.ones(1)
+    with torch.no_grad():
+        assert torch.equal(
+            patient.velocity(trainer.policy.model, x, t, "fp32"), patient.velocity(base, x, t, "fp32")
+        )
+    list(trainer.run())
+    after = trainer.policy.model.state_dict()
+    moved = {k for k in before if not torch.equal(before[k], after[k])}
+    assert any("lora_B" in k for k in moved)
+    assert all("lora" in k or "modulation" in k for k in moved)
+
+
+@pytest.mark.parametrize("method", ["nft", "direct"])
+def test_the_reward_rises(places, tmp_path, method):
+    """What a constraint out of reach teaches: from the rewards of the candidates alone, or its gradient."""
+    (tmp_path / "more.yaml").write_text(
+        "scorecard: head_neck_70_63_56\n"
+        "constraints: [{structure: PTV70, metric: 'Mean[Gy]', at_least: 140, weight: 0.02}]\n"
+        "guard: {mae_growth: 9}\n"
+    )
+    changes = {"steps": 25, "candidates": 8, "patients": 1, "watch": 2, "save_every": 100, "rank": 4}
+    changes |= {"learning_rate": 3e-3, "diffusion_weight": 0.0, "coarse_share": 0.2, "coarse_block": 4}
+    changes |= {"at_one": 1.0, "reward": str(tmp_path / "more.yaml"), "method": method}
+    rows = list(PostTrainer(config(places, tmp_path, **changes)).run())
+    first, last = (np.mean([row["hinge"] for row in part]) for part in (rows[:3], rows[-3:]))
+    assert last > first + 0.04  # 2 Gy
+
+
+def test_candidates_in_gy_are_what_predict_delivers(places):
+    model, cohort = load_model(places / "base.safetensors"), Cohort(places / "drawn")
+    patient = load_patient(model, cohort, 0, places / "cases", read_reward("head_neck_70_63_56"))
+    case = small_case(0)
+    expected = predict(model, replace(case, dose=None), Options(steps=3, sampler="ddim", precision="fp32"))
+    noise = torch.randn(patient.reference.shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        latent = SAMPLERS["ddim"](patient.policy(model, "fp32"), noise, 3)
+        dose = patient.to_gy(model, latent)[0].numpy()
+    inside = expected.mean[0][case.body]
+    assert np.abs(dose[patient.judge.score.case.body] - inside).max() < 0.3  # the drawn case is in float16
+    assert inside.max() > 1
+
+
+@torch.no_grad()
+def test_candidates_together_are_the_candidates_one_by_one_and_share_the_blind_evaluation(places):
+    model, cohort = load_model(places / "base.safetensors"), Cohort(places / "drawn")
+    patient = load_patient(model, cohort, 0, places / "cases", read_reward("head_neck_70_63_56"))
+    rows = []
+    model.backbone.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0]["dose"])))
+    noise = starting_noise(tuple(patient.reference.shape), 5, torch.Generator().manual_seed(1), 0.1, 2)
+    together = SAMPLERS["dpm2m"](patient.policy(model, "fp32"), noise, 3)
+    assert sum(rows) == 1 + 5 * 2
+    for k in range(5):
+        alone = SAMPLERS["dpm2m"](patient.policy(model, "fp32"), noise[k : k + 1], 3)
+        assert torch.allclose(together[k], alone[0], atol=1e-4)
+    assert (together[0] - together[1]).abs().max() > 1e-3
+
+
+def test_starting_noise_has_unit_variance_and_a_coarse_part():
+    generator = torch.Generator().manual_seed(0)
+    noise = starting_noise((1, 8, 16, 16, 16), 64, generator, 0.3, 4)
+    assert abs(float(noise.var()) - 1) < 0.05
+    between = float((noise[:, 0] * noise[:, 1]).mean())  # channels share only the coarse part
+    assert abs(between - 0.3) < 0.05
+    white = starting_noise((1, 8, 16, 16, 16), 64, generator)
+    assert abs(float((white[:, 0] * white[:, 1]).mean())) < 0.02
+
+
+def test_the_stochastic_samplers_density_is_that_of_its_steps():
+    """The true velocity of data at 0.5: samples end there, and a step's density falls by half the square of
+    how far, in sigmas, another velocity's mean is."""
+    target = 0.5
+
+    def velocity(x, t):
+        a, s = torch.cos(t * torch.pi / 2), torch.sin(t * torch.pi / 2)
+        a, s = (c[:, None, None, None, None] for c in (a, s))
+        return (a * x - target) / s
+
+    noise = torch.randn(3, 1, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    found, taken = ancestral(velocity, noise, 4, torch.Generator().manual_seed(1))
+    assert torch.allclose(found, torch.full_like(found, target), atol=1e-3)
+    assert len(taken) == 3
+    step, weight = taken[0], torch.ones(1, 1, 1, 1, 1)
+    v = velocity(step.x, step.t)
+    z = (step.after - float(torch.cos(step.then * torch.pi / 2)) * target) / step.sigma
+    expected = -0.5 * z.square().flatten(1).mean(dim=1)
+    assert torch.allclose(step.log_density(v, weight), expected, atol=1e-4)
+
+
+def test_the_guard_speaks_only_when_a_whole_window_is_beyond_it():
+    guard = Guard(mae_growth=0.02, constraint_loss=0.01, window=2)
+    assert broken([[0.5, 0.0]], guard) == ""
+    assert broken([[0.5, 0.0], [0.0, 0.0], [0.01, 0.0]], guard) == ""
+    assert "error grew by 3.0%" in broken([[0.0, 0.0], [0.03, 0.0], [0.03, 0.0]], guard)
+    assert "lost 0.0200 of reward to hard constraints" in broken([[0.0, -0.02], [0.0, -0.02]], guard)
+
+
+def test_a_run_that_breaks_the_guard_stops_itself_with_a_sentence(places, tmp_path):
+    (tmp_path / "strict.yaml").write_text(
+        "scorecard: head_neck_70_63_56\nguard: {mae_growth: -1, window: 1}\n"
+    )
+    trainer = PostTrainer(config(places, tmp_path, reward=str(tmp_path / "strict.yaml")))
+    assert len(list(trainer.run())) == 2
+    assert "error grew" in trainer.stopped
+    assert not (tmp_path / "t" / "adapter.safetensors").exists()
+
+
+def test_the_adapter_is_a_model_that_predicts(places, tmp_path):
+    trainer = PostTrainer(config(places, tmp_path, learning_rate=1e-2))
+    list(trainer.run())
+    path = tmp_path / "t" / "adapter.safetensors"
+    model, case = load_model(path), replace(small_case(0), dose=None)
+    base = load_model(places / "base.safetensors")
+    assert np.abs(predict(model, case).mean - predict(base, case).mean).max() > 0.1
+    about = describe(path)
+    assert about["record"]["recipe"]["method"] == "nft"
+    assert about["base"]["name"] == "base"
+    assert (tmp_path / "t" / "adapter" / lora.SETTINGS).is_file()
+
+
+def test_what_cannot_be_run_is_refused(places, tmp_path):
+    with pytest.raises(ValueError, match="method one of nft, direct, ddpo"):
+        PostTrainer(config(places, tmp_path, method="ppo"))
+    with pytest.raises(ValueError, match="watch=3 leaves none"):
+        PostTrainer(config(places, tmp_path, watch=3))
