@@ -31,6 +31,7 @@ ALLOWED: dict[str, set[str]] = {
     "bench": {
         "bench_io",
         "bench_model",
+        "bench_scard",
         "bench_score",
         "bench_trust",
         "predict",
@@ -40,6 +41,7 @@ ALLOWED: dict[str, set[str]] = {
         "case",
     },
     "bench_score": {"io", "score", "case"},
+    "bench_scard": {"train", "predict", "model", "diffusion", "io", "score", "case"},
     "deliver": {"predict", "model", "io", "score", "case"},
     "card": {"model", "io"},
     "serve": {"predict", "io", "score", "case"},
@@ -48,7 +50,7 @@ TOP = ("cli", "cli_prior", "recipes", "__init__", "__main__")  # may use everyth
 WITHOUT_TORCH = ("case", "score", "io")
 HEAVY = {"torch", "einops", "safetensors", "diffusers", "monai", "transformers", "torchvision"}
 ORACLES = {"SimpleITK", "highdicom", "rt_utils", "pymedphys", "skimage", "pytest", "hypothesis"}
-FOREIGN = {"diffusers": {"wan_codec.py"}, "monai": {"maisi.py", "maisi_codec.py"}}
+FOREIGN = {"diffusers": {"wan_codec.py"}, "monai": {"maisi.py", "maisi_codec.py", "baselines.py"}}
 NAMELESS = {"utils", "util", "helpers", "helper", "common", "core", "misc"}
 
 

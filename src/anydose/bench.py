@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from anydose import bench_io, bench_model, bench_score, bench_trust
+from anydose import bench_io, bench_model, bench_scard, bench_score, bench_trust
 from anydose.bench_io import seconds
 from anydose.case import beams
 from anydose.case.case import Case
@@ -30,7 +30,17 @@ from anydose.model.sample import draw_sample
 from anydose.predict import Options, sample_target
 
 Rows = list[dict[str, Any]]
-MEASURED = ("predict", "fast", "complete", "calibration", "guard", "ablation", "masks", "convert")
+MEASURED = (
+    "predict",
+    "fast",
+    "candidates",
+    "complete",
+    "calibration",
+    "guard",
+    "ablation",
+    "masks",
+    "convert",
+)
 
 
 @dataclass(frozen=True)
@@ -148,6 +158,8 @@ def run(name: str, cohort: Path, limit: int, how: How | None = None) -> Rows:
     if name == "complete":
         network = load_model(registry.find(how.model)).to(pick_device(how.device))
         return bench_model.bench_complete(cases, network, how.options)
+    if name == "candidates":
+        return bench_scard.bench_candidates(cases, load_model(registry.find(how.model)))
     if name == "calibration":
         return bench_trust.bench_calibration(cases, how.model, how.options, how.device, how.fit)
     if name == "guard":

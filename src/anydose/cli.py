@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anydose import cli_bench, cli_predict, cli_prior, cli_score
+from anydose import cli_bench, cli_predict, cli_prior, cli_scard, cli_score
 from anydose.cli_predict import FLIPS, STEPS, working
 
 app = typer.Typer(
@@ -259,6 +259,8 @@ for command in (
     cli_score.compare,
     cli_score.report,
     cli_bench.bench,
+    cli_scard.reward,
+    cli_scard.scardnft,
 ):
     app.command()(command)
 

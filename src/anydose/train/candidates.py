@@ -62,9 +62,13 @@ class Patient:
     def to_gy(self, model: Any2Any, latents: Tensor) -> Tensor:
         """Latents (k, c, d, h, w) as doses (k, d, h, w) in Gy on the case's block, with gradients: nothing
         outside the body, no negative dose, as `predict` delivers them."""
-        volumes = model.codec.decode(torch.where(self.region, latents, self.air))[:, 0].float()
-        row, body = modality.TABLE["dose"], self.sample.body.to(latents.device)
-        scaled = (volumes[(slice(None), *self.inside)] + 1) * ((row.high - row.low) / 2) + row.low
+        volumes = model.codec.decode(torch.where(self.region, latents, self.air)).float()
+        return self.in_gy(volumes[(slice(None), slice(None), *self.inside)])[:, 0]
+
+    def in_gy(self, volume: Tensor) -> Tensor:
+        """The dose modality (..., d, h, w) in the model's range as Gy, on the case's block."""
+        row, body = modality.TABLE["dose"], self.sample.body.to(volume.device)
+        scaled = (volume + 1) * ((row.high - row.low) / 2) + row.low
         return (scaled * self.sample.reference_gy).clamp(min=0) * body
 
 

@@ -40,7 +40,7 @@ class PostConfig:
     the run. patients: a step; candidates: a patient, in `sampling_steps` of `sampler`; coarse_share,
     coarse_block: candidates.starting_noise. spread: standard deviations of reward that stand for r = 0 and 1;
     beta: of the dual loss; at_one: probability of learning at t = 1, else uniform with `pairs` candidates;
-    diffusion_weight, kl: what keeps it in place; rank, alpha: of the adapter; warmup: steps of a rising
+    diffusion_weight, kl: what keeps it in place; rank, alpha: of the adapter; warmup, final_rate: of the
     learning rate; old_rate, old_most, ema: Policy.follow; ratio_clip: of ddpo; watch: patients kept out of
     training for the guard, looked at every `watch_every` steps; threads: of torch; workers: reward
     threads."""
@@ -70,7 +70,8 @@ class PostConfig:
     rank: int = 16
     alpha: float = 32.0
     learning_rate: float = 3e-4
-    warmup: int = 10
+    warmup: int = 5
+    final_rate: float = 0.1
     clip: float = 1.0
     old_rate: float = 0.001
     old_most: float = 0.5
@@ -148,6 +149,12 @@ class PostTrainer:
                     return
         self.save()
 
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up, times a straight line down to `final_rate` of it at the last step."""
+        c = self.config
+        down = 1 - (1 - c.final_rate) * step / c.steps
+        return c.learning_rate * min(1.0, (step + 1) / max(1, c.warmup)) * down
+
     def _one_step(self, pool: ThreadPoolExecutor) -> dict[str, float]:
         c, method = self.config, METHODS[self.config.method]
         loads = [pool.submit(self._patient, number) for number in self._numbers()]
@@ -160,7 +167,7 @@ class PostTrainer:
         if not np.isfinite(grad):
             raise ValueError(f"{c.name}: the gradient is {grad} at step {self.step}; lower learning_rate")
         for group in self.optimiser.param_groups:
-            group["lr"] = c.learning_rate * min(1.0, (self.step + 1) / c.warmup)
+            group["lr"] = self.learning_rate(self.step)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         waited = sum(r.pop("waited") for r in reports)
