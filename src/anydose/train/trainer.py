@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from anydose.diffusion import path as vp
 from anydose.model.any2any import Any2Any, ModelConfig, config_from_dict
@@ -24,15 +24,15 @@ from anydose.model.checkpoint import describe, load_model, save_model
 from anydose.model.compact import load as load_codec
 from anydose.model.dit import DiT
 from anydose.model.lora import add_lora, merged, save_adapter
-from anydose.model.sample import Sample, cropped, flipped, padded, structures
 from anydose.model.tensors import load_tensors, save_tensors
 from anydose.train import losses
 from anydose.train.data import Cohort
 from anydose.train.distributed import average_gradients, rank_and_world
 from anydose.train.ema import Ema
-from anydose.train.latents import LatentCohort, Latents
+from anydose.train.examples import Example, Examples
+from anydose.train.latents import LatentCohort
 from anydose.train.optimiser import make_optimisers
-from anydose.train.tasks import Draw, TaskConfig, draw
+from anydose.train.tasks import TaskConfig
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,6 @@ class TrainConfig:
 
 
 OPTIMISERS = ("adam.", "muon.")  # prefixes of their states
-Example = tuple[dict[str, Any], Tensor, Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -93,35 +92,6 @@ class Step:
     metrics: dict[str, float]
     target: str
     seconds: float
-
-
-def example(model: Any2Any, sample: Sample, d: Draw, objective: str, crop: tuple[int, ...] = ()) -> Example:
-    """Apply a draw to volumes: the model's inputs, the true v and, for a dose, the masks of its DVHs."""
-    if crop:
-        sample = cropped(sample, (crop[0], crop[1], crop[2]), d.offset)
-    sample = flipped(padded(sample, model.multiple, d.offset), d.left_right, d.cranio_caudal)
-    values = {name: model.codec.encode(sample.volumes[name][None]) for name in (d.target, *d.visible)}
-    body = model.latent_body(sample.body[None])
-    inputs, v, _ = noisy_example(Latents(sample.name, values, body, sample.spacing_mm), d, objective)
-    return inputs, v, structures(sample) if d.target == "dose" else None
-
-
-def noisy_example(latents: Latents, d: Draw, objective: str) -> Example:
-    """Apply a draw to latents: the model's inputs, the true v, and no masks. Regression feeds no noise: x_t =
-    0 at t = 1, v = -x_0."""
-    generator = torch.Generator().manual_seed(d.noise_seed)
-    latent = {name: latents.values[name] for name in (d.target, *d.visible)}
-    x0, t = latent.pop(d.target), torch.tensor([d.t if objective == "diffusion" else 1.0])
-    eps = torch.randn(x0.shape, generator=generator) if objective == "diffusion" else torch.zeros_like(x0)
-    inputs = {
-        "noisy": vp.noised(x0, eps, t),
-        "t": t,
-        "target": d.target,
-        "given": latent,
-        "spacing_mm": torch.tensor([latents.spacing_mm]),
-        "body": latents.body,
-    }
-    return inputs, vp.velocity(x0, eps, t), None
 
 
 class Trainer:
@@ -239,7 +209,8 @@ class Trainer:
         numbers = [
             (step, step * self.world * c.accumulate + k) for step in range(self.step, c.steps) for k in ranks
         ]
-        return iter(DataLoader(_Examples(self), None, sampler=numbers, num_workers=c.workers))
+        examples = Examples(self.model, self.cohort, c.task, c.objective, c.crop, c.seed, c.steps)
+        return iter(DataLoader(examples, None, sampler=numbers, num_workers=c.workers))
 
     def record(self) -> dict[str, object]:
         """What the checkpoint says of its training, and of what it started from."""
@@ -310,22 +281,6 @@ class Trainer:
         scratch = file.with_name(f".log.csv.{os.getpid()}")
         scratch.write_text("".join(kept))
         scratch.replace(file)
-
-
-class _Examples(Dataset[Example]):
-    """What a trainer trains on, by (step, number of the example)."""
-
-    def __init__(self, trainer: Trainer) -> None:
-        self.trainer = trainer
-
-    def __getitem__(self, key: tuple[int, int]) -> Example:
-        t, (step, number) = self.trainer, key
-        c, cohort = t.config, t.cohort
-        d = draw(c.task, cohort.modalities, c.seed, number, step / c.steps)
-        if isinstance(cohort, LatentCohort):
-            return noisy_example(cohort.load(d.case, d.noise_seed), d, c.objective)
-        with torch.no_grad():
-            return example(t.model, cohort.load(d.case), d, c.objective, c.crop)
 
 
 def _alone() -> None:
