@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from anydose.model import lora
+from anydose.model import lora, registry
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import describe, load_model, save_adapted, save_model
 from anydose.model.dit import DiT, DiTConfig
@@ -223,3 +223,17 @@ def test_peft_reads_a_convolutions_adapter_too(tmp_path):
     lora.save_adapter(model, tmp_path, ("modulation",))
     theirs = peft.PeftModel.from_pretrained(convolutional(), tmp_path)
     assert torch.allclose(dose(theirs.base_model.model), dose(model), atol=1e-4)
+
+
+@torch.no_grad()
+def test_a_shipped_adapter_is_a_model_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "WEIGHTS", tmp_path)
+    save_model(convolutional(), tmp_path / "compact-hn.safetensors", {"cases": 5})
+    assert [row["name"] for row in registry.listing()] == ["compact-hn"]
+    place = tmp_path / "compact-hn-scard.safetensors"
+    save_adapted(post_trained(), ("modulation",), tmp_path / "compact-hn.safetensors", place, {"cases": 2})
+    rows = {row["name"]: row for row in registry.listing()}
+    assert rows["compact-hn-scard"]["base"] == "compact-hn"
+    assert rows["compact-hn-scard"]["cases"] == 2
+    assert rows["compact-hn-scard"]["backbone"] == "unet"
+    assert not torch.equal(dose(load_model(registry.find("compact-hn-scard"))), dose(convolutional()))
