@@ -24,6 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "train": {"model", "diffusion", "score", "io.store", "case"},
     "predict": {"model", "diffusion", "score", "io", "case"},
     "evaluate": {"predict", "model", "io", "score", "case"},
+    "ablation": {"evaluate", "train", "predict", "model", "io"},
     "complete": {"deliver", "predict", "model", "io", "score", "case"},
     "bench_model": {"complete", "predict", "model", "io", "score", "case"},
     "bench_trust": {"deliver", "predict", "model", "io", "score", "case"},

@@ -25,9 +25,19 @@ def bench(
         bool,
         typer.Option("--fit", help="calibration, guard: leave what was fitted beside the model's weights."),
     ] = False,
+    train_steps: Annotated[int, typer.Option(help="ablation: steps of every training; 0: the recipe's.")] = 0,
+    seeds: Annotated[str, typer.Option(help="ablation: seeds of every variant.")] = "0,1",
+    only: Annotated[str, typer.Option(help="ablation: only these variants, as unet,no-beams.")] = "",
+    change: Annotated[
+        list[str] | None, typer.Option(help="ablation: key=value of the recipe, for every variant.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
 ) -> None:
     """Measure something, side by side where there is a rival."""
+    if name == "ablation":
+        changes = tuple(change or ())
+        _ablation(cohort, train_steps, seeds, only, limit, changes, device, json_file)
+        return
     from anydose import bench as benchmarks
     from anydose.deliver import write_json
 
@@ -37,3 +47,25 @@ def bench(
         typer.echo(json.dumps(row))
     if json_file is not None:
         write_json(rows, json_file)
+
+
+def _ablation(
+    cohort: Path,
+    steps: int,
+    seeds: str,
+    only: str,
+    limit: int,
+    changes: tuple[str, ...],
+    device: str,
+    file: Path | None,
+) -> None:
+    from anydose import ablation
+
+    numbers = tuple(int(part) for part in seeds.split(",") if part.strip().isdigit())
+    if not numbers:
+        raise ValueError(f"seeds {seeds!r}: whole numbers are accepted, as 0,1")
+    names = tuple(name.strip() for name in only.split(",") if name.strip())
+    plan = ablation.Plan(cohort, steps or ablation.BUDGET.steps, numbers, names, limit, changes, device)
+    file = file or Path("docs/results/ablation.json")
+    ablation.write(plan, file, typer.echo)
+    typer.echo(f"{file}, {file.with_suffix('.md')}")

@@ -126,7 +126,7 @@ def say(run: dict[str, Any], out: Path) -> None:
     for sentence in run["inferred"]:
         typer.echo(f"inferred: {sentence}")
     for sentence in run.get("warnings", ()):
-        typer.echo(f"warning, unlike the training data: {sentence}")
+        typer.echo(f"warning: {sentence}")
     timing = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in run["seconds"].items())
     typer.echo(f"{out}: {', '.join(run['outputs'])} ({timing}, {run['peak_memory_mb']} MB)")
 

@@ -65,10 +65,10 @@ def spoiled(case, what):
     ("what", "words"),
     [
         ("prescription", "highest prescription of 35 Gy"),
-        ("single beam", "1 beam directions; the 4 training patients had 9"),
-        ("seven beams", "7 beam directions"),
+        ("single beam", "beam directions: 1; the 4 training patients had 9"),
+        ("seven beams", "beam directions: 7"),
         ("turned beams", "beams from 20, 60, 100"),
-        ("one level", "1 target levels"),
+        ("one level", "target levels: 1"),
         ("shifted CT", "median CT number"),
         ("no CT", "no CT; 0 of the 4 training patients had none"),
         ("no beams", "no beam;"),

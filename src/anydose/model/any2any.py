@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from anydose.case import modality
 from anydose.diffusion import flow
+from anydose.model.baselines import KINDS, Baseline, BaselineConfig
 from anydose.model.codec import Codec, IdentityCodec, lead, on_latent_grid, strides
 from anydose.model.compact import CompactCodec
 from anydose.model.dit import DiT, DiTConfig
@@ -22,7 +23,12 @@ from anydose.model.tokens import edges, kept_blocks
 from anydose.model.unet import UNet, UNetConfig
 from anydose.model.wan_codec import WanCodec
 
-BACKBONES = {"unet": UNetConfig, "dit": DiTConfig, "maisi": MaisiConfig}
+BACKBONES: dict[str, Any] = {
+    "unet": UNetConfig,
+    "dit": DiTConfig,
+    "maisi": MaisiConfig,
+    **dict.fromkeys(KINDS, BaselineConfig),
+}
 CODECS = {"identity": IdentityCodec, "compact": CompactCodec, "wan": WanCodec, "maisi": MaisiCodec}
 
 
@@ -33,7 +39,7 @@ class ModelConfig:
     trained_mm: the spacings (x, y, z) seen in training, lowest and highest; working_mm: the spacing that any
     other case is brought to."""
 
-    backbone: UNetConfig | DiTConfig | MaisiConfig = field(default_factory=UNetConfig)
+    backbone: UNetConfig | DiTConfig | MaisiConfig | BaselineConfig = field(default_factory=UNetConfig)
     codec: str = "identity:2"
     modalities: tuple[str, ...] = modality.NAMES
     predicts: str = "v"
@@ -62,7 +68,7 @@ class Any2Any(nn.Module):
         self.codec = make_codec(config.codec)
         per_channel = self.codec.latent_channels
         channels = {name: modality.TABLE[name].channels * per_channel for name in config.modalities}
-        self.backbone: UNet | DiT | MaisiUNet
+        self.backbone: UNet | DiT | MaisiUNet | Baseline
         if config.predicts not in flow.CONVENTIONS:
             known = ", ".join(flow.CONVENTIONS)
             raise ValueError(f"predicts {config.predicts!r}: one of {known} is accepted")
@@ -72,6 +78,8 @@ class Any2Any(nn.Module):
             self.backbone = DiT(config.backbone, channels, self.codec.stride)
         elif isinstance(config.backbone, MaisiConfig):
             self.backbone = MaisiUNet(config.backbone, channels)
+        elif isinstance(config.backbone, BaselineConfig):
+            self.backbone = Baseline(config.backbone, channels)
         else:
             self.backbone = UNet(config.backbone, channels)
 

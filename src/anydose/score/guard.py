@@ -27,7 +27,7 @@ WORDS = {
     "spacing_z_mm": "slices {} mm apart",
     "prescription_gy": "a highest prescription of {} Gy",
     "lowest_level": "a lowest target level of {} times the highest",
-    "levels": "{} target levels",
+    "levels": "target levels: {}",
     "target_cc": "targets of {} cc",
     "high_target_cc": "a highest-dose target of {} cc",
     "body_cc": "a body of {} cc",
@@ -35,9 +35,9 @@ WORDS = {
     "body_y_mm": "a body {} mm deep",
     "body_z_mm": "a body {} mm long",
     "target_share": "targets that fill {} of the body",
-    "organs": "{} organs at risk with a channel of their own",
-    "other_organs": "{} other organs at risk",
-    "beams": "{} beam directions",
+    "organs": "organs at risk with a channel of their own: {}",
+    "other_organs": "other organs at risk: {}",
+    "beams": "beam directions: {}",
     "median_hu": "a median CT number of {} HU in the body",
 }
 OPTIONAL = ("ct", "oar", "beams")  # a case without them is another kind of case
@@ -143,7 +143,7 @@ def warnings(case: Case, ranges: Ranges) -> list[str]:
             found.append(f"no {what}; {ranges.without[name]} of {seen} had none")
     if case.of_role("oar") and not facts(case)["organs"]:
         found.append("no organ of the head and neck among the organs at risk: another site than in training")
-    return found
+    return [f"unlike the training data: {sentence}" for sentence in found]
 
 
 def _nearest(angle: float, known: Iterable[float]) -> float:

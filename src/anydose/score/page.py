@@ -50,7 +50,7 @@ def write_page(
     _histogram(figure.add_subplot(grid[1, :]), case, dose, bands)
     figure.suptitle(f"{title}\nAI prediction for research, not for clinical use", fontsize=11)
     if warnings:
-        lines = [f"unlike the training data: {textwrap.shorten(w, 170)}" for w in warnings[:SHOWN_WARNINGS]]
+        lines = [textwrap.shorten(w, 190) for w in warnings[:SHOWN_WARNINGS]]
         more = len(warnings) - SHOWN_WARNINGS
         lines += [f"and {more} more in run.json"] if more > 0 else []
         figure.supxlabel("\n".join(lines), fontsize=9, color="#b00000", x=0.01, ha="left")

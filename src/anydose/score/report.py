@@ -61,7 +61,6 @@ def write_report(
     another unit or grid, and if the `plotly` package is not installed."""
     if not dose.grid.matches(case.grid):
         raise ValueError(f"{case.name}: a dose on the case's own grid is needed; resample it first")
-    unusual = [f"unlike the training data: {sentence}" for sentence in warnings]
     text = {
         "case": case.name,
         "lines": _facts(case),
@@ -72,7 +71,7 @@ def write_report(
         if comparison is None
         else {"figures": _labelled(comparison), "dvh": comparison.dvh},
         "dvh": _histograms(case, dose),
-        "notes": [*unusual, *result.warnings, *(comparison.notes if comparison else ()), *case.inferred],
+        "notes": [*warnings, *result.warnings, *(comparison.notes if comparison else ()), *case.inferred],
         "provenance": {**(provenance or {}), **_provenance(dose)},
     }
     plotly = _plotly()

@@ -1,0 +1,234 @@
+"""The ablation table: one part changed at a time, equal budgets, several seeds, scored alike on validation.
+Every finished row is written at once and never made again, and a killed training goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anydose import evaluate
+from anydose.io import openkbp
+from anydose.io.files import whole
+from anydose.model.any2any import ModelConfig, pick_device
+from anydose.model.baselines import BaselineConfig
+from anydose.model.dit import DiTConfig
+from anydose.model.registry import WEIGHTS
+from anydose.predict import Options
+from anydose.train.recipes import BUDGET, changed
+from anydose.train.trainer import TrainConfig, Trainer
+
+Row = dict[str, Any]
+DIT = ModelConfig(DiTConfig(), "compact:32")
+ADAMW = ("optimiser=adamw", "learning_rate=6e-4")
+ANY = ("task.dose_share=0.5", "task.keep=[0.5, 0.9]")
+DIFFUSES = (1, 2, 4, 10)  # sampling steps of the rows that ask for them
+FLIPS = 1
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row. against: the row that it is one change away from; says: that change in words; changes:
+    key=value changes of the recipe; model: another network; withheld: modalities that it never sees; steps:
+    how many sampling steps it is scored with, a row each."""
+
+    name: str
+    against: str
+    says: str
+    changes: tuple[str, ...] = ()
+    model: ModelConfig | None = None
+    withheld: tuple[str, ...] = ()
+    steps: tuple[int, ...] = (1,)
+
+
+VARIANTS: tuple[Variant, ...] = (
+    Variant("unet", "", "the compact U-Net from scratch, dose alone, all conditions", steps=DIFFUSES),
+    Variant("regression", "unet", "no noise, no diffusion: one step", ("objective=regression",)),
+    Variant("no-beams", "unet", "without beam and angle", withheld=("beam", "angle")),
+    Variant("no-ct", "unet", "without CT", withheld=("ct",)),
+    Variant("v-readout", "unet", "the network gives v itself, not the data", ("model.backbone.spread=0.0",)),
+    Variant(
+        "flow-readout",
+        "unet",
+        "the network gives noise - data",
+        ("model.backbone.spread=0.0", "model.predicts=noise - data"),
+    ),
+    Variant("uniform-t", "unet", "half of the steps at t = 1", ("task.at_one=0.5",), steps=DIFFUSES),
+    Variant("any2any", "unet", "half of the steps on other targets", ANY),
+    Variant("no-role", "any2any", "no role code", (*ANY, "model.backbone.role_code=false")),
+    Variant("no-visible", "any2any", "no visible-set code", (*ANY, "model.backbone.visible_code=false")),
+    Variant("dit", "unet", "the transformer on the compact codec", ADAMW, DIT, steps=(1, 4)),
+    Variant("dit-no-role", "dit", "no role embedding", (*ADAMW, "model.backbone.role=false"), DIT),
+    Variant(
+        "dit-one-patchify",
+        "dit",
+        "one patchify for all",
+        (*ADAMW, "model.backbone.modality_patchify=false"),
+        DIT,
+    ),
+    Variant(
+        "dit-3d-rope", "dit", "RoPE without the slot axis", (*ADAMW, "model.backbone.slot_axis=false"), DIT
+    ),
+    Variant("dit-causal", "dit", "causal attention", (*ADAMW, "model.backbone.full_attention=false"), DIT),
+    Variant(
+        "dynunet", "regression", "MONAI's DynUNet", ("objective=regression",), ModelConfig(BaselineConfig())
+    ),
+    Variant(
+        "mednext",
+        "regression",
+        "MONAI's MedNeXt, kernel 3",
+        ("objective=regression", *ADAMW),
+        ModelConfig(BaselineConfig(kind="mednext")),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the table is made. steps: of every training; seeds: of every variant; only: names ('' for all);
+    changes: key=value changes of the recipe that all variants share; out: where the runs lie."""
+
+    cohort: Path
+    steps: int = BUDGET.steps
+    seeds: tuple[int, ...] = (0, 1)
+    only: tuple[str, ...] = ()
+    limit: int = 0
+    changes: tuple[str, ...] = ()
+    device: str = "auto"
+    out: str = "runs/ablation"
+
+
+def chosen(only: Sequence[str]) -> list[Variant]:
+    """The variants of these names, all of them for none; ValueError for an unknown one."""
+    names = [v.name for v in VARIANTS]
+    for name in only:
+        if name not in names:
+            raise ValueError(f"variant {name!r}: {', '.join(names)} are accepted")
+    return [v for v in VARIANTS if not only or v.name in only]
+
+
+def config_of(variant: Variant, plan: Plan, seed: int) -> TrainConfig:
+    """The fully resolved training of one variant and seed."""
+    base = changed(BUDGET, plan.changes)
+    if variant.model is not None:
+        learned = "compact" in variant.model.codec
+        codec = str(WEIGHTS / "codec-compact.safetensors") if learned else ""
+        base = replace(base, model=variant.model, codec=codec)
+    run = replace(changed(base, variant.changes), seed=seed, steps=plan.steps, out=plan.out)
+    return replace(run, name=f"{variant.name}-{plan.steps}-seed{seed}")
+
+
+def rows(plan: Plan, file: Path, on_event: Callable[[str], None] = print) -> list[Row]:
+    """The table's rows, those in `file` as they are, the others trained, scored and written there. ValueError
+    if the file holds rows that were made in another way (other shared changes or patients)."""
+    done: list[Row] = json.loads(file.read_text()) if file.is_file() else []
+    shared = {"limit": plan.limit, "shared": list(plan.changes)}
+    for row in done:
+        if {k: row.get(k) for k in shared} != shared:
+            raise ValueError(f"{file}: holds rows made with {row.get('shared')} and limit {row.get('limit')}")
+    have = {(r["variant"], r["seed"], r["train_steps"], r["sampling_steps"]) for r in done}
+    for variant in chosen(plan.only):
+        for seed in plan.seeds:
+            wanted = [s for s in variant.steps if (variant.name, seed, plan.steps, s) not in have]
+            for row in _trained_and_scored(variant, plan, seed, wanted, on_event) if wanted else ():
+                done.append(row | shared)
+                with whole(file) as scratch:
+                    scratch.write_text(json.dumps(done, indent=2) + "\n")
+                on_event(json.dumps(row))
+    return done
+
+
+def trainer_of(variant: Variant, plan: Plan, seed: int) -> Trainer:
+    """The training of one variant and seed, where it stands, on cases without what is withheld."""
+    trainer = Trainer(config_of(variant, plan, seed), str(pick_device(plan.device)))
+    kept = [tuple(n for n in names if n not in variant.withheld) for names in trainer.cohort.modalities]
+    trainer.cohort.modalities = kept
+    if (trainer.folder / "state.safetensors").is_file():
+        trainer.resume()
+    return trainer
+
+
+def _trained_and_scored(
+    variant: Variant, plan: Plan, seed: int, sampling: Sequence[int], on_event: Callable[[str], None]
+) -> Iterator[Row]:
+    trainer = trainer_of(variant, plan, seed)
+    for step in trainer.run():
+        if step.step % 100 == 0:
+            on_event(f"{variant.name} seed {seed}: step {step.step}, {step.seconds / 60:.1f} min")
+    known = trainer.model.config.modalities
+    given = tuple(n for n in known if n != "dose" and n not in variant.withheld)
+    about = {"variant": variant.name, "seed": seed, "train_steps": plan.steps}
+    about |= {"parameters": sum(p.numel() for p in trainer.trained())}
+    about |= {"train_minutes": round(trainer.seconds / 60, 2), "final_loss": _final_loss(trainer.folder)}
+    for steps in sampling:
+        options = Options(steps=steps, seed=seed, given=given, flips=FLIPS)
+        doses = evaluate.from_model(trainer.folder / "model.safetensors", options, plan.device)
+        folders = openkbp.patients(plan.cohort, "validation")[: plan.limit or None]
+        scores = evaluate.summary(list(evaluate.rows((openkbp.read_case(f) for f in folders), doses)))
+        yield {**about, "sampling_steps": steps, **scores}
+
+
+def _final_loss(folder: Path, window: int = 100) -> float:
+    """Mean training loss of the last steps."""
+    lines = [line.split(",") for line in (folder / "log.csv").read_text().splitlines()]
+    column = lines[0].index("loss")
+    return round(float(np.mean([float(line[column]) for line in lines[1:][-window:]])), 4)
+
+
+def table(found: Sequence[Row]) -> str:
+    """The rows as Markdown: one line a variant and number of sampling steps, mean and standard deviation over
+    seeds, and the difference from the row that it is one change away from."""
+    groups: dict[tuple[str, int, int], list[Row]] = {}
+    for row in found:
+        key = (row["variant"], row["train_steps"], row["sampling_steps"])
+        groups.setdefault(key, []).append(row)
+    order = {v.name: k for k, v in enumerate(VARIANTS)}
+    head = (
+        "variant",
+        "change",
+        "M",
+        "steps",
+        "minutes",
+        "sampling",
+        "seeds",
+        "dose (Gy)",
+        "change",
+        "DVH (Gy)",
+    )
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for (name, budget, sampling), group in sorted(groups.items(), key=lambda g: (order[g[0][0]], g[0][1:])):
+        variant = VARIANTS[order[name]]
+        reference = groups.get((variant.against or name, budget, 1), [])
+        cells = [name, f"{variant.says}{f' (from {variant.against})' if variant.against else ''}"]
+        cells += [f"{group[0]['parameters'] / 1e6:.1f}", str(budget), f"{_mean(group, 'train_minutes'):.0f}"]
+        cells += [str(sampling), str(len(group)), _spread(group, "dose_score")]
+        gap = _mean(group, "dose_score") - _mean(reference, "dose_score") if reference else float("nan")
+        cells += [f"{gap:+.2f}" if reference else "", _spread(group, "dvh_score")]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _mean(group: Sequence[Row], key: str) -> float:
+    return float(np.mean([row[key] for row in group]))
+
+
+def _spread(group: Sequence[Row], key: str) -> str:
+    values = [row[key] for row in group]
+    return f"{np.mean(values):.2f}" + (f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else "")
+
+
+def write(plan: Plan, file: Path, on_event: Callable[[str], None] = print) -> list[Row]:
+    """Make the rows in `file` and the Markdown table beside it."""
+    found = rows(plan, file, on_event)
+    with whole(file.with_suffix(".md")) as scratch:
+        how = (
+            f"{found[0]['patients']} validation patients, {FLIPS} view, equal steps for every row of a budget"
+        )
+        shared = f"; all with {', '.join(plan.changes)}" if plan.changes else ""
+        intro = f"# Ablation\n\nWritten by `anydose bench ablation`: {how}{shared}.\n\n"
+        scratch.write_text(intro + table(found))
+    return found
