@@ -147,12 +147,14 @@ def compare(
 def _trained(config: PostConfig, device: str) -> tuple[Path, dict[str, Any]]:
     trainer = PostTrainer(config, device)
     path = trainer.folder / "adapter.safetensors"
-    if path.is_file():
+    if (trainer.folder / "state.safetensors").is_file():
         trainer.resume()
     for _ in trainer.run():
         pass
     if not path.is_file():
-        raise ValueError(f"{config.name}: {trainer.stopped or 'no step was made'}; save_every comes too late")
+        raise ValueError(
+            f"{config.name}: {trainer.stopped or 'no step was made'}; watch_every comes too late"
+        )
     spent = {"post_steps": trainer.step, "post_minutes": round(trainer.seconds / 60, 1)}
     return path, {**spent, "stopped": trainer.stopped}
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from tiny_cohort import small_case
 
+from anydose.bench_scard import Unseen, compare
 from anydose.diffusion.sampler import SAMPLERS, ancestral
 from anydose.io.store import write_stored
 from anydose.model import lora
@@ -199,7 +200,7 @@ def test_a_run_that_breaks_the_guard_stops_itself_with_a_sentence(places, tmp_pa
     trainer = PostTrainer(config(places, tmp_path, reward=str(tmp_path / "strict.yaml")))
     assert len(list(trainer.run())) == 2
     assert "error grew" in trainer.stopped
-    assert not (tmp_path / "t" / "adapter.safetensors").exists()
+    assert not (tmp_path / "t" / "adapter.safetensors").exists()  # it was broken at the first check
 
 
 def test_the_adapter_is_a_model_that_predicts(places, tmp_path):
@@ -220,3 +221,18 @@ def test_what_cannot_be_run_is_refused(places, tmp_path):
         PostTrainer(config(places, tmp_path, method="ppo"))
     with pytest.raises(ValueError, match="watch=3 leaves none"):
         PostTrainer(config(places, tmp_path, watch=3))
+
+
+def test_the_table_has_every_method_under_one_budget_and_goes_on_with_what_is_there(places, tmp_path):
+    settings = config(places, tmp_path, steps=2, learning_rate=1e-2)
+    unseen, methods = Unseen(places / "drawn", places / "cases", 2), ("nft", "direct", "ddpo", "best")
+    rows = list(compare(settings, methods, unseen, Options(steps=1)))
+    assert [row["method"] for row in rows] == ["base", "nft", "direct", "ddpo", "best of 3"]
+    assert (rows[0]["gain"], rows[0]["mae_growth_percent"]) == (0.0, 0.0)
+    assert all(row["patients"] == 2 for row in rows)
+    assert all(row["post_steps"] == 2 for row in rows[1:4])
+    assert rows[1]["mae_growth_percent"] != 0.0
+    again = list(compare(settings, ("nft",), unseen, Options(steps=1)))
+    assert again[1] == rows[1]
+    with pytest.raises(ValueError, match="nft, direct, ddpo, best"):
+        list(compare(settings, ("ppo",), unseen, Options()))

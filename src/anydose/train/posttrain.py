@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -42,8 +43,8 @@ class PostConfig:
     beta: of the dual loss; at_one: probability of learning at t = 1, else uniform with `pairs` candidates;
     diffusion_weight, kl: what keeps it in place; rank, alpha: of the adapter; warmup, final_rate: of the
     learning rate; old_rate, old_most, ema: Policy.follow; ratio_clip: of ddpo; watch: patients kept out of
-    training for the guard, looked at every `watch_every` steps; threads: of torch; workers: reward
-    threads."""
+    training, looked at every `watch_every` steps for the guard and to keep the best adapter (0: the last
+    is kept); threads: of torch; workers: reward threads."""
 
     name: str = "scardnft"
     base: str = registry.DEFAULT
@@ -53,19 +54,19 @@ class PostConfig:
     reward: str = "head_neck_70_63_56"
     anchor: bool = True
     method: str = "nft"
-    steps: int = 200
+    steps: int = 80
     minutes: float = 0.0
     patients: int = 4
     candidates: int = 8
     sampler: str = "dpm2m"
     sampling_steps: int = 2
-    coarse_share: float = 0.02
+    coarse_share: float = 0.05
     coarse_block: int = 8
-    spread: float = 2.0
+    spread: float = 1.0
     beta: float = 1.0
-    at_one: float = 0.75
+    at_one: float = 0.9
     pairs: int = 1
-    diffusion_weight: float = 0.5
+    diffusion_weight: float = 1.5
     kl: float = 1e-4
     rank: int = 16
     alpha: float = 32.0
@@ -77,9 +78,9 @@ class PostConfig:
     old_most: float = 0.5
     ema: float = 0.9
     ratio_clip: float = 0.2
-    watch: int = 4
-    watch_every: int = 10
-    save_every: int = 20
+    watch: int = 12
+    watch_every: int = 5
+    save_every: int = 5
     seed: int = 0
     precision: str = "bf16"
     threads: int = 0
@@ -124,11 +125,12 @@ class PostTrainer:
         self.folder = Path(config.out) / config.name
         self.step, self.seconds = 0, 0.0
         self.checks: list[list[float]] = []
+        self.best = -math.inf
         self._watched: list[tuple[Patient, Reward]] = []
 
     def run(self) -> Iterator[dict[str, float]]:
         """Train to the last step, yielding a row of COLUMNS a step; saves every `save_every` steps and at the
-        end. Where the guard is broken it ends, with the adapter of the last save."""
+        end. Where the guard is broken it ends, with the best adapter before."""
         self.folder.mkdir(parents=True, exist_ok=True)
         c = self.config
         with ThreadPoolExecutor(c.workers) as pool:
@@ -138,16 +140,17 @@ class PostTrainer:
                 self.step += 1
                 self.policy.follow(self.step, c.old_rate, c.old_most, c.ema)
                 self.seconds += time.monotonic() - begin
-                if c.watch and self.step % c.watch_every == 0:
+                if c.watch and (self.step % c.watch_every == 0 or self.step == c.steps):
                     row |= self._look()
                 row |= {"step": self.step, "seconds": self.seconds}
                 self._log(row)
-                if not self.stopped and self.step % c.save_every == 0:
+                if not self.stopped and (self.step % c.save_every == 0 or self.step == c.steps):
                     self.save()
                 yield row
                 if self.stopped:
                     return
-        self.save()
+        if self.step % c.save_every and self.step < c.steps:  # out of time
+            self.save()
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, times a straight line down to `final_rate` of it at the last step."""
@@ -199,7 +202,7 @@ class PostTrainer:
     def _look(self) -> dict[str, float]:
         """The averaged policy's one-step doses of the watched patients, against the base's: mean gain in
         score, mean growth of the error, reward lost to the constraints. Ends the run where the guard says
-        so."""
+        so, and writes the adapter (averaged) if their mean reward was never higher."""
         c = self.config
         if not self._watched:
             last = range(len(self.cohort) - c.watch, len(self.cohort))
@@ -215,6 +218,12 @@ class PostTrainer:
         if c.anchor:
             self.stopped = broken(self.checks, self.full.guard)
         gain = float(np.mean([new.scored - old.scored for new, old in pairs]))
+        anchor, value = self.full.anchor, gain
+        if c.anchor and anchor:
+            value += limits - anchor.weight * max(0.0, growth - anchor.tolerance)
+        if value > self.best and not self.stopped:
+            self.best = value
+            self.policy.save(self.folder / "adapter.safetensors", self.record())
         return {"watch_gain": gain, "watch_growth": growth, "watch_limits": limits}
 
     def record(self) -> dict[str, Any]:
@@ -229,12 +238,14 @@ class PostTrainer:
         }
 
     def save(self) -> None:
-        """adapter.safetensors (averaged, for predict), adapter/ (as peft has it) and state.safetensors."""
-        self.policy.save(self.folder / "adapter.safetensors", self.record())
+        """state.safetensors; where no patient is watched the adapter too (adapter.safetensors and, as peft
+        has it, adapter/)."""
+        if not self.config.watch:
+            self.policy.save(self.folder / "adapter.safetensors", self.record())
         state = self.policy.state()
         for number, entry in self.optimiser.state_dict()["state"].items():
             state |= {f"adam.{number}.{name}": torch.as_tensor(value) for name, value in entry.items()}
-        about = {"step": self.step, "seconds": self.seconds, "checks": self.checks}
+        about = {"step": self.step, "seconds": self.seconds, "checks": self.checks, "best": self.best}
         about |= {"config": asdict(self.config), "sha256": file_hash(self.policy.path)}
         save_tensors(state, self.folder / "state.safetensors", {"state": json.dumps(about)})
 
@@ -256,7 +267,8 @@ class PostTrainer:
                 _, number, name = key.split(".")
                 entries.setdefault(int(number), {})[name] = value
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": entries})
-        self.step, self.seconds, self.checks = about["step"], about["seconds"], about["checks"]
+        self.step, self.seconds = about["step"], about["seconds"]
+        self.checks, self.best = about["checks"], about["best"]
         self._trim_log()
 
     def _log(self, row: Mapping[str, float]) -> None:

@@ -70,9 +70,8 @@ def show_posttrain(config: PostConfig, resume: bool, device: str) -> None:
                 console.print(f"{config.name} step {row['step']:.0f}/{config.steps} {said}", soft_wrap=True)
     if trainer.stopped:
         console.print(trainer.stopped, soft_wrap=True)
-    console.print(
-        f"{trainer.folder}/adapter.safetensors", "written" if not trainer.stopped else "as last saved"
-    )
+    which = "the best of its checks" if config.watch else "the last"
+    console.print(f"{trainer.folder}/adapter.safetensors: {which}", soft_wrap=True)
 
 
 def _progress(name: str, steps: Iterable[tuple[int, float]], total: int, result: str) -> None:
