@@ -75,3 +75,17 @@ def test_the_budget_counts_every_stage():
     both = {**RECORD, "before": FIRST}
     assert [stage["recipe"]["name"] for stage in stages(both)] == ["first", "second"]
     assert budget(both) == {"train_examples": 4 * 7 + 4 * 5, "train_minutes": 12}
+
+
+def test_rows_of_any_benchmark_are_tables_by_their_columns():
+    rows = [{"bench": "b", "a": 1.234, "n": 3}, {"bench": "b", "a": 2.0, "n": 4}, {"said": ["x", "y"]}]
+    assert card.tables(rows).splitlines() == [
+        "| a | n |",
+        "| --- | --- |",
+        "| 1.23 | 3 |",
+        "| 2.00 | 4 |",
+        "",
+        "| said |",
+        "| --- |",
+        "| x; y |",
+    ]

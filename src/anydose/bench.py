@@ -156,7 +156,8 @@ def run(name: str, cohort: Path, limit: int, how: How | None = None) -> Rows:
     if name == "fast":
         return bench_model.bench_fast(folders, how.model)
     if name == "complete":
-        network = load_model(registry.find(how.model)).to(pick_device(how.device))
+        device = pick_device(how.device)
+        network = load_model(registry.find(how.model)).to(device, memory_format=torch.channels_last_3d)
         return bench_model.bench_complete(cases, network, how.options)
     if name == "candidates":
         return bench_scard.bench_candidates(cases, load_model(registry.find(how.model)))

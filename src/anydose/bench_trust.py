@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from anydose.case.case import Case
 from anydose.deliver import trust_files, write_json
@@ -19,9 +20,10 @@ from anydose.model.any2any import pick_device
 from anydose.model.checkpoint import file_hash, load_model
 from anydose.predict import Options, predict
 from anydose.score import calibration, guard
-from anydose.score.calibration import FEATURES, Observed
+from anydose.score.calibration import FEATURES, Calibration, Observed
 
 Rows = list[dict[str, Any]]
+NORMAL = {"0.5": 0.6745, "0.8": 1.2816, "0.95": 1.96}  # half-widths in standard deviations
 SHOWN = ("ptv D_99", "ptv D_95", "ptv D_1", "oar mean", "oar D_0.1_cc")  # OpenKBP's DVH metrics
 SCALES = {
     "constant": (),
@@ -38,7 +40,7 @@ def bench_calibration(
     not fitted to (two halves by turns), for expected errors that know more and more. fitted: leave the
     calibration on all patients beside the model's weights."""
     path = registry.find(model)
-    network = load_model(path).to(pick_device(device))
+    network = load_model(path).to(pick_device(device), memory_format=torch.channels_last_3d)
     patients = []
     for case in cases:
         found = predict(network, replace(case, dose=None), options)
@@ -47,7 +49,10 @@ def bench_calibration(
         raise ValueError(f"{len(patients)} patients: at least 4 are needed to calibrate and to measure")
     how = {"model": path.stem, "sha256": file_hash(path), "steps": options.steps, "flips": options.flips}
     how |= {"samples": options.samples, "patients": len(patients)}
-    rows = [
+    as_it_is = Calibration({**dict.fromkeys(FEATURES, 0.0), "spread": 1.0}, NORMAL, {})
+    raw = {k: round(v, 4) for k, v in calibration.coverage(as_it_is, patients).items()}
+    rows: Rows = [{"bench": "calibration", "scale": "spread as it is, as if normal", **raw, **how}]
+    rows += [
         {"bench": "calibration", "scale": s, **_voxels(patients, used), **how} for s, used in SCALES.items()
     ]
     rows += [{"bench": "calibration", **row} for row in _points(patients)]

@@ -60,7 +60,22 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def tables(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows of any benchmark as Markdown: a table for every run of rows that share their columns."""
+    lines: list[str] = []
+    columns: tuple[str, ...] = ()
+    for row in rows:
+        shown = tuple(key for key in row if key not in ("bench", "sha256"))
+        if shown != columns:
+            columns = shown
+            lines += ["", "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+        lines.append("| " + " | ".join(_cell(row[column]) for column in columns) + " |")
+    return "\n".join(lines).lstrip("\n") + "\n"
+
+
 def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return "; ".join(map(str, value)) or "-"
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from anydose.cli_predict import FLIPS, STEPS, Device, Flips, Model, Steps, sampling
+
+WITH_TABLE = ("fast", "complete", "calibration", "guard")
 
 
 def bench(
@@ -47,6 +49,19 @@ def bench(
         typer.echo(json.dumps(row))
     if json_file is not None:
         write_json(rows, json_file)
+    if json_file is not None and name in WITH_TABLE:
+        write_table(name, rows, json_file.with_suffix(".md"))
+
+
+def write_table(name: str, rows: list[dict[str, Any]], path: Path) -> None:
+    """The rows of a benchmark as a Markdown file that says where they come from."""
+    from anydose.card import tables
+    from anydose.io.files import whole
+
+    with whole(path) as scratch:
+        scratch.write_text(
+            f"Written by `anydose bench {name}`; the same rows as JSON lie beside.\n\n{tables(rows)}"
+        )
 
 
 def _ablation(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from anydose.case import beams, modality, names
@@ -158,7 +159,7 @@ def complete_to(
     case = read_case(source, **(read or {}))
     question = ask(case, target, levels_gy)
     path = registry.find(model)
-    network = load_model(path).to(pick_device(device))
+    network = load_model(path).to(pick_device(device), memory_format=torch.channels_last_3d)
     ready = time.monotonic()
     prediction = complete(network, question, options)
     predicted = time.monotonic()

@@ -122,6 +122,8 @@ def test_monai_s_networks_learn_through_the_same_interface_and_come_back_from_a_
     inputs = (noisy, torch.ones(1), "dose", {"ct": ct}, torch.full((1, 3), 3.0), body)
     out = model.velocity(*inputs)
     assert out.shape == noisy.shape
+    other = model.velocity(torch.randn(shape), *inputs[1:])
+    assert torch.equal(out, other)  # trained without noise, sampled from it: at t = 1 none may enter
     out.square().mean().backward()
     assert sum(float(p.grad.abs().sum()) for p in model.parameters() if p.grad is not None) > 0
     save_model(model, tmp_path / "m.safetensors", {})

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from anydose.diffusion.path import alpha_sigma
+
 KINDS = ("dynunet", "mednext")
 
 
@@ -29,7 +31,7 @@ class BaselineConfig:
 
 
 class Baseline(nn.Module):
-    """channels: {modality: latent channels}; the target's own slot holds its noise, zeros in regression."""
+    """channels: {modality: latent channels}; the target's own slot is empty at t = 1, as in unet.py."""
 
     def __init__(self, config: BaselineConfig, channels: Mapping[str, int]) -> None:
         super().__init__()
@@ -49,6 +51,8 @@ class Baseline(nn.Module):
             raise ValueError(f"target {target!r}: this {self.config.kind} gives {self.config.target} alone")
         like = latents[target]
         n, _, *space = like.shape
+        known = alpha_sigma(times[target])[0][:, None, None, None, None]
+        latents = {**latents, target: like * known}  # pure noise says nothing: at t = 1 none enters
         slots = [latents.get(name, like.new_zeros(n, c, *space)) for name, c in self.channels.items()]
         out: Tensor = self.net(torch.cat(slots, dim=1))
         return out.float()

@@ -130,8 +130,8 @@ def warnings(case: Case, ranges: Ranges) -> list[str]:
         low, _, high = ranges.numbers[name]
         slack = MARGIN * (high - low) + 1e-4 * abs(high)
         if not low - slack <= value <= high + slack:
-            span = f"{low:.3g}" if low == high else f"{low:.3g} to {high:.3g}"
-            found.append(f"{WORDS[name].format(f'{value:.3g}')}; {seen} had {span}")
+            span = _number(low) if low == high else f"{_number(low)} to {_number(high)}"
+            found.append(f"{WORDS[name].format(_number(value))}; {seen} had {span}")
     strange = [a for a in directions(case) if _nearest(a, ranges.directions_deg) > ANGLE_DEG]
     if strange:
         listed = ", ".join(f"{a:g}" for a in strange[:6]) + (", ..." if len(strange) > 6 else "")
@@ -144,6 +144,10 @@ def warnings(case: Case, ranges: Ranges) -> list[str]:
     if case.of_role("oar") and not facts(case)["organs"]:
         found.append("no organ of the head and neck among the organs at risk: another site than in training")
     return [f"unlike the training data: {sentence}" for sentence in found]
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
 
 
 def _nearest(angle: float, known: Iterable[float]) -> float:
