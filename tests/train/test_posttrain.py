@@ -221,6 +221,8 @@ def test_what_cannot_be_run_is_refused(places, tmp_path):
         PostTrainer(config(places, tmp_path, method="ppo"))
     with pytest.raises(ValueError, match="watch=3 leaves none"):
         PostTrainer(config(places, tmp_path, watch=3))
+    with pytest.raises(ValueError, match="0 usable cases"):
+        PostTrainer(config(places, tmp_path, most_voxels=100))
 
 
 def test_the_table_has_every_method_under_one_budget_and_goes_on_with_what_is_there(places, tmp_path):

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import safe_open
 
 from anydose.diffusion.sampler import SAMPLERS
 from anydose.model import registry
@@ -36,20 +37,22 @@ class PostConfig:
     """One post-training run, fully resolved.
 
     base: a model's name or file; data: drawn cases (`anydose render`); cases: the same cases' cohort store
-    (`anydose data convert`); reward: a packaged reward or a YAML file; anchor: False takes MAE anchor,
-    constraints and guard away; method: nft, direct or ddpo. steps or, where not 0, minutes of training end
-    the run. patients: a step; candidates: a patient, in `sampling_steps` of `sampler`; coarse_share,
-    coarse_block: candidates.starting_noise. spread: standard deviations of reward that stand for r = 0 and 1;
-    beta: of the dual loss; at_one: probability of learning at t = 1, else uniform with `pairs` candidates;
-    diffusion_weight, kl: what keeps it in place; rank, alpha: of the adapter; warmup, final_rate: of the
-    learning rate; old_rate, old_most, ema: Policy.follow; ratio_clip: of ddpo; watch: patients kept out of
-    training, looked at every `watch_every` steps for the guard and to keep the best adapter (0: the last
-    is kept); threads: of torch; workers: reward threads."""
+    (`anydose data convert`); most_voxels: only cases whose drawn block has no more (0: all); reward: a
+    packaged reward or a YAML file; anchor: False takes MAE anchor, constraints and guard away; method: nft,
+    direct or ddpo. steps or, where not 0, minutes of training end the run. patients: a step; candidates: a
+    patient, in `sampling_steps` of `sampler`; coarse_share, coarse_block: candidates.starting_noise. spread:
+    standard deviations of reward that stand for r = 0 and 1; beta: of the dual loss; at_one: probability of
+    learning at t = 1, else uniform with `pairs` candidates; diffusion_weight, kl: what keeps it in place;
+    rank, alpha: of the adapter; warmup, final_rate: of the learning rate; old_rate, old_most, ema:
+    Policy.follow; ratio_clip: of ddpo; watch: patients kept out of training, looked at every `watch_every`
+    steps for the guard and to keep the best adapter (0: the last is kept); threads: of torch; workers:
+    reward threads."""
 
     name: str = "scardnft"
     base: str = registry.DEFAULT
     data: str = "runs/rendered/train"
     cases: str = "runs/cases/train"
+    most_voxels: int = 0
     out: str = "runs"
     reward: str = "head_neck_70_63_56"
     anchor: bool = True
@@ -117,8 +120,10 @@ class PostTrainer:
         self.reward = self.full if config.anchor else self.full.without_guards()
         self.policy = Policy(registry.find(config.base), config.rank, config.alpha, torch.device(device))
         self.cohort = Cohort(Path(config.data))
-        if len(self.cohort) <= config.watch:
-            raise ValueError(f"{config.data}: {len(self.cohort)} cases, watch={config.watch} leaves none")
+        small = [k for k, path in enumerate(self.cohort.paths) if _fits(path, config.most_voxels)]
+        if len(small) <= config.watch:
+            raise ValueError(f"{config.data}: {len(small)} usable cases, watch={config.watch} leaves none")
+        self.learnt, self.watched = small[: len(small) - config.watch], small[len(small) - config.watch :]
         self.optimiser = torch.optim.AdamW(
             self.policy.parameters(), config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
         )
@@ -192,9 +197,10 @@ class PostTrainer:
     def _numbers(self) -> list[int]:
         """The cases of this step: every one once an epoch, in an order that changes with the epoch; the last
         `watch` of the cohort never."""
-        c, n = self.config, len(self.cohort) - self.config.watch
+        c, n = self.config, len(self.learnt)
         places = range(self.step * c.patients, (self.step + 1) * c.patients)
-        return [int(np.random.default_rng((c.seed, 1 << 20, k // n)).permutation(n)[k % n]) for k in places]
+        orders = [np.random.default_rng((c.seed, 1 << 20, k // n)).permutation(n) for k in places]
+        return [self.learnt[int(order[k % n])] for k, order in zip(places, orders, strict=True)]
 
     def _patient(self, number: int) -> Patient:
         return load_patient(self.policy.model, self.cohort, number, Path(self.config.cases), self.reward)
@@ -205,9 +211,10 @@ class PostTrainer:
         so, and writes the adapter (averaged) if their mean reward was never higher."""
         c = self.config
         if not self._watched:
-            last = range(len(self.cohort) - c.watch, len(self.cohort))
             cases = Path(c.cases)
-            watched = [load_patient(self.policy.model, self.cohort, k, cases, self.full) for k in last]
+            watched = [
+                load_patient(self.policy.model, self.cohort, k, cases, self.full) for k in self.watched
+            ]
             with self.policy.holding(self.policy.base) as model:
                 self._watched = [(p, one_step(model, p, c.precision)) for p in watched]
         with self.policy.holding(self.policy.ema) as model:
@@ -232,7 +239,7 @@ class PostTrainer:
             "recipe": asdict(self.config),
             "step": self.step,
             "seconds": round(self.seconds, 1),
-            "cases": len(self.cohort) - self.config.watch,
+            "cases": len(self.learnt),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
         }
@@ -288,6 +295,11 @@ class PostTrainer:
         scratch = file.with_name(f".log.csv.{os.getpid()}")
         scratch.write_text("".join(kept))
         scratch.replace(file)
+
+
+def _fits(path: Path, most_voxels: int) -> bool:
+    with safe_open(path, "pt") as file:
+        return not most_voxels or math.prod(file.get_slice("mask").get_shape()) <= most_voxels
 
 
 def broken(checks: list[list[float]], guard: Guard) -> str:
