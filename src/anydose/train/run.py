@@ -53,7 +53,7 @@ def show_posttrain(config: PostConfig, resume: bool, device: str) -> None:
             f"{trainer.folder} holds a run already: --resume continues it, name=OTHER starts a new one"
         )
     console, recent, watched = Console(stderr=True), deque[dict[str, float]](maxlen=10), ""
-    columns = (TextColumn(config.name), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (MofNCompleteColumn(), TimeElapsedColumn())  # the words need the line
     with Progress(*columns, TextColumn("{task.fields[said]}"), console=console) as bar:
         task = bar.add_task(config.name, total=config.steps, said="")
         for row in trainer.run():
