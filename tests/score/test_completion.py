@@ -34,6 +34,9 @@ def test_figures_are_mean_errors_inside_the_body_alone():
     assert completion.figures("ct", full(-10.0), made, body) == {"ct_mae_hu": 40.0}
     assert completion.figures("dose", full(70.0), full(67.5), BODY) == {"dose_mae_gy": 2.5}
     assert completion.naive("ct", full(40.0), BODY) == {"ct_mae_hu": 40.0}
+    corner = np.zeros((4, 4, 4), dtype=bool)
+    corner[0, 0, 0] = corner[1, 1, 1] = True  # two voxels in a box of eight
+    assert completion.naive("body", corner[None].astype(np.float32), corner) == {"body_dice": 0.4}
 
 
 def test_target_levels_count_one_by_one_and_together():

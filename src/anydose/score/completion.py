@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from anydose.case.case import Mask
 from anydose.case.names import ORGAN_CHANNELS
+from anydose.case.volume import bounding_box
 
 Array = NDArray[np.float32]
 HALF = 0.5  # a voxel belongs to a structure from here on
@@ -60,9 +61,13 @@ def figures(
 
 def naive(target: str, truth: Array, body: Mask) -> dict[str, float]:
     """The same figures of what anybody would say without a model: water in the body, no plate, no structure,
-    the whole grid as the body."""
-    constant = {"ct": WATER_HU, "body": 1.0}.get(target, 0.0)
-    return figures(target, truth, np.full_like(truth, constant), body, [float(truth.max()) or 1.0])
+    the whole box that just holds the body."""
+    made = np.full_like(truth, WATER_HU if target == "ct" else 0.0)
+    if target == "body":
+        start, shape = bounding_box(body)
+        z, y, x = (slice(s, s + n) for s, n in zip(start, shape, strict=True))
+        made[0, z, y, x] = 1.0
+    return figures(target, truth, made, body, [float(truth.max()) or 1.0])
 
 
 def masks(
