@@ -125,7 +125,7 @@ def _questions(case: Case) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         yield target, "all", ()
         if target in GIVEN_FOR_OTHERS:
             used = tuple(name for name in GIVEN_FOR_OTHERS[target] if name in have)
-            yield target, ", ".join(used), used
+            yield target, ", ".join(GIVEN_FOR_OTHERS[target]), used
     for words, given in GIVEN_FOR_DOSE.items():
         if "dose" in have:
             yield "dose", words, tuple(name for name in given if name in have)
