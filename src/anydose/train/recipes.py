@@ -34,7 +34,7 @@ SLABS: dict[str, Any] = {
 HN_START = TrainConfig(
     name="compact-hn-start",
     task=TaskConfig(dose_share=0.95, keep=(0.97, 0.97), at_one=0.85, cranio_caudal=False),
-    steps=4500,
+    steps=3800,
     last_rate=0.1,
     **SLABS,
 )
@@ -42,11 +42,12 @@ HN = TrainConfig(
     name="compact-hn",
     init="runs/compact-hn-start/model.safetensors",
     task=TaskConfig(dose_share=0.95, keep=(0.99, 0.99), at_one=0.9, cranio_caudal=False),
-    steps=800,
-    learning_rate=2e-4,
-    warmup=20,
-    dvh=0.2,
+    steps=200,
+    accumulate=3,
     optimiser="muon",
+    learning_rate=3e-4,
+    warmup=10,
+    dvh=0.2,
 )
 BUDGET = TrainConfig(name="budget-unet", steps=300, task=TaskConfig(at_one=0.9, cranio_caudal=False), **SLABS)
 CODEC = CodecConfig()
