@@ -84,11 +84,12 @@ def save_adapted(
     model: Any2Any, whole: Sequence[str], base: Path, path: Path, record: Mapping[str, Any]
 ) -> None:
     """Write a model's adapters, and its layers named in `whole`, in bfloat16 to one file that names the base
-    weights they belong to."""
+    weights they belong to, and where those are unless they are shipped."""
+    where = "" if base.parent == WEIGHTS else str(base)
     meta = {
         "format": ADAPTER,
         "settings": json.dumps(lora.settings(model, whole)),
-        "base": json.dumps({"name": base.stem, "file": str(base), "sha256": file_hash(base)}),
+        "base": json.dumps({"name": base.stem, "file": where, "sha256": file_hash(base)}),
         "record": json.dumps(dict(record)),
         "version": json.dumps(__version__),
     }

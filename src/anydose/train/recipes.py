@@ -66,6 +66,8 @@ RECIPES: dict[str, TrainConfig] = {
             name="budget-dit",
             model=ModelConfig(DiTConfig(), "compact:32"),
             codec="runs/codec/codec.safetensors",
+            optimiser="adamw",  # with Muon at 2e-3 it stood still
+            learning_rate=6e-4,
         ),
     )
 }
