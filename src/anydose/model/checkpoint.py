@@ -127,6 +127,7 @@ def stages(record: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def budget(record: dict[str, Any]) -> dict[str, float | int]:
-    """Examples seen and minutes trained in all stages."""
-    seen = sum(stage["step"] * stage["recipe"].get("accumulate", 1) for stage in stages(record))
+    """Examples seen and minutes trained in all stages; of an adapter: patients, and the adapter's alone."""
+    recipes = ((stage["step"], stage["recipe"]) for stage in stages(record))
+    seen = sum(step * recipe.get("accumulate", recipe.get("patients", 1)) for step, recipe in recipes)
     return {"train_examples": seen, "train_minutes": round(sum(s["seconds"] for s in stages(record)) / 60)}
