@@ -57,10 +57,13 @@ def test_a_run_killed_between_checkpoints_resumes_with_the_same_losses(cohort_fo
     assert all(torch.equal(again.ema.state[k], v) for k, v in whole.ema.state.items())
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_slabs_muon_and_several_examples_a_step_resume_exactly_too(cohort_folder, tmp_path, workers):
+@pytest.mark.parametrize(("workers", "side_by_side"), [(0, 1), (1, 3)])
+def test_slabs_muon_and_several_examples_a_step_resume_exactly_too(
+    cohort_folder, tmp_path, workers, side_by_side
+):
     changes = {"crop": (16, 64, 64), "optimiser": "muon", "accumulate": 3, "workers": workers}
-    list(Trainer(config(cohort_folder, tmp_path / "whole", side_by_side=3, **changes)).run())
+    changes["side_by_side"] = side_by_side
+    list(Trainer(config(cohort_folder, tmp_path / "whole", **changes)).run())
     list(itertools.islice(Trainer(config(cohort_folder, tmp_path / "cut", **changes)).run(), 5))
     again = Trainer(config(cohort_folder, tmp_path / "cut", **changes))
     again.resume()
@@ -84,6 +87,14 @@ def test_a_case_that_cannot_be_read_is_named_and_the_others_are_drawn(tmp_path):
     done, refused = render(read_small_case, [Path("0"), Path("none"), Path("1")], tmp_path, 1)
     assert [p.name for p in done] == ["0.safetensors", "1.safetensors"]
     assert len(refused) == 1 and "none" in refused[0]
+
+
+def test_examples_side_by_side_give_the_gradient_of_one_after_the_other(cohort_folder, tmp_path):
+    one, many = (
+        next(Trainer(config(cohort_folder, tmp_path / str(n), accumulate=3, side_by_side=n)).run())
+        for n in (1, 3)
+    )
+    assert many.metrics == pytest.approx(one.metrics, rel=1e-3)  # the order of sums within an example
 
 
 def test_a_crop_is_cut_to_the_body_it_holds():
