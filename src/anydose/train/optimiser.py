@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 BETAS = (0.9, 0.99)
+PREFIXES = ("adam.", "muon.")  # of the stored states, in the order of `make_optimisers`
 
 
 class Muon(torch.optim.Muon):
@@ -52,6 +53,27 @@ def make_optimisers(
     rest = [p for p in learning.values() if id(p) not in chosen]
     adam = torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay, betas=BETAS)
     return [adam, Muon(hidden, lr, weight_decay)] if hidden else [adam]
+
+
+def stored(optimisers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:
+    """What the optimisers hold, as tensors by name; `restore` takes it back."""
+    return {
+        f"{prefix}{number}.{name}": torch.as_tensor(value)
+        for prefix, optimiser in zip(PREFIXES, optimisers, strict=False)
+        for number, entry in optimiser.state_dict()["state"].items()
+        for name, value in entry.items()
+    }
+
+
+def restore(optimisers: Sequence[torch.optim.Optimizer], state: Mapping[str, Tensor]) -> None:
+    """Give the optimisers what `stored` took, from among other tensors."""
+    for prefix, optimiser in zip(PREFIXES, optimisers, strict=False):
+        entries: dict[int, dict[str, Tensor]] = {}
+        for key, value in state.items():
+            if key.startswith(prefix):
+                number, _, name = key.removeprefix(prefix).partition(".")
+                entries.setdefault(int(number), {})[name] = value
+        optimiser.load_state_dict({**optimiser.state_dict(), "state": entries})
 
 
 def _hidden(name: str, weight: Tensor) -> bool:

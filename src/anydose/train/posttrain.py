@@ -6,12 +6,10 @@ resumes with the numbers an uninterrupted one would have had."""
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,9 +23,11 @@ from anydose.diffusion.sampler import SAMPLERS
 from anydose.model import registry
 from anydose.model.checkpoint import file_hash
 from anydose.model.tensors import load_tensors, save_tensors
+from anydose.train import log
 from anydose.train.candidates import Patient, load_patient, one_step
 from anydose.train.data import Cohort
 from anydose.train.methods import METHODS, Group
+from anydose.train.optimiser import restore, stored
 from anydose.train.policy import Policy
 from anydose.train.reward import MEANS, Guard, Reward, read_reward
 
@@ -102,6 +102,7 @@ FREE = (
 )  # may change on resume
 LOSSES = ("nft", "kl", "diffusion")
 WATCHED = ("watch_gain", "watch_growth", "watch_limits")
+LOG = "log.csv"
 COLUMNS = ("step", *MEANS, "deviation", *LOSSES, "grad", *WATCHED, "waited", "seconds")
 
 
@@ -148,7 +149,8 @@ class PostTrainer:
                 if c.watch and (self.step % c.watch_every == 0 or self.step == c.steps):
                     row |= self._look()
                 row |= {"step": self.step, "seconds": self.seconds}
-                self._log(row)
+                values = (f"{row[key]:.6g}" if key in row else "" for key in COLUMNS)
+                log.append(self.folder / LOG, COLUMNS, values)
                 if not self.stopped and (self.step % c.save_every == 0 or self.step == c.steps):
                     self.save()
                 yield row
@@ -250,8 +252,7 @@ class PostTrainer:
         if not self.config.watch:
             self.policy.save(self.folder / "adapter.safetensors", self.record())
         state = self.policy.state()
-        for number, entry in self.optimiser.state_dict()["state"].items():
-            state |= {f"adam.{number}.{name}": torch.as_tensor(value) for name, value in entry.items()}
+        state |= stored([self.optimiser])
         about = {"step": self.step, "seconds": self.seconds, "checks": self.checks, "best": self.best}
         about |= {"config": asdict(self.config), "sha256": file_hash(self.policy.path)}
         save_tensors(state, self.folder / "state.safetensors", {"state": json.dumps(about)})
@@ -268,33 +269,10 @@ class PostTrainer:
         if changed:
             raise ValueError(f"{self.folder}: the run was started with other values of {', '.join(changed)}")
         self.policy.load_state(state)
-        entries: dict[int, dict[str, torch.Tensor]] = {}
-        for key, value in state.items():
-            if key.startswith("adam."):
-                _, number, name = key.split(".")
-                entries.setdefault(int(number), {})[name] = value
-        self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": entries})
+        restore([self.optimiser], state)
         self.step, self.seconds = about["step"], about["seconds"]
         self.checks, self.best = about["checks"], about["best"]
-        self._trim_log()
-
-    def _log(self, row: Mapping[str, float]) -> None:
-        file = self.folder / "log.csv"
-        new = not file.is_file()
-        with file.open("a", newline="") as handle:
-            writer = csv.writer(handle)
-            if new:
-                writer.writerow(COLUMNS)
-            writer.writerow([f"{row[key]:.6g}" if key in row else "" for key in COLUMNS])
-
-    def _trim_log(self) -> None:
-        """Drop the lines a killed run wrote after its last checkpoint."""
-        file = self.folder / "log.csv"
-        lines = file.read_text().splitlines(keepends=True) if file.is_file() else []
-        kept = [line for line in lines if not line[0].isdigit() or int(line.split(",")[0]) <= self.step]
-        scratch = file.with_name(f".log.csv.{os.getpid()}")
-        scratch.write_text("".join(kept))
-        scratch.replace(file)
+        log.trim(self.folder / LOG, self.step)
 
 
 def _fits(path: Path, most_voxels: int) -> bool:

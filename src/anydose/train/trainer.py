@@ -3,10 +3,8 @@ a killed run resumes with the losses an uninterrupted one would have had."""
 
 from __future__ import annotations
 
-import csv
 import json
 import math
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,13 +23,13 @@ from anydose.model.compact import load as load_codec
 from anydose.model.dit import DiT
 from anydose.model.lora import add_lora, merged, save_adapter
 from anydose.model.tensors import load_tensors, save_tensors
-from anydose.train import losses
+from anydose.train import log, losses
 from anydose.train.data import Cohort
 from anydose.train.distributed import average_gradients, rank_and_world
 from anydose.train.ema import Ema
 from anydose.train.examples import Example, Examples
 from anydose.train.latents import LatentCohort
-from anydose.train.optimiser import make_optimisers
+from anydose.train.optimiser import make_optimisers, restore, stored
 from anydose.train.tasks import TaskConfig
 
 
@@ -81,7 +79,7 @@ class TrainConfig:
     checkpointing: bool = False
 
 
-OPTIMISERS = ("adam.", "muon.")  # prefixes of their states
+LOG = "log.csv"
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,9 @@ class Trainer:
             self.seconds += time.monotonic() - begin
             row = Step(self.step, report, target, self.seconds)
             if self.rank == 0:
-                self._log(row)
+                values = [f"{v:.6g}" for v in report.values()]
+                columns = ("step", "target", *report, "seconds")
+                log.append(self.folder / LOG, columns, (row.step, target, *values, f"{row.seconds:.1f}"))
             if self.rank == 0 and (self.step % self.config.save_every == 0 or self.step == self.config.steps):
                 self.save()
             yield row
@@ -233,9 +233,7 @@ class Trainer:
                 save_model(self.model, self.folder / "model.safetensors", self.record())
         state = {f"model.{k}": v for k, v in self.model.state_dict().items()}
         state |= {f"ema.{k}": v for k, v in self.ema.state.items()}
-        for prefix, optimiser in zip(OPTIMISERS, self.optimisers, strict=False):
-            for k, entry in optimiser.state_dict()["state"].items():
-                state |= {f"{prefix}{k}.{name}": torch.as_tensor(value) for name, value in entry.items()}
+        state |= stored(self.optimisers)
         about = {"step": self.step, "seconds": self.seconds, "config": asdict(self.config)}
         save_tensors(state, self.folder / "state.safetensors", {"state": json.dumps(about)})
 
@@ -254,33 +252,9 @@ class Trainer:
             raise ValueError(f"{self.folder}: the run was started with other values of {', '.join(changed)}")
         self.model.load_state_dict(_part(state, "model."))
         self.ema.state = {k: v.to(self.device) for k, v in _part(state, "ema.").items()}
-        for prefix, optimiser in zip(OPTIMISERS, self.optimisers, strict=False):
-            entries: dict[int, dict[str, Tensor]] = {}
-            for key, value in _part(state, prefix).items():
-                number, _, name = key.partition(".")
-                entries.setdefault(int(number), {})[name] = value
-            optimiser.load_state_dict({**optimiser.state_dict(), "state": entries})
+        restore(self.optimisers, state)
         self.step, self.seconds = int(about["step"]), float(about["seconds"])
-        self._trim_log()
-
-    def _log(self, row: Step) -> None:
-        file = self.folder / "log.csv"
-        new = not file.is_file()
-        with file.open("a", newline="") as handle:
-            writer = csv.writer(handle)
-            if new:
-                writer.writerow(["step", "target", *row.metrics, "seconds"])
-            values = [f"{v:.6g}" for v in row.metrics.values()]
-            writer.writerow([row.step, row.target, *values, f"{row.seconds:.1f}"])
-
-    def _trim_log(self) -> None:
-        """Drop the lines a killed run wrote after its last checkpoint."""
-        file = self.folder / "log.csv"
-        lines = file.read_text().splitlines(keepends=True) if file.is_file() else []
-        kept = [line for line in lines if not line[0].isdigit() or int(line.split(",")[0]) <= self.step]
-        scratch = file.with_name(f".log.csv.{os.getpid()}")
-        scratch.write_text("".join(kept))
-        scratch.replace(file)
+        log.trim(self.folder / LOG, self.step)
 
 
 def _alone() -> None:
