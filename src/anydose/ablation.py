@@ -15,7 +15,7 @@ from anydose import evaluate
 from anydose.io import openkbp
 from anydose.io.files import whole
 from anydose.model.any2any import ModelConfig, pick_device
-from anydose.model.baselines import BaselineConfig
+from anydose.model.baselines import CASCADE, BaselineConfig
 from anydose.model.dit import DiTConfig
 from anydose.model.registry import WEIGHTS
 from anydose.predict import Options
@@ -83,6 +83,13 @@ VARIANTS: tuple[Variant, ...] = (
         "MONAI's MedNeXt, kernel 3",
         ("objective=regression", *ADAMW),
         ModelConfig(BaselineConfig(kind="mednext")),
+    ),
+    Variant(
+        "c3d",
+        "regression",
+        "a cascade of two U-Nets (C3D), one loss on their sum",
+        ("objective=regression",),
+        ModelConfig(BaselineConfig(CASCADE, kind="c3d")),
     ),
 )
 

@@ -110,7 +110,7 @@ def test_the_table_has_means_spreads_and_differences():
     assert "| 1 | 3.60 | +0.50 | 2.00 |" in second
 
 
-@pytest.mark.parametrize("kind", ["dynunet", "mednext"])
+@pytest.mark.parametrize("kind", ["dynunet", "mednext", "c3d"])
 def test_monai_s_networks_learn_through_the_same_interface_and_come_back_from_a_file(kind, tmp_path):
     pytest.importorskip("monai")
     torch.manual_seed(0)
@@ -132,3 +132,40 @@ def test_monai_s_networks_learn_through_the_same_interface_and_come_back_from_a_
         assert torch.equal(again.velocity(*inputs), model.eval().velocity(*inputs))
     with pytest.raises(ValueError, match="dose alone"):
         model.velocity(noisy, torch.ones(1), "ct", {}, torch.full((1, 3), 3.0), body)
+
+
+def test_in_the_cascade_the_second_network_sees_what_the_first_gave_and_corrects_it():
+    pytest.importorskip("monai")
+    torch.manual_seed(0)
+    config = ModelConfig(BaselineConfig((8, 16, 16), kind="c3d"), modalities=("ct", "dose"))
+    net = Any2Any(config).backbone.net.eval()
+    x = torch.randn(1, 16, 8, 8, 8)
+    with torch.no_grad():
+        coarse = net.first(x)
+        assert torch.equal(net(x), coarse + net.second(torch.cat([x, coarse], dim=1)))
+        blind = coarse + net.second(torch.cat([x, torch.zeros_like(coarse)], dim=1))
+    assert not torch.allclose(net(x), blind)
+
+
+@pytest.mark.parametrize("kind", ["dynunet", "mednext", "c3d"])
+def test_gradients_in_bfloat16_are_those_in_float32_on_a_slab_too(kind):
+    """A slab of 32 slices is two deep at a low level, where oneDNN's own weight gradient is not defined."""
+    pytest.importorskip("monai")
+    torch.manual_seed(0)
+    net = Any2Any(
+        ModelConfig(BaselineConfig((32, 32, 64, 64), kind=kind), modalities=("ct", "dose"))
+    ).backbone
+    net = net.net.to(memory_format=torch.channels_last_3d)
+    x = torch.randn(1, 16, 16, 32, 32).contiguous(memory_format=torch.channels_last_3d)
+    gradients = []
+    for bf16 in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = net(x).float().square().mean()
+        found = torch.autograd.grad(loss, list(net.parameters()), allow_unused=True)
+        gradients.append({n: g for (n, _), g in zip(net.named_parameters(), found, strict=True)})
+    for name, exact in gradients[0].items():
+        if exact is not None and exact.ndim == 5:
+            alike = torch.nn.functional.cosine_similarity(
+                exact.flatten(), gradients[1][name].flatten(), dim=0
+            )
+            assert alike > 0.8, name

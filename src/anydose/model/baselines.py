@@ -1,6 +1,7 @@
 """MONAI's networks as backbones, to compare with at the same inputs and budget: DynUNet (nnU-Net's network;
-F. Isensee et al., Nature Methods 18, 2021) and MedNeXt (S. Roy et al., MICCAI 2023). They see the same slots
-as unet.py and give one target; noise level, role and visible set are not told to them."""
+F. Isensee et al., Nature Methods 18, 2021), MedNeXt (S. Roy et al., MICCAI 2023) and a cascade of two U-Nets
+after C3D (S. Liu et al., Medical Physics 48, 2021). They see the same slots as unet.py and give one target;
+noise level, role and visible set are not told to them."""
 
 from __future__ import annotations
 
@@ -11,14 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from anydose.diffusion.path import alpha_sigma
+from anydose.model.layers import with_conv3
 
-KINDS = ("dynunet", "mednext")
+KINDS = ("dynunet", "mednext", "c3d")
+CASCADE = (64, 128, 256, 320)  # widths of C3D's second U-Net; the first has half of them
 
 
 @dataclass(frozen=True)
 class BaselineConfig:
-    """kind: one of KINDS; widths: DynUNet's channels a level, MedNeXt's first is doubled at each of its four
-    steps down; target: the only modality that it gives."""
+    """kind: one of KINDS; widths: channels a level of DynUNet and of C3D's second U-Net, MedNeXt's first is
+    doubled at each of its four steps down; target: the only modality that it gives."""
 
     widths: tuple[int, ...] = (48, 96, 160, 224)
     target: str = "dose"
@@ -27,7 +30,7 @@ class BaselineConfig:
     @property
     def multiple(self) -> int:
         """Latent sizes must be multiples of this."""
-        return 2 ** (len(self.widths) - 1) if self.kind == "dynunet" else 16
+        return 16 if self.kind == "mednext" else 2 ** (len(self.widths) - 1)
 
 
 class Baseline(nn.Module):
@@ -36,7 +39,7 @@ class Baseline(nn.Module):
     def __init__(self, config: BaselineConfig, channels: Mapping[str, int]) -> None:
         super().__init__()
         self.config, self.channels = config, dict(channels)
-        self.net = _network(config, sum(channels.values()), channels[config.target])
+        self.net = with_conv3(_network(config, sum(channels.values()), channels[config.target]))
 
     def forward(
         self,
@@ -58,16 +61,38 @@ class Baseline(nn.Module):
         return out.float()
 
 
+class Cascade(nn.Module):
+    """C3D's idea: a small U-Net, and one twice as wide that sees the same inputs and what the first gave. The
+    original puts a loss on each of the two outputs (0.5 and 1) and hands over features, at full resolution on
+    five levels; here there is one loss, on their sum, so the second corrects the first and both are
+    supervised through it, and the dose itself is handed over."""
+
+    def __init__(self, first: nn.Module, second: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (n, inputs, d, h, w) -> (n, outputs, d, h, w)."""
+        coarse = self.first(x)
+        out: Tensor = coarse + self.second(torch.cat([x, coarse], dim=1))
+        return out
+
+
 def _network(c: BaselineConfig, inputs: int, outputs: int) -> nn.Module:
     try:
         from monai.networks.nets import DynUNet, MedNeXt
     except ImportError as error:
         raise ValueError(f"backbone {c.kind}: needs monai, pip install 'anydose[priors]'") from error
+
+    def unet(widths: tuple[int, ...], inputs: int, residual: bool) -> nn.Module:
+        strides = [1] + [2] * (len(widths) - 1)
+        kernels = [3] * len(widths)
+        return DynUNet(3, inputs, outputs, kernels, strides, strides[1:], filters=widths, res_block=residual)
+
     if c.kind == "dynunet":
-        levels = len(c.widths)
-        strides = [1] + [2] * (levels - 1)
-        return DynUNet(
-            3, inputs, outputs, [3] * levels, strides, strides[1:], filters=c.widths, res_block=True
-        )
+        return unet(c.widths, inputs, residual=True)
+    if c.kind == "c3d":  # plain blocks of convolution, instance norm, activation, as the original's
+        half = tuple(w // 2 for w in c.widths)
+        return Cascade(unet(half, inputs, residual=False), unet(c.widths, inputs + outputs, residual=False))
     shape = {"blocks_down": (1, 1, 2, 2), "blocks_bottleneck": 1, "blocks_up": (2, 2, 1, 1)}
     return MedNeXt(3, c.widths[0], inputs, outputs, kernel_size=3, use_residual_connection=True, **shape)

@@ -74,6 +74,18 @@ class Conv3(nn.Conv3d):
         return super().forward(x)
 
 
+def with_conv3(net: nn.Module) -> nn.Module:
+    """The same network with a Conv3, of the same weights and names, in the place of every plain Conv3d."""
+    for parent in list(net.modules()):
+        for name, layer in list(parent.named_children()):
+            if type(layer) is nn.Conv3d:
+                shape = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride)
+                ours = Conv3(*shape, layer.padding, layer.bias is not None, layer.groups)
+                ours.weight, ours.bias = layer.weight, layer.bias
+                setattr(parent, name, ours)
+    return net
+
+
 class ModulatedNorm(nn.Module):
     """Group norm over a whole volume, scaled and shifted by the code; the scale starts at one. Unlike a norm
     over the channels of each voxel it keeps how amplitudes differ between voxels."""
