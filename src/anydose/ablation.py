@@ -49,6 +49,15 @@ VARIANTS: tuple[Variant, ...] = (
     Variant("unet", "", "the compact U-Net from scratch, dose alone, all conditions", steps=DIFFUSES),
     Variant("regression", "unet", "no noise, no diffusion: one step", ("objective=regression",)),
     Variant("no-beams", "unet", "without beam and angle", withheld=("beam", "angle")),
+    Variant(
+        "one-plate", "unet", "the plain mean plate for the nine attenuated ones", ("model.plates=plain",)
+    ),
+    Variant(
+        "one-attenuated-plate",
+        "unet",
+        "the mean of the nine attenuated plates for each of them",
+        ("model.plates=attenuated",),
+    ),
     Variant("no-ct", "unet", "without CT", withheld=("ct",)),
     Variant("v-readout", "unet", "the network gives v itself, not the data", ("model.backbone.spread=0.0",)),
     Variant(

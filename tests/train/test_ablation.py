@@ -16,6 +16,7 @@ from anydose.io.phantom import make_phantom
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.baselines import BaselineConfig
 from anydose.model.checkpoint import load_model, save_model
+from anydose.model.unet import UNetConfig
 
 TINY = ("model.backbone.widths=[8, 16]", "model.backbone.down_blocks=[1, 1]", "model.backbone.up_blocks=[1]")
 
@@ -92,6 +93,35 @@ def test_what_is_withheld_never_reaches_the_network(dataset, cohort_folder, tmp_
     direction = {k: torch.nn.functional.cosine_similarity(v, fresh, dim=0).item() for k, v in moved.items()}
     assert direction["no-beams"] == pytest.approx(1.0, abs=1e-6)
     assert direction["unet"] < 1 - 1e-6
+
+
+@pytest.mark.parametrize("plates", ["plain", "attenuated"])
+def test_one_plate_is_all_that_is_seen_of_the_beams_in_training_and_from_a_file(plates, tmp_path):
+    """Nothing but the one plate moves the output, in training and after a round trip through a file."""
+    torch.manual_seed(0)
+    config = ModelConfig(UNetConfig((8, 16), (1, 1), (1,), code=16), plates=plates)
+    model = Any2Any(config)
+    torch.nn.init.normal_(model.backbone.read_out["dose"].weight)
+    volume, side = torch.randn(1, 10, 8, 8, 8), (1, 8, 4, 4, 4)
+    noisy, body = torch.randn(side), torch.ones(1, 1, 4, 4, 4)
+
+    def v(model, volume):
+        given = {"beam": model.codec.encode(volume)}
+        return model.velocity(noisy, torch.ones(1), "dose", given, torch.full((1, 3), 3.0), body)
+
+    other = torch.randn_like(volume)
+    if plates == "plain":
+        other[:, 0] = volume[:, 0]
+    else:
+        other[:, 1:] = volume[:, 1:].mean(dim=1, keepdim=True)
+    assert torch.allclose(v(model, volume), v(model, other), atol=1e-5)
+    assert not torch.allclose(v(model, volume), v(model, other + torch.randn_like(other)), atol=1e-3)
+    save_model(model, tmp_path / "m.safetensors", {})
+    again = load_model(tmp_path / "m.safetensors")
+    with torch.no_grad():
+        assert torch.equal(v(again, volume), v(model.eval(), volume))
+    with pytest.raises(ValueError, match="attenuated"):
+        Any2Any(replace(config, plates="none"))
 
 
 def test_an_unknown_variant_is_named_with_those_there_are():

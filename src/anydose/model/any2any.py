@@ -30,6 +30,7 @@ BACKBONES: dict[str, Any] = {
     **dict.fromkeys(KINDS, BaselineConfig),
 }
 CODECS = {"identity": IdentityCodec, "compact": CompactCodec, "wan": WanCodec, "maisi": MaisiCodec}
+PLATES = ("all", "plain", "attenuated")  # all ten, the plain mean alone, the mean of the attenuated alone
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class ModelConfig:
     predicts: str = "v"
     trained_mm: tuple[tuple[float, float], ...] = ((2.7, 5.5), (2.7, 5.5), (1.4, 3.4))
     working_mm: tuple[float, float, float] = (4.2, 4.2, 2.5)
+    plates: str = "all"
 
 
 def make_codec(spec: str) -> Codec:
@@ -72,6 +74,8 @@ class Any2Any(nn.Module):
         if config.predicts not in flow.CONVENTIONS:
             known = ", ".join(flow.CONVENTIONS)
             raise ValueError(f"predicts {config.predicts!r}: one of {known} is accepted")
+        if config.plates not in PLATES:
+            raise ValueError(f"plates {config.plates!r}: one of {', '.join(PLATES)} is accepted")
         if isinstance(config.backbone, DiTConfig):
             if lead(self.codec) and config.backbone.multiple[0] > 1:
                 raise ValueError(f"codec {config.codec} repeats a slice: patches of depth 1 are needed")
@@ -138,11 +142,22 @@ class Any2Any(nn.Module):
         for name in (target, *given):
             if name not in self.config.modalities:
                 raise ValueError(f"modality {name!r}: this model knows {', '.join(self.config.modalities)}")
+        if self.config.plates != "all" and "beam" in given:
+            given = {**given, "beam": _seen_plates(given["beam"], self.config.plates)}
         clean, sign = torch.zeros_like(t), flow.CONVENTIONS[self.config.predicts]
         seen, when = (flow.into_flow(noisy, t), flow.flow_time(t)) if sign else (noisy, t)
         times = {name: clean for name in given if name != target} | {target: when}
         out = self.backbone({**given, target: seen}, times, target, spacing_mm, body)
         return flow.velocity_from_flow(sign * out.float(), noisy, t) if sign else out
+
+
+def _seen_plates(beam: Tensor, plates: str) -> Tensor:
+    """The latent (n, channels * c, d, h, w) of the beam modality with one plate in its first channel (of
+    PLATES; the mean is exact for voxel patches) and zeros, as of an absent modality, in the others."""
+    each = beam.unflatten(1, (modality.TABLE["beam"].channels, -1))
+    out = torch.zeros_like(each)
+    out[:, 0] = each[:, 0] if plates == "plain" else each[:, 1:].mean(dim=1)
+    return out.flatten(1, 2)
 
 
 def pick_device(name: str) -> torch.device:
