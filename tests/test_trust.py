@@ -3,12 +3,13 @@
 import csv
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from anydose.bench_trust import bench_calibration
+from anydose.bench_trust import REMOVED, bench_calibration, bench_conditions, removals
 from anydose.case.volume import Volume
 from anydose.deliver import predict_to, trust_files, write_json
 from anydose.io import nifti, openkbp
@@ -93,3 +94,31 @@ def test_the_bench_measures_coverage_and_leaves_what_predict_reads(model):
     assert again.about["patients"] == 4
     with pytest.raises(ValueError, match="at least 4"):
         bench_calibration(cases[:2], str(model), OPTIONS, "cpu")
+
+
+def test_conditions_are_taken_away_alone_and_one_after_the_other(model, monkeypatch):
+    """Every set is asked for once a patient, rows are paired with the full set, and a patient without CT, who
+    cannot lose it, is left out."""
+    cases = []
+    for seed in range(2):
+        case = make_phantom(seed)
+        cases.append(replace(case, dose=Volume(20 * case.body.astype(np.float32), case.grid, "Gy")))
+    asked = []
+
+    def predicted(network, case, options):
+        assert case.dose is None
+        asked.append(options.given)
+        off = 1.0 + ("ct" not in options.given) + (case.name == cases[1].name)
+        return SimpleNamespace(mean=((20 + off) * case.body.astype(np.float32))[None])
+
+    monkeypatch.setattr("anydose.bench_trust.predict", predicted)
+    rows = bench_conditions([*cases, replace(cases[0], ct=None)], str(model), OPTIONS, "cpu")
+    assert len(asked) == 2 * len(rows) == 2 * len(removals(REMOVED)) == 2 * len(set(asked))
+    by_removed = {tuple(row["without"]): row for row in rows}
+    assert by_removed[()]["dose_score"] == 1.5
+    assert by_removed[()]["change"] == by_removed[("oar",)]["change"] == 0
+    assert by_removed[("ct",)]["change"] == by_removed[("angle", "beam", "ct", "oar")]["change"] == 1.0
+    assert by_removed[("ct",)]["standard_error"] == 0 and by_removed[("ct",)]["patients"] == 2
+    assert ("angle", "beam", "ct", "oar", "body") in by_removed  # the targets alone
+    with pytest.raises(ValueError, match="nothing to take away"):
+        bench_conditions([replace(cases[0], ct=None)], str(model), OPTIONS, "cpu")

@@ -37,6 +37,7 @@ MEASURED = (
     "complete",
     "calibration",
     "guard",
+    "conditions",
     "ablation",
     "masks",
     "convert",
@@ -163,6 +164,8 @@ def run(name: str, cohort: Path, limit: int, how: How | None = None) -> Rows:
         return bench_scard.bench_candidates(cases, load_model(registry.find(how.model)))
     if name == "calibration":
         return bench_trust.bench_calibration(cases, how.model, how.options, how.device, how.fit)
+    if name == "conditions":
+        return bench_trust.bench_conditions(cases, how.model, how.options, how.device)
     if name == "guard":
         return bench_trust.bench_guard(cohort, how.model, limit, how.fit)
     if name == "predict":

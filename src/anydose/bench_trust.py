@@ -1,6 +1,6 @@
-"""How far a prediction can be trusted: calibrated intervals, fitted and measured on validation patients, and
-the ranges of the training cohort that a case is held against. Both can leave the small JSON files that ship
-beside a model's weights."""
+"""How far a prediction can be trusted: calibrated intervals, fitted and measured on validation patients, the
+ranges of the training cohort that a case is held against, and what each condition is worth. The first two can
+leave the small JSON files that ship beside a model's weights."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from anydose.model import registry
 from anydose.model.any2any import pick_device
 from anydose.model.checkpoint import file_hash, load_model
 from anydose.predict import Options, predict
-from anydose.score import calibration, guard
+from anydose.score import calibration, challenge, guard
 from anydose.score.calibration import FEATURES, Calibration, Observed
 
 Rows = list[dict[str, Any]]
 NORMAL = {"0.5": 0.6745, "0.8": 1.2816, "0.95": 1.96}  # half-widths in standard deviations
 SHOWN = ("ptv D_99", "ptv D_95", "ptv D_1", "oar mean", "oar D_0.1_cc")  # OpenKBP's DVH metrics
+REMOVED = ("angle", "beam", "ct", "oar", "body", "ptv")  # in this order, where one goes after the other
 SCALES = {
     "constant": (),
     "dose level": tuple(name for name in FEATURES if name.startswith("level")),
@@ -114,3 +115,52 @@ def bench_guard(cohort: Path, model: str, limit: int, fitted: bool = False) -> R
         write_json(guard.as_json(ranges), trust_files(path).ranges)
     how = {"trained_on": ranges.patients, "refused": refused, "patients": len(rows), "flagged": flagged}
     return [*rows, {"bench": "guard", "model": path.stem, **how}]
+
+
+def removals(conditions: Sequence[str]) -> list[tuple[str, ...]]:
+    """What is taken away: nothing, each condition alone, then the first two, three, ... until one is left."""
+    alone = [(name,) for name in conditions]
+    return [(), *alone, *(tuple(conditions[:k]) for k in range(2, len(conditions)))]
+
+
+def bench_conditions(cases: Iterable[Case], model: str, options: Options, device: str) -> Rows:
+    """OpenKBP's scores of the dose as conditions are taken away, on patients who have them all; the change of
+    the dose error is paired, with its standard error over patients. The region where dose is possible and
+    the prescription stay known, and a beam's plate is the target's shadow. ValueError without such
+    patients."""
+    path = registry.find(model)
+    network = load_model(path).to(pick_device(device), memory_format=torch.channels_last_3d)
+    known = tuple(name for name in REMOVED if name in network.config.modalities)
+    found: dict[tuple[str, ...], list[tuple[float, dict[str, float]]]] = {r: [] for r in removals(known)}
+    for case in cases:
+        if case.dose is None or case.ct is None or not (case.beams and case.targets and case.of_role("oar")):
+            continue
+        for removed, errors in found.items():
+            given = tuple(name for name in known if name not in removed)
+            made = predict(network, replace(case, dose=None), replace(options, given=given)).mean[0]
+            errors.append(_errors(case, made))
+    if not found[()]:
+        raise ValueError("no patient with CT, targets, organs, beams and a dose: nothing to take away")
+    how = {"model": path.stem, "steps": options.steps, "flips": options.flips, "patients": len(found[()])}
+    whole = np.array([dose for dose, _ in found[()]])
+    return [{**_change(removed, errors, whole), **how} for removed, errors in found.items()]
+
+
+def _errors(case: Case, made: calibration.Array) -> tuple[float, dict[str, float]]:
+    """OpenKBP's dose error and DVH metric errors of one patient, in Gy."""
+    assert case.dose is not None and case.body is not None
+    reference = case.dose.in_unit("Gy")
+    dvh = challenge.dvh_errors(reference, made, case.structures, case.body, 1000.0 * case.grid.voxel_cc)
+    return challenge.dose_error(reference, made, case.body), dvh
+
+
+def _change(
+    removed: Sequence[str], errors: Sequence[tuple[float, dict[str, float]]], whole: calibration.Array
+) -> dict[str, Any]:
+    """One row; whole: every patient's dose error with all conditions."""
+    dose, dvh = challenge.cohort_scores([e[0] for e in errors], [e[1] for e in errors])
+    gaps = np.array([e[0] for e in errors]) - whole
+    error = float(gaps.std(ddof=1) / len(gaps) ** 0.5) if len(gaps) > 1 else float("inf")
+    values = {"dose_score": dose, "dvh_score": dvh, "change": float(gaps.mean()), "standard_error": error}
+    rounded = {name: round(value, 4) for name, value in values.items() if np.isfinite(value)}
+    return {"bench": "conditions", "without": list(removed), **rounded}

@@ -10,7 +10,7 @@ import typer
 
 from anydose.cli_predict import FLIPS, STEPS, Device, Flips, Model, Steps, sampling
 
-WITH_TABLE = ("fast", "complete", "calibration", "guard")
+WITH_TABLE = ("fast", "complete", "calibration", "guard", "conditions")
 
 
 def bench(
