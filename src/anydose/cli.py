@@ -184,6 +184,24 @@ def card(
 
 
 @app.command()
+def chart(
+    results: Annotated[
+        list[Path], typer.Argument(help="Files of `anydose evaluate --json` and `anydose bench ablation`.")
+    ],
+    out: Annotated[Path, typer.Option(help="The picture (.png, .pdf, .svg).")] = Path(
+        "docs/images/results.png"
+    ),
+) -> None:
+    """Draw the scores that were measured as bars, beside published ones."""
+    from anydose import chart as charts
+    from anydose.io.files import whole
+
+    with whole(out) as scratch:
+        charts.draw(charts.panels(results), scratch)
+    typer.echo(f"{out}")
+
+
+@app.command()
 def info(as_json: Json = False) -> None:
     """Say which models are there, which device would be used, and all versions."""
     from anydose.deliver import about
