@@ -15,7 +15,7 @@ from anydose.diffusion.path import alpha_sigma
 from anydose.model.layers import with_conv3
 
 KINDS = ("dynunet", "mednext", "c3d")
-CASCADE = (64, 128, 256, 320)  # widths of C3D's second U-Net; the first has half of them
+CASCADE = (64, 128, 208, 288)  # widths of C3D's second U-Net; the first has half of them
 
 
 @dataclass(frozen=True)
