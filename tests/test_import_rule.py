@@ -25,6 +25,8 @@ ALLOWED: dict[str, set[str]] = {
     "predict": {"model", "diffusion", "score", "io", "case"},
     "evaluate": {"predict", "model", "io", "score", "case"},
     "ablation": {"evaluate", "train", "predict", "model", "io"},
+    "transfer": {"transfer_page", "evaluate", "train", "predict", "model", "io", "case"},
+    "transfer_page": set(),
     "complete": {"deliver", "predict", "model", "io", "score", "case"},
     "bench_model": {"complete", "predict", "model", "io", "score", "case"},
     "bench_trust": {"deliver", "predict", "model", "io", "score", "case"},

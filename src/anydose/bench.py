@@ -39,6 +39,7 @@ MEASURED = (
     "guard",
     "conditions",
     "ablation",
+    "transfer",
     "masks",
     "convert",
 )

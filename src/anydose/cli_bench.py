@@ -27,18 +27,38 @@ def bench(
         bool,
         typer.Option("--fit", help="calibration, guard: leave what was fitted beside the model's weights."),
     ] = False,
-    train_steps: Annotated[int, typer.Option(help="ablation: steps of every training; 0: the recipe's.")] = 0,
-    seeds: Annotated[str, typer.Option(help="ablation: seeds of every variant.")] = "0,1",
-    only: Annotated[str, typer.Option(help="ablation: only these variants, as unet,no-beams.")] = "",
+    train_steps: Annotated[
+        int, typer.Option(help="ablation, transfer: steps of every training; 0: the default.")
+    ] = 0,
+    seeds: Annotated[str, typer.Option(help="ablation, transfer: seeds of every variant.")] = "0,1",
+    only: Annotated[
+        str, typer.Option(help="ablation, transfer: only these rows, as unet,no-beams or scratch,ct.")
+    ] = "",
     change: Annotated[
-        list[str] | None, typer.Option(help="ablation: key=value of the recipe, for every variant.")
+        list[str] | None, typer.Option(help="ablation, transfer: key=value of the recipe, for all trainings.")
     ] = None,
+    prior_steps: Annotated[int, typer.Option(help="transfer: steps of every prior.", min=1)] = 240,
+    patients: Annotated[
+        str, typer.Option(help="transfer: numbers of training patients, in this order.")
+    ] = "all,20,50,100",
+    simulated: Annotated[
+        str, typer.Option(help="transfer: rendered cohort of simulated plans.")
+    ] = "runs/rendered-sim/train",
+    backbone: Annotated[str, typer.Option(help="transfer: unet or dit.")] = "unet",
+    every: Annotated[int, typer.Option(help="transfer: score one in N validation patients.", min=1)] = 5,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
 ) -> None:
     """Measure something, side by side where there is a rival."""
     if name == "ablation":
         changes = tuple(change or ())
         _ablation(cohort, train_steps, seeds, only, limit, changes, device, json_file)
+        return
+    if name == "transfer":
+        plan: dict[str, Any] = {"changes": tuple(change or ()), "seeds": _numbers("seeds", seeds)}
+        plan |= {"steps": train_steps} if train_steps else {}
+        plan |= {"prior_steps": prior_steps, "simulated": simulated, "every": every, "limit": limit}
+        plan |= {"only": _words(only), "backbone": backbone, "device": device}
+        _transfer(cohort, plan, patients, json_file)
         return
     from anydose import bench as benchmarks
     from anydose.deliver import write_json
@@ -76,11 +96,31 @@ def _ablation(
 ) -> None:
     from anydose import ablation
 
-    numbers = tuple(int(part) for part in seeds.split(",") if part.strip().isdigit())
-    if not numbers:
-        raise ValueError(f"seeds {seeds!r}: whole numbers are accepted, as 0,1")
-    names = tuple(name.strip() for name in only.split(",") if name.strip())
-    plan = ablation.Plan(cohort, steps or ablation.BUDGET.steps, numbers, names, limit, changes, device)
+    steps, numbers = steps or ablation.BUDGET.steps, _numbers("seeds", seeds)
+    plan = ablation.Plan(cohort, steps, numbers, _words(only), limit, changes, device)
     file = file or Path("docs/results/ablation.json")
     ablation.write(plan, file, typer.echo)
     typer.echo(f"{file}, {file.with_suffix('.md')}")
+
+
+def _transfer(cohort: Path, how: dict[str, Any], patients: str, file: Path | None) -> None:
+    from anydose import transfer
+
+    sizes = _numbers("patients", ",".join("0" if word == "all" else word for word in _words(patients)))
+    plan = transfer.Plan(cohort, patients=sizes, **how)
+    suffix = "" if plan.backbone == "unet" else f"-{plan.backbone}"
+    file = file or Path(f"docs/results/transfer{suffix}.json")
+    transfer.write(plan, file, typer.echo)
+    typer.echo(f"{file}, {file.with_suffix('.md')}, {file.with_suffix('.png')}")
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    """The whole numbers of an option, as 0,1; ValueError for anything else among them, or none."""
+    words = _words(text)
+    if not words or not all(word.isdigit() for word in words):
+        raise ValueError(f"{option} {text!r}: whole numbers are accepted, as 0,1")
+    return tuple(int(word) for word in words)

@@ -15,10 +15,11 @@ from anydose.diffusion.flow import shifted
 class TaskConfig:
     """Which targets, conditions and times are drawn.
 
-    dose_share: probability that the target is the dose (else any modality, uniformly); keep: probability that
-    a condition stays visible, from the first step to the last (stage A's curriculum: more and more
-    conditions); at_one: probability of t = 1, where few-step sampling lives, the rest uniform in (0, 1);
-    shift: moves those towards noise (Wan's flow shift, diffusion/flow.py; 1: not at all)."""
+    dose_share: probability that the target is the dose (else any modality, uniformly, or one of `targets`
+    where any are named); keep: probability that a condition stays visible, from the first step to the last
+    (stage A's curriculum: more and more conditions); at_one: probability of t = 1, where few-step sampling
+    lives, the rest uniform in (0, 1); shift: moves those towards noise (Wan's flow shift, diffusion/flow.py;
+    1: not at all)."""
 
     dose_share: float = 1.0
     keep: tuple[float, float] = (0.95, 0.95)
@@ -27,6 +28,7 @@ class TaskConfig:
     cranio_caudal: bool = True
     shifts: bool = True
     shift: float = 1.0
+    targets: tuple[str, ...] = ()
 
 
 ANY2ANY = TaskConfig(dose_share=1 / 7, keep=(0.5, 0.9))
@@ -53,13 +55,15 @@ def draw(
     curriculum. Every case is seen once an epoch, in an order that changes with the epoch."""
     rng = np.random.default_rng([seed, step])
     wants_dose = rng.random() < config.dose_share
-    usable = (
-        [k for k, names in enumerate(modalities) if "dose" in names] if wants_dose else range(len(modalities))
-    )
+    asked = ("dose",) if wants_dose else config.targets
+    usable = [k for k, names in enumerate(modalities) if not asked or set(asked) & set(names)]
+    if not usable:
+        raise ValueError(f"no case of the cohort has {' or '.join(asked)}, which is to be learned")
     order = np.random.default_rng([seed, 1 << 20, step // len(usable)]).permutation(len(usable))
     case = usable[int(order[step % len(usable)])]
     have = modalities[case]
-    target = "dose" if wants_dose else have[int(rng.integers(len(have)))]
+    possible = [name for name in have if not config.targets or name in config.targets]
+    target = "dose" if wants_dose else possible[int(rng.integers(len(possible)))]
     keep = config.keep[0] + (config.keep[1] - config.keep[0]) * progress
     visible = tuple(name for name in have if name != target and rng.random() < keep)
     t = 1.0 if rng.random() < config.at_one else shifted(float(rng.random()), config.shift)

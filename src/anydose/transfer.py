@@ -1,0 +1,296 @@
+"""What a prior is worth: dose training from several priors and from scratch, on few and on many patients,
+with one recipe and equal steps. Every finished row is written at once and never made again; a killed training
+goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from anydose import evaluate, transfer_page
+from anydose.case.case import Case
+from anydose.io import openkbp
+from anydose.io.files import whole
+from anydose.model.any2any import pick_device
+from anydose.model.registry import WEIGHTS
+from anydose.predict import Options
+from anydose.train.data import Cohort
+from anydose.train.recipes import BUDGET, RECIPES, changed
+from anydose.train.tasks import ANY2ANY
+from anydose.train.trainer import TrainConfig, Trainer
+
+Row = dict[str, Any]
+CODEC = str(WEIGHTS / "codec-compact.safetensors")
+BACKBONES = {"unet": BUDGET, "dit": replace(RECIPES["budget-dit"], codec=CODEC)}
+POINTS = (0.25, 0.5, 1.0)  # where a training is scored, as shares of its steps
+PACE = "pace.json"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A training before the one on doses. targets: what it learns to predict (() for every modality), share:
+    how often that is the dose; withheld: what it never sees; simulated: on the rendered cohort of simulated
+    plans; own: on the arm's own patients, as it sees their doses."""
+
+    name: str
+    targets: tuple[str, ...] = ()
+    share: float = 0.0
+    withheld: tuple[str, ...] = ()
+    simulated: bool = False
+    own: bool = False
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to a dose model. prior: its stages, which share the prior's steps; longer: from scratch, with
+    the prior's steps added to its own."""
+
+    name: str
+    says: str
+    prior: tuple[Stage, ...] = ()
+    longer: bool = False
+
+
+CT = Stage("ct", ("ct",), withheld=("dose",))
+PHYSICS = Stage("physics", ("dose",), share=1.0, simulated=True)
+SEVEN = Stage("any2any", share=1 / 7, own=True)
+ARMS: tuple[Arm, ...] = (
+    Arm("scratch", "no prior"),
+    Arm("any2any", "all seven modalities as targets, of the same patients", (SEVEN,)),
+    Arm("ct", "the CT as target, of all patients, no dose seen", (CT,)),
+    Arm("physics", "the dose of simulated plans", (PHYSICS,)),
+    Arm("both", "the CT, then the dose of simulated plans, half of the steps each", (CT, PHYSICS)),
+    Arm("scratch-longer", "no prior, its steps spent on the dose", longer=True),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the rows are made, in this order: seeds, then sizes, then arms. patients: training patients (0 for
+    all); steps: of the dose training; prior_steps: of every prior; only: names of arms ('' for all that have
+    their data); every: each so many validation patients one is scored; simulated: the rendered cohort of
+    simulated plans; changes: key=value changes of the recipe, for every training; out: where the runs lie."""
+
+    cohort: Path
+    steps: int = 120
+    prior_steps: int = 240
+    patients: tuple[int, ...] = (0, 20, 50, 100)
+    seeds: tuple[int, ...] = (0, 1)
+    only: tuple[str, ...] = ()
+    backbone: str = "unet"
+    every: int = 5
+    limit: int = 0
+    simulated: str = "runs/rendered-sim/train"
+    changes: tuple[str, ...] = ()
+    device: str = "auto"
+    out: str = "runs/transfer"
+
+    def shared(self) -> Row:
+        """What all rows of a file have in common."""
+        values = {"backbone": self.backbone, "fine_steps": self.steps, "prior_steps": self.prior_steps}
+        return values | {"every": self.every, "limit": self.limit, "shared": list(self.changes)}
+
+
+def chosen(plan: Plan, on_event: Callable[[str], None] = print) -> list[Arm]:
+    """The arms of the plan. ValueError for an unknown one, or if one that is named lacks simulated plans;
+    where none is named, arms without their data are left out, and `on_event` is told."""
+    names = [arm.name for arm in ARMS]
+    for name in plan.only:
+        if name not in names:
+            raise ValueError(f"arm {name!r}: {', '.join(names)} are accepted")
+    there = any(Path(plan.simulated).glob("*.safetensors"))
+    arms = []
+    for arm in ARMS:
+        if plan.only and arm.name not in plan.only:
+            continue
+        if there or not any(stage.simulated for stage in arm.prior):
+            arms.append(arm)
+        elif plan.only:
+            raise ValueError(
+                f"{plan.simulated}: no rendered case for the arm {arm.name}; `anydose simulate` and `anydose "
+                "render` write them"
+            )
+        else:
+            on_event(f"{arm.name}: left out, {plan.simulated} holds no rendered case")
+    return arms
+
+
+def subset(total: int, count: int, seed: int) -> list[int]:
+    """`count` of `total` places (all for 0), drawn by the seed; fewer are a part of more. ValueError if there
+    are not so many."""
+    if not 0 <= count <= total:
+        raise ValueError(f"{count} patients: the training cohort has {total}")
+    order = np.random.default_rng([seed, total]).permutation(total)
+    return sorted(int(k) for k in order[: count or total])
+
+
+def base_of(plan: Plan) -> TrainConfig:
+    """The recipe that all trainings share."""
+    if plan.backbone not in BACKBONES:
+        raise ValueError(f"backbone {plan.backbone!r}: {' or '.join(BACKBONES)} is accepted")
+    base = replace(BACKBONES[plan.backbone], accumulate=2, warmup=20, save_every=50, out=plan.out)
+    return changed(base, plan.changes)
+
+
+def stages_of(arm: Arm, plan: Plan, patients: int, seed: int) -> Iterator[tuple[Stage, TrainConfig]]:
+    """The fully resolved trainings of an arm's prior, each from the one before."""
+    base, init, name = base_of(plan), "", ""
+    for stage in arm.prior:
+        task = replace(base.task, dose_share=stage.share, targets=stage.targets)
+        if stage.share < 1:
+            task = replace(task, keep=ANY2ANY.keep, at_one=ANY2ANY.at_one)
+        steps = plan.prior_steps // len(arm.prior)
+        name += f"{stage.name}-{steps}-" + (f"of{patients}-" if stage.own else "")
+        run = replace(base, name=f"{name}seed{seed}", task=task, steps=steps, init=init, seed=seed)
+        yield stage, replace(run, data=plan.simulated) if stage.simulated else run
+        init = str(Path(run.out) / run.name / "model.safetensors")
+
+
+def dose_config(arm: Arm, plan: Plan, patients: int, seed: int) -> TrainConfig:
+    """The dose training of an arm, the same for all but in where it starts (and `longer`)."""
+    base = base_of(plan)
+    before = list(stages_of(arm, plan, patients, seed))
+    init = str(Path(base.out) / before[-1][1].name / "model.safetensors") if before else ""
+    steps = plan.steps + (plan.prior_steps if arm.longer else 0)
+    name = f"dose-{arm.name}-{steps}-of{patients}-seed{seed}"
+    return replace(base, name=name, init=init, steps=steps, seed=seed)
+
+
+def trainer_of(
+    config: TrainConfig, plan: Plan, patients: int = 0, withheld: Sequence[str] = (), afresh: bool = False
+) -> Trainer:
+    """A training where it stands (from its first step with `afresh`), on so many patients (0 for all) without
+    what is withheld."""
+    trainer = Trainer(config, str(pick_device(plan.device)))
+    if not isinstance(trainer.cohort, Cohort):
+        raise ValueError("latents: a transfer is measured on volumes; latents=false is needed")
+    kept = subset(len(trainer.cohort), patients, config.seed)
+    cohort = trainer.cohort
+    cohort.paths = [cohort.paths[k] for k in kept]
+    cohort.modalities = [tuple(n for n in cohort.modalities[k] if n not in withheld) for k in kept]
+    state = trainer.folder / "state.safetensors"
+    if afresh:
+        for path in (state, trainer.folder / "log.csv"):
+            path.unlink(missing_ok=True)
+    elif state.is_file():
+        trainer.resume()
+    return trainer
+
+
+def steps_of(trainer: Trainer, on_event: Callable[[str], None]) -> Iterator[int]:
+    """Train to the end, yielding the number of steps done, first of all where it stands. The pace goes to a
+    file: seconds of computing a step (of all threads of this process), as a shared core's clock says
+    little."""
+    clock = time.monotonic if trainer.device.type == "cuda" else time.process_time
+    took: list[float] = []
+    yield trainer.step
+    begin = clock()
+    for step in trainer.run():
+        took.append(clock() - begin)
+        with whole(trainer.folder / PACE) as scratch:
+            scratch.write_text(json.dumps({"seconds_per_step": round(median(took), 4)}))
+        if step.step % 50 == 0:
+            on_event(f"{trainer.config.name}: step {step.step}, {median(took):.2f} s each")
+        yield step.step
+        begin = clock()
+
+
+def minutes(trainer: Trainer, steps: int) -> float:
+    """Computing minutes of so many steps of a run that has done some."""
+    file = trainer.folder / PACE
+    known = json.loads(file.read_text())["seconds_per_step"] if file.is_file() else None
+    return round(steps * (known or trainer.seconds / trainer.step) / 60, 3)
+
+
+def prior_of(arm: Arm, plan: Plan, patients: int, seed: int, on_event: Callable[[str], None]) -> Row:
+    """Train the arm's prior to its end, where that is not done; what it cost: steps and minutes."""
+    cost: Row = {"prior_minutes": 0.0, "prior_cases": []}
+    for stage, config in stages_of(arm, plan, patients, seed):
+        trainer = trainer_of(config, plan, patients if stage.own else 0, stage.withheld)
+        for _ in steps_of(trainer, on_event):
+            pass
+        cost["prior_minutes"] = round(cost["prior_minutes"] + minutes(trainer, config.steps), 3)
+        cost["prior_cases"].append(len(trainer.cohort))
+    return cost
+
+
+def rows(plan: Plan, file: Path, on_event: Callable[[str], None] = print) -> list[Row]:
+    """The rows: those in `file` as they are, the others trained, scored and written there. ValueError if the
+    file holds rows that were made in another way."""
+    done: list[Row] = json.loads(file.read_text()) if file.is_file() else []
+    shared, arms = plan.shared(), chosen(plan, on_event)
+    for row in done:
+        other = [k for k in shared if row.get(k) != shared[k]]
+        if other:
+            found = f"rows made with {other[0]} {row.get(other[0])!r}"
+            raise ValueError(f"{file}: holds {found}, {shared[other[0]]!r} asked; another file is needed")
+    total = len(Cohort(Path(base_of(plan).data)))
+    sizes = [len(subset(total, count, 0)) for count in plan.patients]
+    cases = cache(lambda: validation(plan))
+    for seed in plan.seeds:
+        for patients in sizes:
+            for arm in arms:
+                for row in _trained_and_scored(arm, plan, patients, seed, done, cases, on_event):
+                    done.append(row | shared)
+                    with whole(file) as scratch:
+                        scratch.write_text(json.dumps(done, indent=2) + "\n")
+                    on_event(json.dumps({k: v for k, v in row.items() if k != "dose_errors"}))
+    return done
+
+
+def validation(plan: Plan) -> list[Case]:
+    """The patients that every training is scored on."""
+    folders = openkbp.patients(plan.cohort, "validation")[:: plan.every]
+    return [openkbp.read_case(folder) for folder in folders[: plan.limit or None]]
+
+
+def _trained_and_scored(
+    arm: Arm,
+    plan: Plan,
+    patients: int,
+    seed: int,
+    done: Sequence[Row],
+    cases: Callable[[], list[Case]],
+    on_event: Callable[[str], None],
+) -> Iterator[Row]:
+    """The rows of one dose training that are not done, each as soon as its step is reached."""
+    config = dose_config(arm, plan, patients, seed)
+    about = {"arm": arm.name, "train_patients": patients, "seed": seed, "steps": config.steps}
+    have = {row["step"] for row in done if all(row[k] == about[k] for k in about)}
+    points = {max(1, round(config.steps * share)): share for share in POINTS}
+    wanted = points.keys() - have
+    if not wanted:
+        return
+    cost = prior_of(arm, plan, patients, seed, on_event)
+    trainer = trainer_of(config, plan, patients)
+    if min(wanted) < trainer.step:  # a row got lost: its weights are gone, so they are made again
+        trainer = trainer_of(config, plan, patients, afresh=True)
+    for step in steps_of(trainer, on_event):
+        if step not in wanted:
+            continue
+        trainer.save()
+        options = Options(steps=1, seed=seed, flips=1)
+        doses = evaluate.from_model(trainer.folder / "model.safetensors", options, plan.device)
+        table = list(evaluate.rows(cases(), doses))
+        errors = {r.patient: round(r.dose_error, 4) for r in table}
+        spent = {"share": points[step], "step": step, "minutes": minutes(trainer, step), **cost}
+        yield {**about, **spent, **evaluate.summary(table), "dose_errors": errors}
+
+
+def write(plan: Plan, file: Path, on_event: Callable[[str], None] = print) -> list[Row]:
+    """Make the rows in `file`, and from them the Markdown table and the picture beside it."""
+    found = rows(plan, file, on_event)
+    says = {arm.name: arm.says for arm in ARMS}
+    with whole(file.with_suffix(".md")) as scratch:
+        scratch.write_text(transfer_page.page(found, says, file.with_suffix(".png").name))
+    with whole(file.with_suffix(".png")) as scratch:
+        transfer_page.draw(found, says, scratch)
+    return found
