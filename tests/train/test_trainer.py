@@ -11,7 +11,7 @@ import torch
 
 from anydose.case import modality
 from anydose.model.any2any import ModelConfig
-from anydose.model.sample import Sample, cropped, draw_sample, flipped, padded
+from anydose.model.sample import Sample, cropped, draw_sample, flipped, padded, turned
 from anydose.model.unet import UNetConfig
 from anydose.train import recipes
 from anydose.train.data import Cohort, render, render_file
@@ -176,6 +176,72 @@ def mirrored_case(case):
     )
     masks = {swap.get(n, n): np.ascontiguousarray(m[..., ::-1]) for n, m in case.structures.items()}
     return replace(case, structures=masks, beams=beams, ct=turned(case.ct), dose=turned(case.dose))
+
+
+@pytest.mark.parametrize("quarters", [1, 3])
+def test_turning_equals_drawing_the_turned_patient(quarters):
+    from tiny_cohort import small_case
+
+    case = small_case(0)
+    sample, theirs = draw_sample(case)[0], draw_sample(turned_case(case, quarters))[0]
+    ours = turned(sample, 90.0 * quarters)
+    assert torch.equal(ours.body, theirs.body)
+    for name in ("ct", "ptv", "oar", "body", "dose"):
+        assert torch.allclose(ours.volumes[name], theirs.volumes[name], atol=2e-3), name
+    assert (theirs.volumes["beam"] - ours.volumes["beam"]).abs().mean() < 0.01
+    unnamed = ours.volumes["beam"][list(modality.TABLE["beam"].mirror)]
+    assert (theirs.volumes["beam"] - unnamed).abs().mean() > 0.02, "other sectors would be told apart"
+
+
+def test_a_turn_there_and_back_and_a_finer_grid_keep_the_patient_in_place():
+    """Turned by 30 degrees and back, the dose comes back but for interpolation; on finer voxels the volume in
+    mm stays."""
+    from tiny_cohort import small_case
+
+    sample = draw_sample(small_case(0))[0]
+    there = turned(sample, 30.0)
+    back = turned(there, -30.0)
+    for each in (there, back):
+        assert abs(float(each.body.sum() / sample.body.sum()) - 1) < 0.03
+    gy, again = (35 * float((s.volumes["dose"] + 1).sum()) for s in (sample, back))
+    assert abs(again / gy - 1) < 0.02
+    finer = turned(sample, 0.0, 1.1)
+    assert finer.spacing_mm[:2] == tuple(s / 1.1 for s in sample.spacing_mm[:2])
+    volume = [float(s.body.sum()) * np.prod(s.spacing_mm) for s in (sample, finer)]
+    assert abs(volume[1] / volume[0] - 1) < 0.03
+    assert turned(sample, 0.0) is sample
+
+
+def turned_case(case, quarters):
+    """The patient turned by quarters towards higher azimuth (anterior goes to the left), beams along."""
+    from anydose.case.grid import Grid
+    from anydose.case.volume import Volume
+
+    (x, y), (sx, sy, sz) = case.grid.origin_mm[:2], case.grid.spacing_mm
+    assert sx == sy and case.grid.shape[1] == case.grid.shape[2]
+    middle = np.array([x, y]) + sx * (case.grid.shape[2] - 1) / 2
+    grid = Grid(case.grid.shape, (sx, sy, sz), case.grid.origin_mm, case.grid.direction)
+    angle = np.radians(90 * quarters)
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+
+    def array(values):
+        return np.ascontiguousarray(np.rot90(values, -quarters, axes=(1, 2)))
+
+    def isocentre(b):
+        return (*(rotation @ (np.array(b.isocentre_mm[:2]) - middle) + middle), b.isocentre_mm[2])
+
+    turn = 90.0 * quarters
+    beams = tuple(
+        replace(b, gantry_deg=tuple((g + turn) % 360 for g in b.gantry_deg), isocentre_mm=isocentre(b))
+        for b in case.beams
+    )
+    return replace(
+        case,
+        structures={n: array(m) for n, m in case.structures.items()},
+        beams=beams,
+        ct=Volume(array(case.ct.array), grid, "HU"),
+        dose=Volume(array(case.dose.array), grid, "Gy"),
+    )
 
 
 def test_padding_adds_air_on_the_side_that_was_drawn(cohort_folder):

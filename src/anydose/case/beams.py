@@ -231,6 +231,18 @@ def mirrored_sectors() -> tuple[int, ...]:
     return (0, *(1 + (-k) % SECTORS for k in range(SECTORS)))
 
 
+def turned_sectors(degrees: float) -> Image:
+    """The matrix (1 + SECTORS, 1 + SECTORS) that takes the channels of `draw_beams` to those of beams whose
+    azimuth has grown by `degrees`, exact for beams at the centres of their sectors."""
+    out = np.zeros((1 + SECTORS, 1 + SECTORS), dtype=np.float32)
+    out[0, 0] = 1.0
+    place = round(degrees * SECTORS / 360, 6)
+    for shift in {int(np.floor(place)), int(np.ceil(place))}:
+        for k in range(SECTORS):
+            out[1 + (k + shift) % SECTORS, 1 + k] += 1 - abs(place - shift)
+    return out
+
+
 def angle_plate(
     all_views: Sequence[View],
     isocentre_mm: ArrayLike,

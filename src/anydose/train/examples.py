@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 
 from anydose.diffusion import path as vp
 from anydose.model.any2any import Any2Any
-from anydose.model.sample import Sample, cropped, flipped, padded, structures
+from anydose.model.sample import Sample, cropped, flipped, padded, structures, turned
 from anydose.train.data import Cohort
 from anydose.train.latents import LatentCohort, Latents
 from anydose.train.tasks import Draw, TaskConfig, draw
@@ -23,6 +23,7 @@ def example(model: Any2Any, sample: Sample, d: Draw, objective: str, crop: tuple
     """Apply a draw to volumes: the model's inputs, the true v and, for a dose, the masks of its DVHs."""
     if crop:
         sample = cropped(sample, (crop[0], crop[1], crop[2]), d.offset)
+    sample = turned(sample, d.turn_deg, d.zoom)
     sample = flipped(padded(sample, model.multiple, d.offset), d.left_right, d.cranio_caudal)
     values = {name: model.codec.encode(sample.volumes[name][None]) for name in (d.target, *d.visible)}
     body = model.latent_body(sample.body[None])

@@ -19,7 +19,12 @@ class TaskConfig:
     where any are named); keep: probability that a condition stays visible, from the first step to the last
     (stage A's curriculum: more and more conditions); at_one: probability of t = 1, where few-step sampling
     lives, the rest uniform in (0, 1); shift: moves those towards noise (Wan's flow shift, diffusion/flow.py;
-    1: not at all)."""
+    1: not at all).
+
+    What else a patient could look like: left_right, cranio_caudal: mirrored in half of the steps; shifts: the
+    place of the crop; turns: probability of a turn by a multiple of 40 degrees, which maps nine equispaced
+    fields onto themselves; tilt_deg: a turn of at most so much beside; zoom: voxels finer or coarser in the
+    plane by at most this share."""
 
     dose_share: float = 1.0
     keep: tuple[float, float] = (0.95, 0.95)
@@ -28,6 +33,9 @@ class TaskConfig:
     cranio_caudal: bool = True
     shifts: bool = True
     shift: float = 1.0
+    turns: float = 0.0
+    tilt_deg: float = 0.0
+    zoom: float = 0.0
     targets: tuple[str, ...] = ()
 
 
@@ -46,6 +54,8 @@ class Draw:
     cranio_caudal: bool
     offset: tuple[float, float, float]
     noise_seed: int
+    turn_deg: float = 0.0
+    zoom: float = 1.0
 
 
 def draw(
@@ -69,6 +79,9 @@ def draw(
     t = 1.0 if rng.random() < config.at_one else shifted(float(rng.random()), config.shift)
     flips = (rng.random(2) < 0.5) & np.array([config.left_right, config.cranio_caudal])
     offset = tuple(float(v) for v in (rng.random(3) if config.shifts else (0.5, 0.5, 0.5)))
+    noise_seed = int(rng.integers(1 << 62))
+    whole = 40.0 * int(rng.integers(1, 9)) if rng.random() < config.turns else 0.0
+    tilt, zoom = 2 * rng.random(2) - 1
     return Draw(
         case,
         target,
@@ -77,5 +90,7 @@ def draw(
         bool(flips[0]),
         bool(flips[1]),
         (offset[0], offset[1], offset[2]),
-        int(rng.integers(1 << 62)),
+        noise_seed,
+        whole + float(tilt) * config.tilt_deg,
+        1 + float(zoom) * config.zoom,
     )
