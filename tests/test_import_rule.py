@@ -48,6 +48,9 @@ ALLOWED: dict[str, set[str]] = {
     "deliver": {"predict", "model", "io", "score", "case"},
     "card": {"model", "io"},
     "chart": set(),
+    "simulate": {"simulate_draw", "io", "case"},
+    "simulate_draw": {"case"},
+    "planner": set(),  # runs in the planner's own Python
     "serve": {"predict", "io", "score", "case"},
 }
 TOP = ("cli", "cli_prior", "recipes", "__init__", "__main__")  # may use everything

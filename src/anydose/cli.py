@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anydose import cli_bench, cli_predict, cli_prior, cli_scard, cli_score
+from anydose import cli_bench, cli_predict, cli_prior, cli_scard, cli_score, cli_simulate
 from anydose.cli_predict import FLIPS, STEPS, working
 
 app = typer.Typer(
@@ -78,17 +78,23 @@ def train_codec(
 
 @app.command()
 def render(
-    cohort: Annotated[Path, typer.Argument(help="OpenKBP dataset folder (with provided-data).")],
+    cohort: Annotated[
+        Path, typer.Argument(help="OpenKBP dataset folder (with provided-data), or a cohort store.")
+    ],
     folder: Annotated[Path, typer.Argument(help="Where the drawn cases go.")],
-    split: Annotated[str, typer.Option(help="train or validation.")] = "train",
+    split: Annotated[str, typer.Option(help="OpenKBP: train or validation.")] = "train",
     workers: Annotated[int, typer.Option(help="Processes.")] = 2,
 ) -> None:
     """Draw every case once, ready for training; resumes. Exit code 2 if a case was refused."""
-    from anydose.io import openkbp
+    from anydose.io import openkbp, store
     from anydose.train.data import render as draw
 
-    with working(f"drawing {split}"):
-        done, refused = draw(openkbp.read_case, openkbp.patients(cohort, split), folder, workers)
+    if (cohort / "zarr.json").is_file():
+        read, places = store.read_stored, [cohort / name for name in store.names(cohort)]
+    else:
+        read, places = openkbp.read_case, openkbp.patients(cohort, split)
+    with working(f"drawing {cohort.name}"):
+        done, refused = draw(read, places, folder, workers)
     typer.echo(f"{folder}: {len(done)} cases")
     for sentence in refused:
         typer.echo(f"refused: {sentence}", err=True)
@@ -279,6 +285,7 @@ for command in (
     cli_bench.bench,
     cli_scard.reward,
     cli_scard.scardnft,
+    cli_simulate.simulate,
 ):
     app.command()(command)
 

@@ -94,6 +94,19 @@ def open_cohort(cohort: Path) -> None:
         raise ValueError(f"{cohort}: holds other files; a cohort store or an empty folder is accepted")
 
 
+def clear_scraps(cohort: Path) -> None:
+    """Remove what killed runs left half written; what a living process writes stays."""
+    for scrap in cohort.glob(".*.*"):
+        match = re.match(r"\.(\d+)\.", scrap.name)
+        if match and not _alive(int(match.group(1))):
+            shutil.rmtree(scrap, ignore_errors=True)
+
+
+def attributes(path: Path | str) -> dict[str, Any]:
+    """What is stored of a case beside its arrays. ValueError if there is no stored case at COHORT/name."""
+    return dict(_open(path).attrs)
+
+
 def names(cohort: Path | str) -> list[str]:
     """The names of the stored cases, pt_2 before pt_10. cohort: a folder or an fsspec URL (s3://...)."""
     group = _open(cohort)
@@ -134,10 +147,7 @@ def convert(root: Path, cohort: Path, workers: int = 2, again: Sequence[str] = (
     it is done. What is stored from the same bytes is kept; a killed run goes on where it was, its scraps are
     removed. again: names to write anew."""
     open_cohort(cohort)
-    for scrap in cohort.glob(".*.*"):
-        match = re.match(r"\.(\d+)\.", scrap.name)
-        if match and not _alive(int(match.group(1))):
-            shutil.rmtree(scrap, ignore_errors=True)
+    clear_scraps(cohort)
     jobs = sources(root)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
         pending = [pool.submit(_convert, name, path, cohort, name in again) for name, path in jobs]
