@@ -76,7 +76,13 @@ def test_the_dvh_loss_is_the_area_between_the_curves_and_is_trained(cohort_folde
     masks = torch.tensor([[[[1, 1, 0]]], [[[0, 0, 0]]], [[[1, 1, 1]]]]) > 0
     # (1, 5) against (2, 9): 2.5; empty; (1, 5, 9) against (2, 5, 9): 1 / 3
     assert dvh_loss(dose, reference, masks)[0] == pytest.approx((2.5 + 1 / 3) / 2)
-    c = config(cohort_folder, tmp_path, steps=60, save_every=60, learning_rate=3e-3, dvh=1.0)
+    # the means differ by 2.5 and 1 / 3, the coldest by 1 and 1, the hottest by 4 and 0;
+    # of so few voxels the window of D95 is the coldest one
+    with_points, report = dvh_loss(dose, reference, masks, points=2.0)
+    criteria = ((2.5 + 1 + 1 + 4) / 4 + (1 / 3 + 1 + 1 + 0) / 4) / 2
+    assert report["points"] == pytest.approx(criteria)
+    assert with_points == pytest.approx(float(dvh_loss(dose, reference, masks)[0]) + 2 * criteria)
+    c = config(cohort_folder, tmp_path, steps=60, save_every=60, learning_rate=3e-3, dvh=1.0, dvh_points=0.5)
     seen = [s.metrics["dvh"] for s in Trainer(replace(c, task=TaskConfig(at_one=1.0))).run()]
     assert np.mean(seen[-10:]) < 0.6 * np.mean(seen[:5])
 

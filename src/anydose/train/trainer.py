@@ -39,7 +39,8 @@ class TrainConfig:
 
     init: a checkpoint to start from ('' for scratch); codec: a learned codec's file, for a start from
     scratch; objective: 'diffusion', or 'regression' (the baseline: no noise, one step); dvh: weight of the
-    area between DVH curves beside the error of v; accumulate: examples a step; optimiser: 'adamw' or 'muon';
+    area between DVH curves beside the error of v; dvh_points: weight, within that, of their means and ends
+    (losses.dvh_loss); accumulate: examples a step; optimiser: 'adamw' or 'muon';
     last_rate: share of the learning rate that is left at the end; precision: 'bf16' (autocast) or 'fp32';
     workers: processes that prepare examples (0: this one); side_by_side: examples of a step computed at once,
     a thread each; crop: at most so many voxels along (z, y, x), then cut to what body they hold.
@@ -57,6 +58,7 @@ class TrainConfig:
     codec: str = ""
     objective: str = "diffusion"
     dvh: float = 0.0
+    dvh_points: float = 0.0
     steps: int = 4000
     accumulate: int = 1
     optimiser: str = "adamw"
@@ -192,12 +194,12 @@ class Trainer:
             raise ValueError(
                 f"{c.name}: the loss is {report['loss']} at step {self.step}; lower learning_rate"
             )
-        report |= {"dvh": 0.0} if c.dvh else {}
+        report |= ({"dvh": 0.0} if c.dvh else {}) | ({"points": 0.0} if c.dvh and c.dvh_points else {})
         if c.dvh and masks is not None:
             where = {"x_t": inputs["noisy"], "t": inputs["t"]}
             pair = (vp.data_from_velocity(v=each.float(), **where) for each in (v, v_true))
             dose, reference = (self.model.codec.decode(x0)[0, 0] for x0 in pair)
-            between, of_dvh = losses.dvh_loss(dose, reference, masks)
+            between, of_dvh = losses.dvh_loss(dose, reference, masks, c.dvh_points)
             loss, report = loss + c.dvh * between, {**report, **of_dvh}
         gradients = torch.autograd.grad(loss / c.accumulate, self.trained(), allow_unused=True)
         return {**report, "t": float(inputs["t"])}, gradients
