@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -37,7 +38,7 @@ def bench(
     change: Annotated[
         list[str] | None, typer.Option(help="ablation, transfer: key=value of the recipe, for all trainings.")
     ] = None,
-    prior_steps: Annotated[int, typer.Option(help="transfer: steps of every prior.", min=1)] = 240,
+    prior_steps: Annotated[int, typer.Option(help="transfer: steps of every prior.", min=2)] = 240,
     patients: Annotated[
         str, typer.Option(help="transfer: numbers of training patients, in this order.")
     ] = "all,20,50,100",
@@ -106,8 +107,7 @@ def _ablation(
 def _transfer(cohort: Path, how: dict[str, Any], patients: str, file: Path | None) -> None:
     from anydose import transfer
 
-    sizes = _numbers("patients", ",".join("0" if word == "all" else word for word in _words(patients)))
-    plan = transfer.Plan(cohort, patients=sizes, **how)
+    plan = transfer.Plan(cohort, patients=_numbers("patients", patients, {"all": 0}), **how)
     suffix = "" if plan.backbone == "unet" else f"-{plan.backbone}"
     file = file or Path(f"docs/results/transfer{suffix}.json")
     transfer.write(plan, file, typer.echo)
@@ -118,9 +118,11 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
-def _numbers(option: str, text: str) -> tuple[int, ...]:
-    """The whole numbers of an option, as 0,1; ValueError for anything else among them, or none."""
-    words = _words(text)
-    if not words or not all(word.isdigit() for word in words):
-        raise ValueError(f"{option} {text!r}: whole numbers are accepted, as 0,1")
-    return tuple(int(word) for word in words)
+def _numbers(option: str, text: str, named: Mapping[str, int] | None = None) -> tuple[int, ...]:
+    """The whole numbers of an option, as 0,1, some of which have a name; ValueError for anything else among
+    them, or none."""
+    words, named = _words(text), named or {}
+    if not words or not all(word.isdigit() or word in named for word in words):
+        also = "".join(f" or {name}" for name in named)
+        raise ValueError(f"{option} {text!r}: whole numbers{also} are accepted, as 0,1")
+    return tuple(named[word] if word in named else int(word) for word in words)

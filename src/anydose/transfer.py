@@ -226,14 +226,14 @@ def rows(plan: Plan, file: Path, on_event: Callable[[str], None] = print) -> lis
     """The rows: those in `file` as they are, the others trained, scored and written there. ValueError if the
     file holds rows that were made in another way."""
     done: list[Row] = json.loads(file.read_text()) if file.is_file() else []
+    data = Cohort(Path(base_of(plan).data))
+    sizes = [len(subset(len(data), count, 0)) for count in plan.patients]
     shared, arms = plan.shared(), chosen(plan, on_event)
     for row in done:
         other = [k for k in shared if row.get(k) != shared[k]]
         if other:
             found = f"rows made with {other[0]} {row.get(other[0])!r}"
             raise ValueError(f"{file}: holds {found}, {shared[other[0]]!r} asked; another file is needed")
-    total = len(Cohort(Path(base_of(plan).data)))
-    sizes = [len(subset(total, count, 0)) for count in plan.patients]
     cases = cache(lambda: validation(plan))
     for seed in plan.seeds:
         for patients in sizes:
