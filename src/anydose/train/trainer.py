@@ -212,7 +212,8 @@ class Trainer:
             (step, step * self.world * c.accumulate + k) for step in range(self.step, c.steps) for k in ranks
         ]
         examples = Examples(self.model, self.cohort, c.task, c.objective, c.crop, c.seed, c.steps)
-        return iter(DataLoader(examples, None, sampler=numbers, num_workers=c.workers))
+        ahead = 2 * c.accumulate if c.workers else None
+        return iter(DataLoader(examples, None, sampler=numbers, num_workers=c.workers, prefetch_factor=ahead))
 
     def record(self) -> dict[str, object]:
         """What the checkpoint says of its training, and of what it started from."""
