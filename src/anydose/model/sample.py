@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from anydose.case import beams, modality
@@ -138,19 +139,23 @@ def flipped(sample: Sample, left_right: bool, cranio_caudal: bool) -> Sample:
 SMOOTH = {"ct": "bicubic", "dose": "bicubic", "beam": "bilinear"}  # the others are labels
 
 
-def turned(sample: Sample, degrees: float, zoom: float = 1.0) -> Sample:
+def turned(sample: Sample, degrees: float, zoom: float = 1.0, bend_mm: float = 0.0, seed: int = 0) -> Sample:
     """The patient, with dose and beams, turned about the cranio-caudal axis by `degrees` (towards higher
     azimuth: anterior goes to the patient's left) and drawn on voxels `zoom` times finer in the plane, so that
-    nothing changes its size in mm. Beams at the centres of their sectors come out as if drawn anew."""
-    if degrees == 0 and zoom == 1:
+    nothing changes its size in mm, then bent (`bend`). Beams at the centres of their sectors come out as if
+    drawn anew; how a bend turns them is left out."""
+    if degrees == 0 and zoom == 1 and bend_mm == 0:
         return sample
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     mm = np.array(sample.spacing_mm[1::-1])  # (y, x)
     centre = (np.array(sample.body.shape[1:]) - 1) / 2
     inside = np.argwhere(sample.body.any(dim=0).numpy()) if sample.body.any() else centre[None]
     there = ((inside - centre) * mm) @ np.array([[c, -s], [s, c]]) * (zoom / mm)
-    low, size = there.min(axis=0), np.ceil(np.ptp(there, axis=0) - 1e-6).astype(int) + 1
+    margin = np.ceil(2 * bend_mm / mm)
+    low, size = there.min(axis=0) - margin, np.ceil(np.ptp(there, axis=0) + 2 * margin - 1e-6).astype(int) + 1
     y, x = ((np.indices(size) + low[:, None, None]).T * (mm / zoom)).T
+    if bend_mm:
+        y, x = np.stack([y, x]) + bend_mm * bend((size[0], size[1]), mm, seed)
     wanted = np.stack([(x * c + y * s) / mm[1], (y * c - x * s) / mm[0]], axis=-1)
     grid = torch.from_numpy((wanted / np.maximum(centre[::-1], 0.5)).astype(np.float32))[None]
     volumes = {}
@@ -165,6 +170,15 @@ def turned(sample: Sample, degrees: float, zoom: float = 1.0) -> Sample:
     body = _sampled(sample.body[None].float(), grid, "nearest")[0] > 0.5
     sx, sy, sz = sample.spacing_mm
     return Sample(sample.name, volumes, body, (sx / zoom, sy / zoom, sz), sample.reference_gy)
+
+
+def bend(size: tuple[int, int], mm: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
+    """Where each voxel of a plane is taken from, as a displacement (2, h, w) along y and x of root mean
+    square 1: normal numbers about every 60 mm, and between them a smooth surface."""
+    nodes = [int(n * m / 60.0) + 3 for n, m in zip(size, mm, strict=True)]
+    coarse = torch.randn(1, 2, *nodes, generator=torch.Generator().manual_seed(seed))
+    fine: NDArray[np.float32] = F.interpolate(coarse, size, mode="bicubic", align_corners=True)[0].numpy()
+    return fine / np.sqrt(np.square(fine).mean())
 
 
 def _sampled(volume: Tensor, grid: Tensor, mode: str) -> Tensor:

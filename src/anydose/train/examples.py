@@ -23,7 +23,7 @@ def example(model: Any2Any, sample: Sample, d: Draw, objective: str, crop: tuple
     """Apply a draw to volumes: the model's inputs, the true v and, for a dose, the masks of its DVHs."""
     if crop:
         sample = cropped(sample, (crop[0], crop[1], crop[2]), d.offset)
-    sample = turned(sample, d.turn_deg, d.zoom)
+    sample = turned(sample, d.turn_deg, d.zoom, d.bend_mm, d.noise_seed)
     sample = flipped(padded(sample, model.multiple, d.offset), d.left_right, d.cranio_caudal)
     values = {name: model.codec.encode(sample.volumes[name][None]) for name in (d.target, *d.visible)}
     body = model.latent_body(sample.body[None])

@@ -24,7 +24,8 @@ class TaskConfig:
     What else a patient could look like: left_right, cranio_caudal: mirrored in half of the steps; shifts: the
     place of the crop; turns: probability of a turn by a multiple of 40 degrees, which maps nine equispaced
     fields onto themselves; tilt_deg: a turn of at most so much beside; zoom: voxels finer or coarser in the
-    plane by at most this share."""
+    plane by at most this share; bend_mm: anatomy, beams and dose displaced together in the plane, smoothly
+    (sample.bend), by this much in the root mean square."""
 
     dose_share: float = 1.0
     keep: tuple[float, float] = (0.95, 0.95)
@@ -36,6 +37,7 @@ class TaskConfig:
     turns: float = 0.0
     tilt_deg: float = 0.0
     zoom: float = 0.0
+    bend_mm: float = 0.0
     targets: tuple[str, ...] = ()
 
 
@@ -56,6 +58,7 @@ class Draw:
     noise_seed: int
     turn_deg: float = 0.0
     zoom: float = 1.0
+    bend_mm: float = 0.0
 
 
 def draw(
@@ -93,4 +96,5 @@ def draw(
         noise_seed,
         whole + float(tilt) * config.tilt_deg,
         1 + float(zoom) * config.zoom,
+        config.bend_mm,
     )
