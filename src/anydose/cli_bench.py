@@ -44,7 +44,7 @@ def bench(
     ] = "all,20,50,100",
     simulated: Annotated[
         str, typer.Option(help="transfer: rendered cohort of simulated plans.")
-    ] = "runs/rendered-sim/train",
+    ] = "runs/rendered/simulated",
     backbone: Annotated[str, typer.Option(help="transfer: unet or dit.")] = "unet",
     every: Annotated[int, typer.Option(help="transfer: score one in N validation patients.", min=1)] = 5,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,

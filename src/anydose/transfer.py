@@ -88,7 +88,7 @@ class Plan:
     backbone: str = "unet"
     every: int = 5
     limit: int = 0
-    simulated: str = "runs/rendered-sim/train"
+    simulated: str = "runs/rendered/simulated"
     changes: tuple[str, ...] = ()
     device: str = "auto"
     out: str = "runs/transfer"

@@ -67,13 +67,17 @@ HN = replace(
     HN_WHOLE,
     name="compact-hn",
     init="runs/compact-hn-turned/model.safetensors",
-    task=TaskConfig(dose_share=1.0, keep=(0.99, 0.99), at_one=0.95, turns=0.2),
-    seed=2,
-    steps=300,
-    learning_rate=4e-4,
-    weight_decay=0.1,
+    task=TaskConfig(
+        dose_share=1.0, keep=(0.98, 0.98), at_one=0.95, turns=0.4, tilt_deg=6.0, zoom=0.06, bend_mm=4.0
+    ),
+    seed=3,
+    steps=950,
+    learning_rate=8e-4,
+    last_rate=0.02,
+    warmup=20,
+    weight_decay=0.2,
     dvh_points=1.0,
-    ema=0.99,
+    ema=0.995,
 )
 BUDGET = TrainConfig(name="budget-unet", steps=300, task=TaskConfig(at_one=0.9, cranio_caudal=False), **SLABS)
 CODEC = CodecConfig()
