@@ -47,6 +47,7 @@ class Variant:
 
 VARIANTS: tuple[Variant, ...] = (
     Variant("unet", "", "the compact U-Net from scratch, dose alone, all conditions", steps=DIFFUSES),
+    Variant("dense", "unet", "air is computed and counted by the norms", ("model.backbone.sparse=false",)),
     Variant("regression", "unet", "no noise, no diffusion: one step", ("objective=regression",)),
     Variant("no-beams", "unet", "without beam and angle", withheld=("beam", "angle")),
     Variant(

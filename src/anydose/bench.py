@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from anydose import bench_io, bench_model, bench_scard, bench_score, bench_trust
 from anydose.bench_io import seconds
@@ -26,7 +28,10 @@ from anydose.model import registry
 from anydose.model.any2any import Any2Any, ModelConfig, pick_device
 from anydose.model.checkpoint import load_model
 from anydose.model.dit import DiTConfig
-from anydose.model.sample import draw_sample
+from anydose.model.layers import Conv3
+from anydose.model.rows import pyramid, take
+from anydose.model.sample import draw_sample, padded
+from anydose.model.unet import UNetConfig
 from anydose.predict import Options, sample_target
 
 Rows = list[dict[str, Any]]
@@ -116,6 +121,38 @@ def bench_sparse(cases: Iterable[Case]) -> Rows:
     return [*rows, {"bench": "sparse", "patients": len(rows), **medians}]
 
 
+def bench_rows(cases: Iterable[Case]) -> Rows:
+    """A 3 x 3 x 3 convolution and its gradients at every level of the compact U-Net, in bfloat16, one of each
+    width: among the rows of the body, and torch's over the body's box."""
+    widths, rows = UNetConfig().widths, []
+    for case in cases:
+        sample = padded(draw_sample(case, ("body",))[0], 2 * UNetConfig().multiple)
+        mask = F.max_pool3d(sample.body[None].float(), 2) > 0
+        ours, theirs = [], []
+        for width, level in zip(widths, pyramid(mask, len(widths)), strict=True):
+            layer = Conv3(width).to(memory_format=torch.channels_last_3d)
+            box = torch.randn(1, width, *level.mask.shape[1:]).to(memory_format=torch.channels_last_3d)
+            few = take(box, level).requires_grad_()
+            box.requires_grad_()
+            for found, x, near in ((ours, few, (level.near,)), (theirs, box, ())):
+                found.append(seconds(lambda c=layer, x=x, near=near: _gradients(c, x, *near)))
+        one = {"rows_seconds": round(sum(ours), 4), "box_seconds": round(sum(theirs), 4)}
+        share = {
+            "body_share": round(float(mask.float().mean()), 3),
+            "ratio": round(sum(theirs) / sum(ours), 2),
+        }
+        about = {"bench": "rows", "patient": case.name, "threads": torch.get_num_threads()}
+        rows.append({**about, **share, **one})
+    median = float(np.median([row["ratio"] for row in rows]))
+    return [*rows, {"bench": "rows", "patients": len(rows), "median_ratio": round(median, 2)}]
+
+
+def _gradients(layer: Conv3, x: Tensor, *near: Tensor) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        y = layer(x, *near)
+    torch.autograd.grad(y, [x, layer.weight], torch.ones_like(y))
+
+
 def bench_predict(folders: Iterable[Path], steps: int = 4) -> Rows:
     """`anydose predict` from start to finish as a user runs it: wall time and peak memory of the process."""
     rows = []
@@ -173,7 +210,7 @@ def run(name: str, cohort: Path, limit: int, how: How | None = None) -> Rows:
         return bench_predict(folders)
     if name in ("masks", "convert"):
         return bench_io.bench_masks() if name == "masks" else bench_io.bench_convert(cohort)
-    by_name = {"beams": bench_beams, "sparse": bench_sparse, **bench_score.BENCHES}
+    by_name = {"beams": bench_beams, "sparse": bench_sparse, "rows": bench_rows, **bench_score.BENCHES}
     if name not in by_name:
         known = (*MEASURED, *by_name)
         raise ValueError(f"benchmark {name!r}: {', '.join(known)} are accepted")

@@ -4,7 +4,7 @@ noise."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
@@ -86,6 +86,13 @@ class Any2Any(nn.Module):
             self.backbone = Baseline(config.backbone, channels)
         else:
             self.backbone = UNet(config.backbone, channels)
+
+    def make_sparse(self, sparse: bool) -> None:
+        """Let a U-Net compute where there is body and nowhere else, or everywhere: the weights are the
+        same."""
+        assert isinstance(self.backbone, UNet)
+        self.backbone.config = replace(self.backbone.config, sparse=sparse)
+        self.config = replace(self.config, backbone=self.backbone.config)
 
     @property
     def multiple(self) -> tuple[int, int, int]:
@@ -180,6 +187,8 @@ def config_from_dict(values: Mapping[str, Any]) -> ModelConfig:
     unknown = set(settings) - {f.name for f in fields(kind)}
     if unknown:
         raise ValueError(f"backbone setting {sorted(unknown)[0]!r} is not known to this version")
+    if kind is UNetConfig:
+        settings.setdefault("sparse", False)
     backbone = kind(**{k: _tuples(v) for k, v in settings.items()})
     others = {k: _tuples(v) for k, v in values.items() if k != "backbone"}
     unknown = set(others) - {f.name for f in fields(ModelConfig)}

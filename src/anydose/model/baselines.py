@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anydose.diffusion.path import alpha_sigma
@@ -57,8 +58,11 @@ class Baseline(nn.Module):
         known = alpha_sigma(times[target])[0][:, None, None, None, None]
         latents = {**latents, target: like * known}  # pure noise says nothing: at t = 1 none enters
         slots = [latents.get(name, like.new_zeros(n, c, *space)) for name, c in self.channels.items()]
-        out: Tensor = self.net(torch.cat(slots, dim=1))
-        return out.float()
+        x = torch.cat(slots, dim=1)
+        if max(space) == self.config.multiple:  # the lowest level would be one voxel, which has no norm
+            x = F.pad(x, (0, space[-1]))
+        out: Tensor = self.net(x)
+        return out[..., : space[-1]].float()
 
 
 class Cascade(nn.Module):

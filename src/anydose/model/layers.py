@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from anydose.model import rows
+
 
 def sinusoid(t: Tensor, size: int) -> Tensor:
     """[cos, sin] features (..., size) of times t in [0, 1] (scaled by 1000), frequencies 10000^(-i / (size /
@@ -66,8 +68,12 @@ class Conv3(nn.Conv3d):
         pad = edge // 2 if padding is None else padding
         super().__init__(channels, out or channels, kernel, stride, pad, groups=groups, bias=bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (n, c, d, h, w)."""
+    def forward(self, x: Tensor, near: Tensor | None = None) -> Tensor:
+        """x: (n, c, d, h, w), or rows (l, c) with `near` (rows.Level)."""
+        if near is not None and self.kernel_size[0] == 1:
+            return F.linear(x, self.weight.flatten(1), self.bias)
+        if near is not None:
+            return rows.convolve(x, near, self.weight, self.bias)
         if x.device.type == "cpu" and x.shape[2] == 2:
             with torch.autocast("cpu", enabled=False):
                 return super().forward(x.float())
@@ -87,8 +93,8 @@ def with_conv3(net: nn.Module) -> nn.Module:
 
 
 class ModulatedNorm(nn.Module):
-    """Group norm over a whole volume, scaled and shifted by the code; the scale starts at one. Unlike a norm
-    over the channels of each voxel it keeps how amplitudes differ between voxels."""
+    """Group norm over all rows of a patient, scaled and shifted by the code; the scale starts at one. Unlike
+    a norm over the channels of each voxel it keeps how amplitudes differ between voxels."""
 
     def __init__(self, channels: int, code: int, groups: int = 8) -> None:
         super().__init__()
@@ -97,7 +103,10 @@ class ModulatedNorm(nn.Module):
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """x: (n, c, d, h, w), code: (n, e)."""
-        shift, scale = self.modulation(code).to(x.dtype)[..., None, None, None].chunk(2, dim=1)
-        return torch.addcmul(shift, F.group_norm(x, self.groups), 1 + scale)
+    def forward(self, x: Tensor, code: Tensor, counts: Sequence[int]) -> Tensor:
+        """x: rows (l, c), `counts` of each sample; code: (n, e)."""
+        change = self.modulation(code).to(x.dtype)
+        if len(counts) > 1:
+            change = change.repeat_interleave(torch.tensor(counts, device=x.device), dim=0)
+        shift, scale = change.chunk(2, dim=1)
+        return torch.addcmul(shift, rows.group_norm(x, counts, self.groups), 1 + scale)

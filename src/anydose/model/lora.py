@@ -67,15 +67,15 @@ class LoraConv(Conv3):
         self.scale, self.active = alpha / rank, True
         with base.weight.device:
             self.lora_A = Conv3(base.in_channels, rank, bias=False)
-            self.lora_B = nn.Conv3d(rank, base.out_channels, 1, bias=False)
+            self.lora_B = Conv3(rank, base.out_channels, 1, bias=False)
         nn.init.zeros_(self.lora_B.weight)
         self.to(memory_format=torch.channels_last_3d)
         base.requires_grad_(False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x: (n, c, d, h, w)."""
-        y = super().forward(x)
-        return y + self.scale * self.lora_B(self.lora_A(x)) if self.active else y
+    def forward(self, x: Tensor, near: Tensor | None = None) -> Tensor:
+        """x: as of Conv3."""
+        y = super().forward(x, near)
+        return y + self.scale * self.lora_B(self.lora_A(x, near), near) if self.active else y
 
     def merged(self) -> Conv3:
         """The plain layer of the same function, of new tensors."""

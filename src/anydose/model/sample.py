@@ -162,8 +162,8 @@ def turned(sample: Sample, degrees: float, zoom: float = 1.0, bend_mm: float = 0
     for name, volume in sample.volumes.items():
         row = modality.TABLE[name]
         air = row.background(sample.reference_gy if row.by_reference else 1.0)
-        moved = _sampled(volume - air, grid, SMOOTH.get(name, "nearest")) + air
-        volumes[name] = moved.clamp(volume.min(), volume.max())
+        moved = _sampled(volume - air, grid, SMOOTH.get(name, "nearest")).add_(air)
+        volumes[name] = moved.clamp_(volume.min(), volume.max())
     if "beam" in volumes:
         volumes["beam"] = torch.tensor(beams.turned_sectors(degrees)) @ volumes["beam"].flatten(1)
         volumes["beam"] = volumes["beam"].unflatten(1, (-1, *grid.shape[1:3]))

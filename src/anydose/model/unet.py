@@ -1,4 +1,5 @@
-"""The convolutional backbone: every modality is a slot of input channels, any slot can be the target.
+"""The convolutional backbone: every modality is a slot of input channels, any slot can be the target. Its
+activations are rows, one for each latent voxel that holds body (rows.py).
 
 The same interface as dit.py: {modality: latent}, {modality: t} and the target's name in, v of the target out.
 """
@@ -14,13 +15,15 @@ from torch import Tensor, nn
 
 from anydose.diffusion.path import alpha_sigma, velocity_of_estimate
 from anydose.model.layers import ConditionCode, Conv3, ModulatedNorm
+from anydose.model.rows import Level, double, halve, put, pyramid, take
 
 
 @dataclass(frozen=True)
 class UNetConfig:
     """widths: channels at each level, each half the resolution of the one before; blocks: residual blocks on
     the way down and up at each level; code: size of the condition code; spread: how far, in model range, a
-    target is known from its conditions (0: the read-out is v itself)."""
+    target is known from its conditions (0: the read-out is v itself); sparse: compute where there is body and
+    nowhere else (as weights without this setting, which are older, were not trained to)."""
 
     widths: tuple[int, ...] = (48, 96, 160, 224)
     down_blocks: tuple[int, ...] = (1, 1, 2, 2)
@@ -30,6 +33,7 @@ class UNetConfig:
     spread: float = 0.1
     role_code: bool = True
     visible_code: bool = True
+    sparse: bool = True
 
     @property
     def multiple(self) -> int:
@@ -46,11 +50,11 @@ class Block(nn.Module):
         self.convs = nn.ModuleList(Conv3(channels) for _ in range(2))
         nn.init.zeros_(self.convs[1].weight)
 
-    def forward(self, x: Tensor, code: Tensor) -> Tensor:
-        """x: (n, c, d, h, w)."""
+    def forward(self, x: Tensor, code: Tensor, level: Level) -> Tensor:
+        """x: rows (l, c) of `level`."""
         h = x
         for norm, conv in zip(self.norms, self.convs, strict=True):
-            h = conv(F.silu(norm(h, code)))
+            h = conv(F.silu(norm(h, code, level.counts)), level.near)
         return x + h
 
 
@@ -92,38 +96,47 @@ class UNet(nn.Module):
         body: Tensor | None = None,
     ) -> Tensor:
         """latents: {modality: (n, c, d, h, w)}, the target's among them, noised; times: their t (n,), 0 for
-        conditions; spacing_mm: (n, 3) of the voxels; body is not used here. Returns v of the target (n, c, d,
-        h, w)."""
+        conditions; spacing_mm: (n, 3) of the voxels; body (n, 1, d, h, w): where to compute, everywhere
+        without it or where the body is wanted. Returns v of the target (n, c, d, h, w)."""
         noisy, t = latents[target], times[target]
         if self.config.spread:  # pure noise says nothing: at t = 1 none enters
             latents = {**latents, target: noisy * alpha_sigma(t)[0][:, None, None, None, None]}
         code = self.code(times, target, spacing_mm)
-        x = self.stem(self._slots(latents))
+        anywhere = body is None or not self.config.sparse or target == "body"
+        where = torch.ones_like(noisy[:, 0]) if anywhere or body is None else body[:, 0]
+        levels = pyramid(where > 0, len(self.config.widths))
+        x = _linear(self.stem, self._slots(latents, levels[0]))
         skips = []
         for i, blocks in enumerate(self.down):
             for block in blocks:
-                x = block(x, code)
+                x = block(x, code, levels[i])
             if i < len(self.shrink):
                 skips.append(x)
-                x = self.shrink[i](x)
+                x = halve(x, *levels[i : i + 2], self.shrink[i].weight, self.shrink[i].bias)
         for i in reversed(range(len(self.grow))):
-            x = self.merge[i](torch.cat([self.grow[i](x), skips[i]], dim=1))
+            x = double(x, levels[i], self.grow[i].weight, self.grow[i].bias)
+            x = _linear(self.merge[i], torch.cat([x, skips[i]], dim=1))
             for block in self.up[i]:
-                x = block(x, code)
-        x = F.silu(self.last_norm(x, code))
+                x = block(x, code, levels[i])
+        x = F.silu(self.last_norm(x, code, levels[0].counts))
         # in bfloat16 the dose would come in steps of 0.16 Gy
         with torch.autocast(x.device.type, enabled=False):
-            out = self.read_out[target](x.float())
+            out = put(_linear(self.read_out[target], x.float()), levels[0])
         return velocity_of_estimate(out, noisy, t, self.config.spread) if self.config.spread else out
 
-    def _slots(self, latents: Mapping[str, Tensor]) -> Tensor:
+    def _slots(self, latents: Mapping[str, Tensor], level: Level) -> Tensor:
         like = next(iter(latents.values()))
-        n, _, *space = like.shape
         slots = [
-            latents[name] if name in latents else like.new_zeros(n, c, *space)
+            take(latents[name], level) if name in latents else like.new_zeros(sum(level.counts), c)
             for name, c in self.channels.items()
         ]
-        return torch.cat(slots, dim=1).contiguous(memory_format=torch.channels_last_3d)
+        return torch.cat(slots, dim=1)
+
+
+def _linear(layer: nn.Module, x: Tensor) -> Tensor:
+    """A 1 x 1 x 1 convolution of rows."""
+    assert isinstance(layer, nn.Conv3d)
+    return F.linear(x, layer.weight.flatten(1), layer.bias)
 
 
 def _blocks(width: int, count: int, code: int) -> nn.ModuleList:

@@ -10,6 +10,7 @@ import yaml
 
 from anydose.model.any2any import ModelConfig
 from anydose.model.dit import DiTConfig
+from anydose.model.unet import UNetConfig
 from anydose.train.codec import CodecConfig
 from anydose.train.posttrain import PostConfig
 from anydose.train.tasks import ANY2ANY, TaskConfig
@@ -31,8 +32,10 @@ SLABS: dict[str, Any] = {
     "optimiser": "muon",
     "learning_rate": 2e-3,
 }
+DENSE = ModelConfig(UNetConfig(sparse=False))  # the stages up to -plain were run before body rows were there
 HN_START = TrainConfig(
     name="compact-hn-start",
+    model=DENSE,
     task=TaskConfig(dose_share=0.95, keep=(0.97, 0.97), at_one=0.85, cranio_caudal=False),
     steps=3800,
     last_rate=0.1,
@@ -40,6 +43,7 @@ HN_START = TrainConfig(
 )
 HN_WHOLE = TrainConfig(
     name="compact-hn-whole",
+    model=DENSE,
     init="runs/compact-hn-start/model.safetensors",
     task=TaskConfig(dose_share=0.95, keep=(0.99, 0.99), at_one=0.9, cranio_caudal=False),
     steps=200,
@@ -63,9 +67,9 @@ HN_TURNED = replace(
     weight_decay=0.1,
     warmup=50,
 )
-HN = replace(
+HN_BENT = replace(
     HN_WHOLE,
-    name="compact-hn",
+    name="compact-hn-bent",
     init="runs/compact-hn-turned/model.safetensors",
     task=TaskConfig(
         dose_share=1.0, keep=(0.98, 0.98), at_one=0.95, turns=0.4, tilt_deg=6.0, zoom=0.06, bend_mm=4.0
@@ -79,6 +83,43 @@ HN = replace(
     dvh_points=1.0,
     ema=0.995,
 )
+HN_PLAIN = (
+    replace(  # patients as they are: 950 steps of bent ones had lowered the DVH error and not the dose's
+        HN_BENT,
+        name="compact-hn-plain",
+        init="runs/compact-hn-bent/model.safetensors",
+        task=TaskConfig(dose_share=1.0, keep=(0.99, 0.99), at_one=0.95, cranio_caudal=False),
+        seed=4,
+        steps=240,
+        learning_rate=4e-4,
+        warmup=5,
+        weight_decay=0.1,
+        dvh=0.12,
+        ema=0.98,
+    )
+)
+HN = replace(  # body rows, twice as many patients a step, half of them as they are
+    HN_BENT,
+    name="compact-hn",
+    model=ModelConfig(),
+    init="runs/compact-hn-plain/model.safetensors",
+    task=TaskConfig(
+        dose_share=1.0,
+        keep=(0.98, 0.98),
+        at_one=0.95,
+        cranio_caudal=False,
+        turns=0.25,
+        tilt_deg=4.0,
+        zoom=0.05,
+        bend_mm=3.0,
+        as_is=0.5,
+    ),
+    seed=6,
+    steps=1900,
+    accumulate=6,
+    learning_rate=1e-3,
+    dvh=0.12,
+)
 BUDGET = TrainConfig(name="budget-unet", steps=300, task=TaskConfig(at_one=0.9, cranio_caudal=False), **SLABS)
 CODEC = CodecConfig()
 SCARDNFT = PostConfig()
@@ -90,6 +131,8 @@ RECIPES: dict[str, TrainConfig] = {
         HN_START,
         HN_WHOLE,
         HN_TURNED,
+        HN_BENT,
+        HN_PLAIN,
         HN,
         BUDGET,
         replace(BUDGET, name="budget-regression", objective="regression"),

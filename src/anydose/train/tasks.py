@@ -25,7 +25,7 @@ class TaskConfig:
     place of the crop; turns: probability of a turn by a multiple of 40 degrees, which maps nine equispaced
     fields onto themselves; tilt_deg: a turn of at most so much beside; zoom: voxels finer or coarser in the
     plane by at most this share; bend_mm: anatomy, beams and dose displaced together in the plane, smoothly
-    (sample.bend), by this much in the root mean square."""
+    (sample.bend), by this much in the root mean square; as_is: probability of none of these four."""
 
     dose_share: float = 1.0
     keep: tuple[float, float] = (0.95, 0.95)
@@ -38,6 +38,7 @@ class TaskConfig:
     tilt_deg: float = 0.0
     zoom: float = 0.0
     bend_mm: float = 0.0
+    as_is: float = 0.0
     targets: tuple[str, ...] = ()
 
 
@@ -85,6 +86,7 @@ def draw(
     noise_seed = int(rng.integers(1 << 62))
     whole = 40.0 * int(rng.integers(1, 9)) if rng.random() < config.turns else 0.0
     tilt, zoom = 2 * rng.random(2) - 1
+    changed = float(rng.random() >= config.as_is)
     return Draw(
         case,
         target,
@@ -94,7 +96,7 @@ def draw(
         bool(flips[1]),
         (offset[0], offset[1], offset[2]),
         noise_seed,
-        whole + float(tilt) * config.tilt_deg,
-        1 + float(zoom) * config.zoom,
-        config.bend_mm,
+        changed * (whole + float(tilt) * config.tilt_deg),
+        1 + changed * float(zoom) * config.zoom,
+        changed * config.bend_mm,
     )

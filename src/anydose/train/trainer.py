@@ -23,6 +23,7 @@ from anydose.model.compact import load as load_codec
 from anydose.model.dit import DiT
 from anydose.model.lora import add_lora, merged, save_adapter
 from anydose.model.tensors import load_tensors, save_tensors
+from anydose.model.unet import UNet, UNetConfig
 from anydose.train import log, losses
 from anydose.train.data import Cohort
 from anydose.train.distributed import average_gradients, rank_and_world
@@ -37,10 +38,11 @@ from anydose.train.tasks import TaskConfig
 class TrainConfig:
     """One named run, fully resolved.
 
-    init: a checkpoint to start from ('' for scratch); codec: a learned codec's file, for a start from
-    scratch; objective: 'diffusion', or 'regression' (the baseline: no noise, one step); dvh: weight of the
-    area between DVH curves beside the error of v; dvh_points: weight, within that, of their means and ends
-    (losses.dvh_loss); accumulate: examples a step; optimiser: 'adamw' or 'muon';
+    init: a checkpoint to start from ('' for scratch; of `model`, only a U-Net's `sparse` holds then); codec:
+    a learned codec's file, for a start from scratch; objective: 'diffusion', or 'regression' (the baseline:
+    no noise, one step); dvh: weight of the area between DVH curves beside the error of v; dvh_points: weight,
+    within that, of their means and ends (losses.dvh_loss); accumulate: examples a step; optimiser: 'adamw' or
+    'muon';
     last_rate: share of the learning rate that is left at the end; precision: 'bf16' (autocast) or 'fp32';
     workers: processes that prepare examples (0: this one); side_by_side: examples of a step computed at once,
     a thread each; crop: at most so many voxels along (z, y, x), then cut to what body they hold.
@@ -104,6 +106,8 @@ class Trainer:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self.model = load_model(Path(config.init)) if config.init else Any2Any(config.model)
+        if isinstance(self.model.backbone, UNet) and isinstance(config.model.backbone, UNetConfig):
+            self.model.make_sparse(config.model.backbone.sparse)
         self.before = describe(Path(config.init))["record"] if config.init else None
         if config.dvh and config.latents:
             raise ValueError("dvh: a latent cache holds no structures; latents=false is needed")
