@@ -110,7 +110,7 @@ class _Convolution(torch.autograd.Function):
             back = matrix.view(len(matrix), 27, -1).transpose(0, 1).flatten(0, 1)
             of_x = _gathered_times(of_y, near.flip(1), back)
         if ctx.needs_input_grad[2]:
-            for piece, around in zip(of_y.split(PIECE), _gathered(x, near), strict=True):
+            for piece, around in zip(of_y.split(_piece(x)), _gathered(x, near), strict=True):
                 part = (piece.T @ around).to(ctx.kind)
                 of_matrix = part if of_matrix is None else of_matrix.add_(part)
         return of_x, None, of_matrix
@@ -119,18 +119,22 @@ class _Convolution(torch.autograd.Function):
 PIECE = 1024  # rows: 1024 x 27 x 48 bfloat16 are 2.6 MB
 
 
+def _piece(x: Tensor) -> int:
+    return PIECE if x.device.type == "cpu" else len(x)
+
+
 def _gathered_times(x: Tensor, near: Tensor, matrix: Tensor) -> Tensor:
     y = x.new_empty(len(near), matrix.shape[1])
-    for out, around in zip(y.split(PIECE), _gathered(x, near), strict=True):
+    for out, around in zip(y.split(_piece(x)), _gathered(x, near), strict=True):
         torch.mm(around, matrix, out=out)
     return y
 
 
 def _gathered(x: Tensor, near: Tensor) -> Iterator[Tensor]:
     """The neighbourhoods (at most PIECE, 27 c) of rows x (l, c), in memory that the next one takes again."""
-    beside = F.pad(x, (0, 0, 0, 1))
-    memory = x.new_empty(27 * min(PIECE, len(near)), x.shape[1])
-    for piece in near.split(PIECE):
+    beside, most = F.pad(x, (0, 0, 0, 1)), _piece(x)
+    memory = x.new_empty(27 * min(most, len(near)), x.shape[1])
+    for piece in near.split(most):
         out = memory[: piece.numel()]
         torch.index_select(beside, 0, piece.flatten(), out=out)
         yield out.view(len(piece), -1)
