@@ -21,7 +21,7 @@ from torch import Tensor
 
 from anydose import bench_io, bench_model, bench_scard, bench_score, bench_trust
 from anydose.bench_io import seconds
-from anydose.case import beams
+from anydose.case import beams, modality
 from anydose.case.case import Case
 from anydose.io import openkbp
 from anydose.model import registry
@@ -68,7 +68,7 @@ def bench_beams(cases: Iterable[Case]) -> Rows:
         target = np.logical_or.reduce(list(case.targets.values()))
         views = beams.views(case.beams, case.patient_position)
         plates = seconds(lambda v=views, t=target, g=case.grid: [beams.beam_plate(one, t, g) for one in v])
-        modality = seconds(lambda c=case: draw_sample(c, ("beam",)))
+        drawn = seconds(lambda c=case: draw_sample(c, ("beam",)))
         rows.append(
             {
                 "bench": "beams",
@@ -76,7 +76,7 @@ def bench_beams(cases: Iterable[Case]) -> Rows:
                 "beams": len(views),
                 "voxels": int(np.prod(case.grid.shape)),
                 "plates_seconds": round(plates, 3),
-                "drawn_modality_seconds": round(modality, 3),
+                "drawn_modality_seconds": round(drawn, 3),
             }
         )
     return rows
@@ -196,8 +196,9 @@ def run(name: str, cohort: Path, limit: int, how: How | None = None) -> Rows:
         return bench_model.bench_fast(folders, how.model)
     if name == "complete":
         device = pick_device(how.device)
-        network = load_model(registry.find(how.model)).to(device, memory_format=torch.channels_last_3d)
-        return bench_model.bench_complete(cases, network, how.options)
+        names = {t: registry.completing(how.model, t) for t in modality.NAMES}
+        networks = {n: load_model(registry.find(n)).to(device) for n in dict.fromkeys(names.values())}
+        return bench_model.bench_complete(cases, {t: networks[n] for t, n in names.items()}, how.options)
     if name == "candidates":
         return bench_scard.bench_candidates(cases, load_model(registry.find(how.model)))
     if name == "calibration":

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,13 +91,16 @@ GIVEN_FOR_OTHERS = {
 }
 
 
-def bench_complete(cases: Iterable[Case], model: Any2Any, options: Options) -> Rows:
-    """Every modality from all the others ("remaining-1"), beside what one would say without a model, and the
-    dose as conditions are taken away: a row for each, means over the cases that have the modality."""
+def bench_complete(cases: Iterable[Case], models: Mapping[str, Any2Any], options: Options) -> Rows:
+    """Every modality, by its model of `models`, from all the others ("remaining-1"), beside what one would
+    say without a model, and the dose as conditions are taken away: a row for each, means over the cases that
+    have the modality."""
     found: dict[tuple[str, str], list[dict[str, float]]] = {}
     for case in cases:
         for target, given, used in _questions(case):
-            made = complete(model, ask(case, target), replace(options, target=target, given=used)).mean
+            made = complete(
+                models[target], ask(case, target), replace(options, target=target, given=used)
+            ).mean
             truth = modality.TABLE[target].draw(case)
             assert truth is not None and case.body is not None
             levels = tuple(case.prescription.levels_gy.values())

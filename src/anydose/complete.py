@@ -158,7 +158,7 @@ def complete_to(
     begin, target = time.monotonic(), options.target
     case = read_case(source, **(read or {}))
     question = ask(case, target, levels_gy)
-    path = registry.find(model)
+    path = registry.find(registry.completing(model, options.target))
     network = load_model(path).to(pick_device(device), memory_format=torch.channels_last_3d)
     ready = time.monotonic()
     prediction = complete(network, question, options)

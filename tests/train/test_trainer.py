@@ -11,11 +11,12 @@ import torch
 
 from anydose.case import modality
 from anydose.model.any2any import ModelConfig
+from anydose.model.checkpoint import load_model
 from anydose.model.sample import Sample, cropped, draw_sample, flipped, padded, turned
 from anydose.model.unet import UNetConfig
 from anydose.train import recipes
 from anydose.train.data import Cohort, render, render_file
-from anydose.train.losses import dvh_loss
+from anydose.train.losses import dvh_loss, organ_loss, velocity_loss
 from anydose.train.tasks import ANY2ANY, TaskConfig, draw
 from anydose.train.trainer import TrainConfig, Trainer
 
@@ -69,6 +70,48 @@ def test_slabs_muon_and_several_examples_a_step_resume_exactly_too(
     again.resume()
     list(again.run())
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+
+
+def test_an_adapter_learns_other_targets_and_leaves_the_model_it_was_made_for_alone(cohort_folder, tmp_path):
+    list(Trainer(config(cohort_folder, tmp_path)).run())
+    base = tmp_path / "t" / "model.safetensors"
+    task = replace(ANY2ANY, dose_share=0.0, targets=("ct", "oar"))
+    changes = {
+        "organ_weight": 8.0,
+        "init": str(base),
+        "lora": 2,
+        "adapter": True,
+        "task": task,
+        "learning_rate": 1e-2,
+    }
+    with pytest.raises(ValueError, match="adapter: lora"):
+        Trainer(config(cohort_folder, tmp_path / "any", **{**changes, "lora": 0}))
+    list(Trainer(config(cohort_folder, tmp_path / "any", **changes)).run())
+    assert {row[1] for row in losses(tmp_path / "any")} == {"ct", "oar"}
+    before = load_model(base).state_dict()
+    after = load_model(tmp_path / "any" / "t" / "adapter.safetensors").state_dict()
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    read_outs = {f"backbone.read_out.{m}.{part}" for m in ("ct", "oar") for part in ("weight", "bias")}
+    assert read_outs < moved
+    assert moved - read_outs and all(".convs." in name for name in moved - read_outs)
+    assert load_model(base).state_dict().keys() == before.keys()
+
+
+def test_an_organ_that_a_voxel_has_one_time_in_five_is_seen_at_once_and_not_by_an_absolute_error():
+    """The value that each loss leads to, of one voxel known no better: 8 times as often an organ's."""
+    truth = torch.where(torch.arange(10) < 2, 1.0, -1.0).reshape(1, 1, 1, 1, 10)
+    weight = torch.ones(1, 1, 1, 1, 10)
+    guesses = torch.linspace(-1, 1, 201)
+    same = [torch.full_like(truth, float(g)) for g in guesses]
+    squares = [organ_loss(g, truth, weight, truth > 0, 8.0)[0] for g in same]
+    absolute = [velocity_loss(g, truth, weight)[0] for g in same]
+    assert guesses[int(torch.stack(squares).argmin())] == pytest.approx((16 - 8) / 24, abs=0.011)
+    assert guesses[int(torch.stack(absolute).argmin())] == -1
+
+
+def test_an_organ_s_weight_is_for_voxels(cohort_folder, tmp_path):
+    with pytest.raises(ValueError, match="compact:4 has no voxels"):
+        Trainer(config(cohort_folder, tmp_path, model=replace(TINY, codec="compact:4"), organ_weight=8.0))
 
 
 def test_the_dvh_loss_is_the_area_between_the_curves_and_is_trained(cohort_folder, tmp_path):

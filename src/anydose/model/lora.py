@@ -90,6 +90,11 @@ class LoraConv(Conv3):
 Adapted = LoraLinear | LoraConv
 
 
+def targets(model: nn.Module) -> str:
+    """Which layers get adapters: a U-Net's convolutions, a transformer's attention and MLP."""
+    return CONVS if any(re.fullmatch(CONVS, name) for name, _ in model.named_modules()) else BLOCKS
+
+
 def add_lora(
     model: nn.Module, rank: int = 64, alpha: float = 0.0, targets: str = BLOCKS
 ) -> list[nn.Parameter]:

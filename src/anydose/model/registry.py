@@ -32,6 +32,12 @@ def find(name: str) -> Path:
     )
 
 
+def completing(name: str, target: str) -> str:
+    """The model that completes `target` for the model of this name: its adapter for that, NAME-any, where one
+    is shipped and the target is not the dose."""
+    return f"{name}-any" if target != "dose" and f"{name}-any" in shipped() else name
+
+
 def listing() -> list[dict[str, Any]]:
     """One row per shipped model: name, backbone, codec, modalities, how it was trained, bytes."""
     rows = []

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from anydose.model import lora
 from anydose.model.any2any import Any2Any
 from anydose.model.checkpoint import load_model, save_adapted
-from anydose.model.unet import UNet
 
 WHOLE = ("modulation",)  # layers that learn as they are: the norms' modulation by the condition code
 
@@ -25,7 +24,7 @@ class Policy:
 
     def __init__(self, path: Path, rank: int, alpha: float, device: torch.device) -> None:
         self.path, self.model = path, load_model(path).requires_grad_(False)
-        lora.add_lora(self.model, rank, alpha, targets(self.model))
+        lora.add_lora(self.model, rank, alpha, lora.targets(self.model))
         for layer in self.model.modules():
             if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
                 layer.to(memory_format=torch.channels_last_3d)
@@ -82,11 +81,6 @@ class Policy:
             for name, version in (("live", self.live), ("old", self.old), ("ema", self.ema)):
                 for k, tensor in version.items():
                     tensor.copy_(state[f"{name}.{k}"])
-
-
-def targets(model: Any2Any) -> str:
-    """Which layers get adapters: the U-Net's convolutions, the transformer's attention and MLP."""
-    return lora.CONVS if isinstance(model.backbone, UNet) else lora.BLOCKS
 
 
 def _copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -115,10 +115,30 @@ HN = replace(  # body rows, twice as many patients a step, half of them as they 
         as_is=0.5,
     ),
     seed=6,
-    steps=1900,
+    steps=1700,  # as it ran the schedule was of 2300 steps up to step 150 and of 1900 up to step 900
     accumulate=6,
     learning_rate=1e-3,
     dvh=0.12,
+)
+HN_ANY = TrainConfig(  # what the stages for the dose had forgotten, as an adapter that leaves the dose alone
+    name="compact-hn-any",
+    init="compact-hn",
+    task=TaskConfig(
+        dose_share=0.0,
+        keep=(0.9, 0.9),
+        at_one=0.95,
+        cranio_caudal=False,
+        targets=("oar", "oar", "oar", "oar", "ct", "ct", "ptv", "body", "beam", "angle"),
+    ),
+    lora=8,
+    adapter=True,
+    crop=(64, 512, 512),
+    organ_weight=8.0,
+    steps=500,
+    accumulate=6,
+    learning_rate=4e-3,
+    warmup=20,
+    ema=0.98,
 )
 BUDGET = TrainConfig(name="budget-unet", steps=300, task=TaskConfig(at_one=0.9, cranio_caudal=False), **SLABS)
 CODEC = CodecConfig()
@@ -134,6 +154,7 @@ RECIPES: dict[str, TrainConfig] = {
         HN_BENT,
         HN_PLAIN,
         HN,
+        HN_ANY,
         BUDGET,
         replace(BUDGET, name="budget-regression", objective="regression"),
         replace(

@@ -16,10 +16,10 @@ class TaskConfig:
     """Which targets, conditions and times are drawn.
 
     dose_share: probability that the target is the dose (else any modality, uniformly, or one of `targets`
-    where any are named); keep: probability that a condition stays visible, from the first step to the last
-    (stage A's curriculum: more and more conditions); at_one: probability of t = 1, where few-step sampling
-    lives, the rest uniform in (0, 1); shift: moves those towards noise (Wan's flow shift, diffusion/flow.py;
-    1: not at all).
+    where any are named, each as often as it is); keep: probability that a condition stays visible, from the
+    first step to the last (stage A's curriculum: more and more conditions); at_one: probability of t = 1,
+    where few-step sampling lives, the rest uniform in (0, 1); shift: moves those towards noise (Wan's flow
+    shift, diffusion/flow.py; 1: not at all).
 
     What else a patient could look like: left_right, cranio_caudal: mirrored in half of the steps; shifts: the
     place of the crop; turns: probability of a turn by a multiple of 40 degrees, which maps nine equispaced
@@ -76,7 +76,7 @@ def draw(
     order = np.random.default_rng([seed, 1 << 20, step // len(usable)]).permutation(len(usable))
     case = usable[int(order[step % len(usable)])]
     have = modalities[case]
-    possible = [name for name in have if not config.targets or name in config.targets]
+    possible = [name for name in config.targets or have if name in have]
     target = "dose" if wants_dose else possible[int(rng.integers(len(possible)))]
     keep = config.keep[0] + (config.keep[1] - config.keep[0]) * progress
     visible = tuple(name for name in have if name != target and rng.random() < keep)

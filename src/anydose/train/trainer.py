@@ -17,11 +17,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from anydose.diffusion import path as vp
+from anydose.model import registry
 from anydose.model.any2any import Any2Any, ModelConfig, config_from_dict
-from anydose.model.checkpoint import describe, load_model, save_model
+from anydose.model.checkpoint import describe, load_model, save_adapted, save_model
+from anydose.model.codec import IdentityCodec
 from anydose.model.compact import load as load_codec
 from anydose.model.dit import DiT
-from anydose.model.lora import add_lora, merged, save_adapter
+from anydose.model.lora import add_lora, merged, save_adapter, targets, weights
 from anydose.model.tensors import load_tensors, save_tensors
 from anydose.model.unet import UNet, UNetConfig
 from anydose.train import log, losses
@@ -46,6 +48,10 @@ class TrainConfig:
     last_rate: share of the learning rate that is left at the end; precision: 'bf16' (autocast) or 'fp32';
     workers: processes that prepare examples (0: this one); side_by_side: examples of a step computed at once,
     a thread each; crop: at most so many voxels along (z, y, x), then cut to what body they hold.
+
+    adapter: what learns is adapters of rank `lora` and the read-outs of the task's targets, and they are
+    saved as a file beside the model that names the weights at `init` as its base; organ_weight: of the voxels
+    of an organ, where organs are wanted as voxels (losses.organ_loss; 0: the loss of every other target).
 
     For priors: epochs: in the place of steps; latents: train from the cohort's latent cache; lora: rank of
     the adapters that learn in the place of the blocks' layers (0: those learn); checkpointing: less memory,
@@ -80,6 +86,8 @@ class TrainConfig:
     crop: tuple[int, ...] = ()
     latents: bool = False
     lora: int = 0
+    adapter: bool = False
+    organ_weight: float = 0.0
     checkpointing: bool = False
 
 
@@ -105,16 +113,26 @@ class Trainer:
         if config.threads:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
-        self.model = load_model(Path(config.init)) if config.init else Any2Any(config.model)
+        start = registry.find(config.init) if config.init else None
+        self.model = load_model(start) if start else Any2Any(config.model)
         if isinstance(self.model.backbone, UNet) and isinstance(config.model.backbone, UNetConfig):
             self.model.make_sparse(config.model.backbone.sparse)
-        self.before = describe(Path(config.init))["record"] if config.init else None
+        self.before = describe(start)["record"] if start else None
         if config.dvh and config.latents:
             raise ValueError("dvh: a latent cache holds no structures; latents=false is needed")
         if config.codec and not config.init:
             self.model.codec = load_codec(Path(config.codec))
+        if config.adapter and not (config.lora and config.init and config.task.targets):
+            raise ValueError("adapter: lora, init and task.targets say of what rank, to what and for what")
+        if config.adapter:
+            self.model.requires_grad_(False)
+        if config.organ_weight and not isinstance(self.model.codec, IdentityCodec):
+            raise ValueError(f"organ_weight: codec {self.model.codec.spec} has no voxels; identity:N has")
         if config.lora:
-            add_lora(self.model, config.lora)
+            add_lora(self.model, config.lora, targets=targets(self.model))
+        if config.adapter:
+            for p in weights(self.model, config.task.targets).values():
+                p.requires_grad_()
         if isinstance(self.model.backbone, DiT):
             self.model.backbone.checkpointing = config.checkpointing
         self.model.to(self.device).train()
@@ -193,7 +211,12 @@ class Trainer:
         inputs, v_true, masks = _to(example, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=c.precision == "bf16"):
             v = self.model.velocity(**inputs)
-        loss, report = losses.velocity_loss(v, v_true, self.model.region(inputs["body"], inputs["target"]))
+        counted = self.model.region(inputs["body"], inputs["target"])
+        if inputs["target"] == "oar" and c.organ_weight:
+            inside = vp.data_from_velocity(inputs["noisy"], v_true, inputs["t"]) > 0
+            loss, report = losses.organ_loss(v, v_true, counted, inside, c.organ_weight)
+        else:
+            loss, report = losses.velocity_loss(v, v_true, counted)
         if not math.isfinite(report["loss"]):
             raise ValueError(
                 f"{c.name}: the loss is {report['loss']} at step {self.step}; lower learning_rate"
@@ -234,7 +257,11 @@ class Trainer:
     def save(self) -> None:
         """model.safetensors (averaged weights, what predict reads) and state.safetensors (to resume)."""
         with self.ema.swapped_in(self.model):
-            if self.config.lora:
+            if self.config.adapter:
+                base, path = registry.find(self.config.init), self.folder / "adapter.safetensors"
+                wanted = tuple(dict.fromkeys(self.config.task.targets))
+                save_adapted(self.model, wanted, base, path, self.record())
+            elif self.config.lora:
                 save_adapter(self.model, self.folder / "adapter")
             with merged(self.model):
                 save_model(self.model, self.folder / "model.safetensors", self.record())
