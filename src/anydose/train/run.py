@@ -35,7 +35,8 @@ def show(config: TrainConfig, resume: bool, device: str) -> None:
             f"{trainer.folder} holds a run already: --resume continues it, name=OTHER starts a new one"
         )
     steps = ((s.step, s.metrics["loss"]) for s in trainer.run())
-    _progress(config.name, steps, trainer.config.steps, f"{trainer.folder}/model.safetensors")
+    result = f"{trainer.folder}/{'adapter' if config.adapter else 'model'}.safetensors"
+    _progress(config.name, steps, trainer.config.steps, result, quiet=trainer.rank > 0)
 
 
 def show_codec(config: CodecConfig) -> None:
@@ -74,8 +75,10 @@ def show_posttrain(config: PostConfig, resume: bool, device: str) -> None:
     console.print(f"{trainer.folder}/adapter.safetensors: {which}", soft_wrap=True)
 
 
-def _progress(name: str, steps: Iterable[tuple[int, float]], total: int, result: str) -> None:
-    console, recent = Console(stderr=True), deque[float](maxlen=WINDOW)
+def _progress(
+    name: str, steps: Iterable[tuple[int, float]], total: int, result: str, quiet: bool = False
+) -> None:
+    console, recent = Console(stderr=True, quiet=quiet), deque[float](maxlen=WINDOW)
     columns = (
         TextColumn(name),
         BarColumn(),
