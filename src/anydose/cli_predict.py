@@ -43,7 +43,7 @@ def predict(
     sampler: Sampler = "ddim",
     flips: Flips = FLIPS,
     fast: Annotated[
-        bool, typer.Option("--fast", help="One step, one view, one sample, whatever else is asked for.")
+        bool, typer.Option("--fast", help="One step, one sample, at most two views, whatever else is asked.")
     ] = False,
     uncertainty: Annotated[
         bool, typer.Option("--uncertainty", help="Calibrated intervals: uncertainty.nii.gz, dvh_bands.csv.")
@@ -64,7 +64,7 @@ def predict(
     from anydose.deliver import Dicom, predict_to
 
     if fast:
-        steps = samples = flips = 1
+        steps, samples, flips = 1, 1, min(flips, 2)  # the second view: 0.06 Gy, 0.2 of 4.5 seconds
     options = sampling(steps, sampler, samples, seed, given, "dose", flips)
     read = {"series": series or (), "beams": beams or None, "rx": rx or (), "fill_gaps": fill_gaps}
     dicom = Dicom(dose_grid, bits, anonymize, placeholder_plan)

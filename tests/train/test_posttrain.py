@@ -2,7 +2,9 @@
 
 import csv
 import itertools
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from anydose.model.checkpoint import describe, load_model, save_model
 from anydose.model.unet import UNetConfig
 from anydose.predict import Options, predict
 from anydose.train.candidates import load_patient, starting_noise
-from anydose.train.data import Cohort
+from anydose.train.data import Cohort, render_file
 from anydose.train.posttrain import PostConfig, PostTrainer, broken
 from anydose.train.reward import Guard, read_reward
 
@@ -29,10 +31,6 @@ NAMES = ("phantom_0", "phantom_1", "phantom_2")
 @pytest.fixture(scope="module")
 def places(tmp_path_factory):
     """Drawn cases, their store and base weights that are not at their start."""
-    from pathlib import Path
-
-    from anydose.train.data import render_file
-
     folder = tmp_path_factory.mktemp("posttrain")
     (folder / "drawn").mkdir()
     for name in NAMES:
@@ -223,6 +221,15 @@ def test_what_cannot_be_run_is_refused(places, tmp_path):
         PostTrainer(config(places, tmp_path, watch=3))
     with pytest.raises(ValueError, match="0 usable cases"):
         PostTrainer(config(places, tmp_path, most_voxels=100))
+
+
+def test_a_patient_without_a_dose_is_left_out(places, tmp_path):
+    shutil.copytree(places / "drawn", tmp_path / "drawn")
+    bare = replace(small_case(9), dose=None)
+    render_file(lambda _: bare, Path("a_bare_one"), tmp_path / "drawn")
+    trainer = PostTrainer(config(places, tmp_path, data=str(tmp_path / "drawn")))
+    assert len(trainer.cohort) == len(NAMES) + 1
+    assert {trainer.cohort.paths[k].stem for k in (*trainer.learnt, *trainer.watched)} == set(NAMES)
 
 
 def test_the_table_has_every_method_under_one_budget_and_goes_on_with_what_is_there(places, tmp_path):

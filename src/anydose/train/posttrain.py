@@ -121,7 +121,8 @@ class PostTrainer:
         self.reward = self.full if config.anchor else self.full.without_guards()
         self.policy = Policy(registry.find(config.base), config.rank, config.alpha, torch.device(device))
         self.cohort = Cohort(Path(config.data))
-        small = [k for k, path in enumerate(self.cohort.paths) if _fits(path, config.most_voxels)]
+        planned = [k for k, names in enumerate(self.cohort.modalities) if "dose" in names]
+        small = [k for k in planned if _fits(self.cohort.paths[k], config.most_voxels)]
         if len(small) <= config.watch:
             raise ValueError(f"{config.data}: {len(small)} usable cases, watch={config.watch} leaves none")
         self.learnt, self.watched = small[: len(small) - config.watch], small[len(small) - config.watch :]
