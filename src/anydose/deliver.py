@@ -195,7 +195,8 @@ def predict_to(
     network = load_model(path).to(pick_device(device), memory_format=torch.channels_last_3d)
     loaded = time.monotonic()
     prediction = predict(network, case, options)
-    title = f"{case.name}: {path.stem}, {options.steps} {options.sampler} steps, seed {options.seed}"
+    steps = f"{options.steps} {options.sampler} step{'s' * (options.steps > 1)}"
+    title = f"{case.name}: {path.stem}, {steps}, seed {options.seed}"
     predicted = time.monotonic()
     outputs = deliver(case, prediction, folder, title, file_hash(path), dicom or Dicom(), trusted)
     seconds = {
