@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anydose.model import rows
@@ -71,7 +70,7 @@ class Conv3(nn.Conv3d):
     def forward(self, x: Tensor, near: Tensor | None = None) -> Tensor:
         """x: (n, c, d, h, w), or rows (l, c) with `near` (rows.Level)."""
         if near is not None and self.kernel_size[0] == 1:
-            return F.linear(x, self.weight.flatten(1), self.bias)
+            return rows.pointwise(x, self.weight, self.bias)
         if near is not None:
             return rows.convolve(x, near, self.weight, self.bias)
         if x.device.type == "cpu" and x.shape[2] == 2:

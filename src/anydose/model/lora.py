@@ -117,6 +117,14 @@ def add_lora(
     return [p for layer in adapters(model).values() for p in (layer.lora_A.weight, layer.lora_B.weight)]
 
 
+def adapt(model: nn.Module, rank: int, alpha: float, whole: Sequence[str]) -> dict[str, nn.Parameter]:
+    """Freeze a model but for adapters on the layers of its blocks and for the layers whose last name is in
+    `whole`. Returns what learns, under peft's names."""
+    model.requires_grad_(False)
+    add_lora(model, rank, alpha, targets(model))
+    return {name: p.requires_grad_() for name, p in weights(model, whole).items()}
+
+
 def adapters(model: nn.Module) -> dict[str, Adapted]:
     """The adapted layers of a model by name."""
     return {name: layer for name, layer in model.named_modules() if isinstance(layer, Adapted)}
@@ -206,7 +214,7 @@ def put_adapter(
             parameter.copy_(tensors[name])
 
 
-def weights(model: nn.Module, whole: Sequence[str] = ()) -> dict[str, Tensor]:
+def weights(model: nn.Module, whole: Sequence[str] = ()) -> dict[str, nn.Parameter]:
     """The parameters of the adapters, and of the layers whose last name is in `whole`, under peft's names."""
     found = {
         f"{PREFIX}{name}.{half}.weight": getattr(layer, half).weight

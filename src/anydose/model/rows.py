@@ -72,6 +72,11 @@ def convolve(x: Tensor, near: Tensor, weight: Tensor, bias: Tensor | None) -> Te
     return y if bias is None else y + bias.to(y.dtype)
 
 
+def pointwise(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A 1 x 1 x 1 convolution of the rows: x (l, c), weight (o, c, 1, 1, 1) -> (l, o)."""
+    return F.linear(x, weight.flatten(1), bias)
+
+
 def halve(x: Tensor, fine: Level, coarse: Level, weight: Tensor, bias: Tensor | None) -> Tensor:
     """A convolution of kernel and stride 2: x (l, c), weight (o, c, 2, 2, 2) -> (rows of `coarse`, o)."""
     children = x.new_zeros(8 * len(coarse.near), x.shape[1]).index_copy(0, fine.child, x)

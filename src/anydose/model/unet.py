@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from anydose.diffusion.path import alpha_sigma, velocity_of_estimate
 from anydose.model.layers import ConditionCode, Conv3, ModulatedNorm
-from anydose.model.rows import Level, double, halve, put, pyramid, take
+from anydose.model.rows import Level, double, halve, pointwise, put, pyramid, take
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class UNet(nn.Module):
         anywhere = body is None or not self.config.sparse or target == "body"
         where = torch.ones_like(noisy[:, 0]) if anywhere or body is None else body[:, 0]
         levels = pyramid(where > 0, len(self.config.widths))
-        x = _linear(self.stem, self._slots(latents, levels[0]))
+        x = pointwise(self._slots(latents, levels[0]), self.stem.weight, self.stem.bias)
         skips = []
         for i, blocks in enumerate(self.down):
             for block in blocks:
@@ -115,13 +115,14 @@ class UNet(nn.Module):
                 x = halve(x, *levels[i : i + 2], self.shrink[i].weight, self.shrink[i].bias)
         for i in reversed(range(len(self.grow))):
             x = double(x, levels[i], self.grow[i].weight, self.grow[i].bias)
-            x = _linear(self.merge[i], torch.cat([x, skips[i]], dim=1))
+            x = pointwise(torch.cat([x, skips[i]], dim=1), self.merge[i].weight, self.merge[i].bias)
             for block in self.up[i]:
                 x = block(x, code, levels[i])
         x = F.silu(self.last_norm(x, code, levels[0].counts))
         # in bfloat16 the dose would come in steps of 0.16 Gy
         with torch.autocast(x.device.type, enabled=False):
-            out = put(_linear(self.read_out[target], x.float()), levels[0])
+            head = self.read_out[target]
+            out = put(pointwise(x.float(), head.weight, head.bias), levels[0])
         return velocity_of_estimate(out, noisy, t, self.config.spread) if self.config.spread else out
 
     def _slots(self, latents: Mapping[str, Tensor], level: Level) -> Tensor:
@@ -131,12 +132,6 @@ class UNet(nn.Module):
             for name, c in self.channels.items()
         ]
         return torch.cat(slots, dim=1)
-
-
-def _linear(layer: nn.Module, x: Tensor) -> Tensor:
-    """A 1 x 1 x 1 convolution of rows."""
-    assert isinstance(layer, nn.Conv3d)
-    return F.linear(x, layer.weight.flatten(1), layer.bias)
 
 
 def _blocks(width: int, count: int, code: int) -> nn.ModuleList:

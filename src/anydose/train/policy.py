@@ -23,15 +23,12 @@ class Policy:
     but them and the modulation layers frozen."""
 
     def __init__(self, path: Path, rank: int, alpha: float, device: torch.device) -> None:
-        self.path, self.model = path, load_model(path).requires_grad_(False)
-        lora.add_lora(self.model, rank, alpha, lora.targets(self.model))
+        self.path, self.model = path, load_model(path)
+        self.live = lora.adapt(self.model, rank, alpha, WHOLE)
         for layer in self.model.modules():
             if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
                 layer.to(memory_format=torch.channels_last_3d)
         self.model.to(device)
-        self.live: dict[str, Tensor] = {
-            k: p.requires_grad_() for k, p in lora.weights(self.model, WHOLE).items()
-        }
         self.base, self.old, self.ema = (_copy(self.live) for _ in range(3))
 
     def parameters(self) -> list[Tensor]:

@@ -23,7 +23,7 @@ from anydose.model.checkpoint import describe, load_model, save_adapted, save_mo
 from anydose.model.codec import IdentityCodec
 from anydose.model.compact import load as load_codec
 from anydose.model.dit import DiT
-from anydose.model.lora import add_lora, merged, save_adapter, targets, weights
+from anydose.model.lora import adapt, add_lora, merged, save_adapter, targets
 from anydose.model.tensors import load_tensors, save_tensors
 from anydose.model.unet import UNet, UNetConfig
 from anydose.train import log, losses
@@ -124,15 +124,12 @@ class Trainer:
             self.model.codec = load_codec(Path(config.codec))
         if config.adapter and not (config.lora and config.init and config.task.targets):
             raise ValueError("adapter: lora, init and task.targets say of what rank, to what and for what")
-        if config.adapter:
-            self.model.requires_grad_(False)
         if config.organ_weight and not isinstance(self.model.codec, IdentityCodec):
             raise ValueError(f"organ_weight: codec {self.model.codec.spec} has no voxels; identity:N has")
-        if config.lora:
-            add_lora(self.model, config.lora, targets=targets(self.model))
         if config.adapter:
-            for p in weights(self.model, config.task.targets).values():
-                p.requires_grad_()
+            adapt(self.model, config.lora, 0.0, config.task.targets)
+        elif config.lora:
+            add_lora(self.model, config.lora, targets=targets(self.model))
         if isinstance(self.model.backbone, DiT):
             self.model.backbone.checkpointing = config.checkpointing
         self.model.to(self.device).train()
