@@ -96,9 +96,10 @@ def sample_views(model: Any2Any, sample: Sample, o: Options) -> Iterator[list[Te
     views = [(False, False), (True, False), (False, True), (True, True)][: o.flips]
     for number in range(o.samples):
         seeds = [(o.seed * 1000003 + number) * 4 + k for k in range(len(views))]
+        images = (flipped(sample, *view, model.named_in_mirror(o.target)) for view in views)
         yield [
-            _mirror(_sample_once(model, flipped(sample, *view), o, seed), o.target, *view)
-            for view, seed in zip(views, seeds, strict=True)
+            _mirror(_sample_once(model, image, o, seed), o.target, *view)
+            for image, view, seed in zip(images, views, seeds, strict=True)
         ]
 
 

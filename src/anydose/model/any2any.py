@@ -38,7 +38,8 @@ class ModelConfig:
     """backbone: its config; codec: as for `make_codec`; modalities: the slots, in order; predicts: what the
     backbone's own convention is (flow.CONVENTIONS): 'v', or a flow prior's 'noise - data' or 'data - noise';
     trained_mm: the spacings (x, y, z) seen in training, lowest and highest; working_mm: the spacing that any
-    other case is brought to."""
+    other case is brought to; sided: in a mirror image the organs that are given keep their names, so that the
+    left parotid is told from the right one (the clinic's plans have a side)."""
 
     backbone: UNetConfig | DiTConfig | MaisiConfig | BaselineConfig = field(default_factory=UNetConfig)
     codec: str = "identity:2"
@@ -47,6 +48,7 @@ class ModelConfig:
     trained_mm: tuple[tuple[float, float], ...] = ((2.7, 5.5), (2.7, 5.5), (1.4, 3.4))
     working_mm: tuple[float, float, float] = (4.2, 4.2, 2.5)
     plates: str = "all"
+    sided: bool = False
 
 
 def make_codec(spec: str) -> Codec:
@@ -87,12 +89,17 @@ class Any2Any(nn.Module):
         else:
             self.backbone = UNet(config.backbone, channels)
 
-    def make_sparse(self, sparse: bool) -> None:
-        """Let a U-Net compute where there is body and nowhere else, or everywhere: the weights are the
-        same."""
-        assert isinstance(self.backbone, UNet)
-        self.backbone.config = replace(self.backbone.config, sparse=sparse)
-        self.config = replace(self.config, backbone=self.backbone.config)
+    def adopt(self, config: ModelConfig) -> None:
+        """Go on with the settings of `config` that any weights fit: a U-Net's `sparse`, and `sided`, which
+        stays once it is set."""
+        self.config = replace(self.config, sided=self.config.sided or config.sided)
+        if isinstance(self.backbone, UNet) and isinstance(config.backbone, UNetConfig):
+            self.backbone.config = replace(self.backbone.config, sparse=config.backbone.sparse)
+            self.config = replace(self.config, backbone=self.backbone.config)
+
+    def named_in_mirror(self, target: str) -> tuple[str, ...]:
+        """The conditions whose channels stay what they are in a mirror image (`sample.flipped`)."""
+        return ("oar",) if self.config.sided and target != "oar" else ()
 
     @property
     def multiple(self) -> tuple[int, int, int]:

@@ -121,13 +121,15 @@ def cropped(
     return Sample(sample.name, volumes, sample.body[where], sample.spacing_mm, sample.reference_gy)
 
 
-def flipped(sample: Sample, left_right: bool, cranio_caudal: bool) -> Sample:
+def flipped(sample: Sample, left_right: bool, cranio_caudal: bool, named: Sequence[str] = ()) -> Sample:
     """The patient mirrored, with organs and beams exchanged along: left-right swaps paired organs and the
-    angular sectors of the beams; cranio-caudal reverses the slices (coplanar beams map onto themselves)."""
+    angular sectors of the beams; cranio-caudal reverses the slices (coplanar beams map onto themselves).
+    Modalities in `named` keep their channels: the left organ stays the left one, though it lies right."""
     volumes, axes = dict(sample.volumes), []
     if left_right:
         axes.append(-1)
-        volumes = {name: v[list(modality.TABLE[name].mirror)] for name, v in volumes.items()}
+        swapped = [name for name in volumes if name not in named]
+        volumes |= {name: volumes[name][list(modality.TABLE[name].mirror)] for name in swapped}
     if cranio_caudal:
         axes.append(-3)
     if not axes:

@@ -24,7 +24,8 @@ def example(model: Any2Any, sample: Sample, d: Draw, objective: str, crop: tuple
     if crop:
         sample = cropped(sample, (crop[0], crop[1], crop[2]), d.offset)
     sample = turned(sample, d.turn_deg, d.zoom, d.bend_mm, d.noise_seed)
-    sample = flipped(padded(sample, model.multiple, d.offset), d.left_right, d.cranio_caudal)
+    whole = padded(sample, model.multiple, d.offset)
+    sample = flipped(whole, d.left_right, d.cranio_caudal, model.named_in_mirror(d.target))
     values = {name: model.codec.encode(sample.volumes[name][None]) for name in (d.target, *d.visible)}
     body = model.latent_body(sample.body[None])
     inputs, v, _ = noisy_example(Latents(sample.name, values, body, sample.spacing_mm), d, objective)

@@ -25,7 +25,6 @@ from anydose.model.compact import load as load_codec
 from anydose.model.dit import DiT
 from anydose.model.lora import adapt, add_lora, merged, save_adapter, targets
 from anydose.model.tensors import load_tensors, save_tensors
-from anydose.model.unet import UNet, UNetConfig
 from anydose.train import log, losses
 from anydose.train.data import Cohort
 from anydose.train.distributed import average_gradients, rank_and_world
@@ -40,7 +39,7 @@ from anydose.train.tasks import TaskConfig
 class TrainConfig:
     """One named run, fully resolved.
 
-    init: a checkpoint to start from ('' for scratch; of `model`, only a U-Net's `sparse` holds then); codec:
+    init: a checkpoint to start from ('' for scratch; of `model`, only what `adopt` names holds then); codec:
     a learned codec's file, for a start from scratch; objective: 'diffusion', or 'regression' (the baseline:
     no noise, one step); dvh: weight of the area between DVH curves beside the error of v; dvh_points: weight,
     within that, of their means and ends (losses.dvh_loss); accumulate: examples a step; optimiser: 'adamw' or
@@ -115,11 +114,12 @@ class Trainer:
         torch.manual_seed(config.seed)
         start = registry.find(config.init) if config.init else None
         self.model = load_model(start) if start else Any2Any(config.model)
-        if isinstance(self.model.backbone, UNet) and isinstance(config.model.backbone, UNetConfig):
-            self.model.make_sparse(config.model.backbone.sparse)
+        self.model.adopt(config.model)
         self.before = describe(start)["record"] if start else None
         if config.dvh and config.latents:
             raise ValueError("dvh: a latent cache holds no structures; latents=false is needed")
+        if self.model.config.sided and config.latents:
+            raise ValueError("sided: a latent cache exchanges organs' names; latents=false is needed")
         if config.codec and not config.init:
             self.model.codec = load_codec(Path(config.codec))
         if config.adapter and not (config.lora and config.init and config.task.targets):

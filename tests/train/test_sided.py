@@ -1,0 +1,85 @@
+"""The clinic's plans have a side: in the mirror image of a `sided` model, organs keep their names."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from tiny_cohort import small_case
+
+from anydose.case import modality
+from anydose.model.any2any import Any2Any, ModelConfig
+from anydose.model.checkpoint import load_model, save_model
+from anydose.model.sample import draw_sample, flipped
+from anydose.model.unet import UNetConfig
+from anydose.predict import Options, sample_target
+from anydose.train.examples import example
+from anydose.train.tasks import Draw
+from anydose.train.trainer import TrainConfig, Trainer
+
+TINY = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
+CONDITIONS = tuple(name for name in modality.NAMES if name != "dose")
+EXCHANGED = list(modality.TABLE["oar"].mirror)
+
+
+@pytest.fixture
+def sample():
+    return draw_sample(small_case(0))[0]
+
+
+def some_model(sided):
+    torch.manual_seed(0)
+    model = Any2Any(replace(TINY, sided=sided)).eval()
+    torch.nn.init.normal_(model.backbone.read_out["dose"].weight)
+    return model
+
+
+def dose_of(model, sample):
+    given = replace(sample, volumes={name: sample.volumes[name] for name in CONDITIONS})
+    return next(sample_target(model, given, Options(steps=1, flips=2, precision="fp32")))
+
+
+@pytest.mark.parametrize("sided", [True, False])
+def test_two_views_of_a_patient_and_of_its_mirror_image_agree(sample, sided):
+    """The mean over mirror images is the same for a patient and its mirror image: for a sided model for the
+    image in which organs keep their names, for any other for the one in which they are exchanged."""
+    model = some_model(sided)
+    dose = dose_of(model, sample)
+    images = {names: dose_of(model, flipped(sample, True, False, names)) for names in (("oar",), ())}
+    same, other = (images[("oar",)], images[()]) if sided else (images[()], images[("oar",)])
+    assert torch.allclose(same.flip(-1), dose, atol=1e-5)
+    assert (other.flip(-1) - dose).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("sided", [True, False])
+@pytest.mark.parametrize("target", ["dose", "oar"])
+def test_organs_keep_their_names_in_training_where_they_are_given_but_not_where_they_are_wanted(
+    sample, sided, target
+):
+    model = some_model(sided)
+    visible = tuple(name for name in modality.NAMES if name != target)
+    mirrored = Draw(0, target, visible, 1.0, True, False, (0.5, 0.5, 0.5), 0)
+    image, _, _ = example(model, sample, mirrored, "regression")
+    plain, v_plain, _ = example(model, sample, replace(mirrored, left_right=False), "regression")
+    if target == "oar":
+        _, v, _ = example(model, sample, mirrored, "regression")
+        per_organ, plainly = (x.unflatten(1, (len(EXCHANGED), -1)).sum(dim=2) for x in (v, v_plain))
+        assert torch.equal(per_organ, plainly[:, EXCHANGED].flip(-1))
+        assert not torch.equal(per_organ, plainly.flip(-1))
+    else:
+        organs, plainly = (
+            e["given"]["oar"].unflatten(1, (len(EXCHANGED), -1)).sum(dim=2) for e in (image, plain)
+        )
+        assert torch.equal(organs, (plainly if sided else plainly[:, EXCHANGED]).flip(-1))
+
+
+def test_weights_stay_sided_and_older_ones_are_not(cohort_folder, tmp_path):
+    start = tmp_path / "start.safetensors"
+    save_model(some_model(True), start, {})
+    config = TrainConfig(name="t", model=TINY, init=str(start), data=str(cohort_folder), out=str(tmp_path))
+    assert Trainer(config).model.config.sided
+    save_model(some_model(False), start, {})
+    assert not load_model(start).config.sided
+    assert not Trainer(config).model.config.sided
+    assert Trainer(replace(config, model=replace(TINY, sided=True))).model.config.sided
+    with pytest.raises(ValueError, match="sided"):
+        Trainer(replace(config, model=replace(TINY, sided=True), latents=True))
