@@ -54,20 +54,20 @@ def compare(
     ] = None,
 ) -> None:
     """Compare doses with their references: errors, PSNR, SSIM, gamma, isodoses, DVH, scorecard."""
-    from anydose.io import cohort
     from anydose.io.read import read_case, read_dose
+    from anydose.io.sources import dose_of, sources
     from anydose.score import compare as comparison
 
     distances = _perceptual(perceptual, lpips)
-    paths = cohort.cases(case)
+    paths = [path for _, path in sources(case)]
     models = [doses for doses in (dose, versus) if doses is not None]
     tables: list[list[comparison.Comparison]] = [[] for _ in models]
     for path in paths:
         patient = read_case(path)
         alone = len(paths) == 1
-        truth = read_dose(cohort.dose_of(reference, patient.name, alone) if reference else path, patient)
+        truth = read_dose(dose_of(reference, patient.name, alone) if reference else path, patient)
         for doses, table in zip(models, tables, strict=True):
-            guess = read_dose(cohort.dose_of(doses, patient.name, alone), patient)
+            guess = read_dose(dose_of(doses, patient.name, alone), patient)
             table.append(comparison.compare(patient, truth, guess, distances))
             for note in table[-1].notes:
                 typer.echo(f"{patient.name}: {note}", err=True)

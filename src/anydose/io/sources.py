@@ -1,4 +1,5 @@
-"""The cases below a folder: a dataset, a clinic's export of many patients, or one case."""
+"""The cases below a folder: a dataset, a clinic's export of many patients, or one case; and doses that belong
+to cases by name."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from anydose.io.read import ACCEPTED, kind_of
 
+DOSES = (".csv", ".nii.gz", ".nii", ".npy", ".npz", ".dcm", "")
 CT_AND_STRUCT = {"1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.481.3"}
 
 
@@ -21,6 +23,17 @@ def sources(root: Path) -> list[tuple[str, Path]]:
     if len(set(stems)) < len(stems):
         stems = ["_".join([*path.relative_to(root).parts[:-1], _stem(path)]) for path in found]
     return sorted(zip(stems, found, strict=True), key=lambda pair: (len(pair[0]), pair[0]))
+
+
+def dose_of(doses: Path, case_name: str, single: bool) -> Path:
+    """The dose of one case: `doses` itself for a single case, else the file or folder in it that is named
+    after the case. ValueError if there is none."""
+    if single:
+        return doses
+    for suffix in DOSES:
+        if (found := doses / f"{case_name}{suffix}").exists():
+            return found
+    raise ValueError(f"{doses}: no dose named {case_name} ({', '.join(s for s in DOSES if s)})")
 
 
 def _stem(path: Path) -> str:
