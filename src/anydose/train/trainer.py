@@ -185,6 +185,8 @@ class Trainer:
     def _one_step(self, examples: Iterator[Example]) -> tuple[dict[str, float], str]:
         c = self.config
         drawn = [next(examples) for _ in range(c.accumulate)]
+        target = drawn[-1][0]["target"]
+        drawn.sort(key=_size, reverse=True)  # the largest first, so that threads end together
         reports = []
         for report, gradients in (self.pool.map if self.pool else map)(self._gradients, drawn):
             reports.append(report)
@@ -200,7 +202,7 @@ class Trainer:
         self.model.zero_grad(set_to_none=True)
         self.ema.update(self.model, self.step)
         mean = {key: sum(r[key] for r in reports) / len(reports) for key in reports[0]}
-        return {**mean, "grad": grad}, drawn[-1][0]["target"]
+        return {**mean, "grad": grad}, target
 
     def _gradients(self, example: Example) -> tuple[dict[str, float], tuple[Tensor | None, ...]]:
         """One example's share of the step's gradient, for each of `trained`, and what is reported of it."""
@@ -286,6 +288,10 @@ class Trainer:
         restore(self.optimisers, state)
         self.step, self.seconds = int(about["step"]), float(about["seconds"])
         log.trim(self.folder / LOG, self.step)
+
+
+def _size(example: Example) -> float:
+    return float(example[0]["body"].sum())
 
 
 def _alone() -> None:
