@@ -110,6 +110,7 @@ def model_card(checkpoint: Path, rows: Sequence[dict[str, Any]]) -> str:
         "Backbone": f"{backbone['kind']} {json.dumps({k: v for k, v in backbone.items() if k != 'kind'})}",
         "Codec": config["codec"],
         "Modalities (any given, any wanted)": ", ".join(config["modalities"]),
+        "In a mirror image, organs": "keep their names" if config.get("sided") else "exchange their names",
         "Trained on": f"{record['cases']} OpenKBP training patients",
         "Objective": f"{recipe['objective']}: " + ", ".join(f"{k} {v}" for k, v in recipe["task"].items()),
         "Budget": "; then ".join(_stage(stage) for stage in stages(record)),
