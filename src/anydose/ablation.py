@@ -48,6 +48,7 @@ class Variant:
 VARIANTS: tuple[Variant, ...] = (
     Variant("unet", "", "the compact U-Net from scratch, dose alone, all conditions", steps=DIFFUSES),
     Variant("dense", "unet", "air is computed and counted by the norms", ("model.backbone.sparse=false",)),
+    Variant("rays", "unet", "features exchanged along the beams' rays", ("model.backbone.rays=32",)),
     Variant("regression", "unet", "no noise, no diffusion: one step", ("objective=regression",)),
     Variant("no-beams", "unet", "without beam and angle", withheld=("beam", "angle")),
     Variant(

@@ -87,14 +87,17 @@ class Any2Any(nn.Module):
         elif isinstance(config.backbone, BaselineConfig):
             self.backbone = Baseline(config.backbone, channels)
         else:
-            self.backbone = UNet(config.backbone, channels)
+            if config.backbone.rays and not isinstance(self.codec, IdentityCodec):
+                raise ValueError(f"rays: codec {config.codec} does not show plates; identity:N does")
+            self.backbone = UNet(config.backbone, channels, strides(self.codec)[0])
 
     def adopt(self, config: ModelConfig) -> None:
-        """Go on with the settings of `config` that any weights fit: a U-Net's `sparse`, and `sided`, which
-        stays once it is set."""
+        """Go on with the settings of `config` that any weights fit: a U-Net's `sparse`, and `sided` and
+        `rays`, which stay once they are there."""
         self.config = replace(self.config, sided=self.config.sided or config.sided)
         if isinstance(self.backbone, UNet) and isinstance(config.backbone, UNetConfig):
             self.backbone.config = replace(self.backbone.config, sparse=config.backbone.sparse)
+            self.backbone.exchange(config.backbone.rays)
             self.config = replace(self.config, backbone=self.backbone.config)
 
     def named_in_mirror(self, target: str) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ The same interface as dit.py: {modality: latent}, {modality: t} and the target's
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from anydose.diffusion.path import alpha_sigma, velocity_of_estimate
 from anydose.model.layers import ConditionCode, Conv3, ModulatedNorm
+from anydose.model.rays import Rays, open_beams, ray_numbers
 from anydose.model.rows import Level, double, halve, pointwise, put, pyramid, take
 
 
@@ -23,7 +25,8 @@ class UNetConfig:
     """widths: channels at each level, each half the resolution of the one before; blocks: residual blocks on
     the way down and up at each level; code: size of the condition code; spread: how far, in model range, a
     target is known from its conditions (0: the read-out is v itself); sparse: compute where there is body and
-    nowhere else (as weights without this setting, which are older, were not trained to)."""
+    nowhere else (as weights without this setting, which are older, were not trained to); rays: channels of an
+    exchange along the rays of the beams at the finest level, on the way down and up (rays.py; 0: none)."""
 
     widths: tuple[int, ...] = (48, 96, 160, 224)
     down_blocks: tuple[int, ...] = (1, 1, 2, 2)
@@ -34,6 +37,7 @@ class UNetConfig:
     role_code: bool = True
     visible_code: bool = True
     sparse: bool = True
+    rays: int = 0
 
     @property
     def multiple(self) -> int:
@@ -59,12 +63,12 @@ class Block(nn.Module):
 
 
 class UNet(nn.Module):
-    """channels: {modality: latent channels}. Absent slots are zero; the code says which are visible and how
-    noisy."""
+    """channels: {modality: latent channels}; stride: voxels along the edge of a latent voxel. Absent slots
+    are zero; the code says which are visible and how noisy."""
 
-    def __init__(self, config: UNetConfig, channels: Mapping[str, int]) -> None:
+    def __init__(self, config: UNetConfig, channels: Mapping[str, int], stride: int = 1) -> None:
         super().__init__()
-        self.config, self.channels = config, dict(channels)
+        self.config, self.channels, self.stride = config, dict(channels), stride
         widths, levels = config.widths, len(config.widths)
         self.code = ConditionCode(tuple(channels), config.code, config.visible_code, config.role_code)
         self.stem = nn.Conv3d(sum(channels.values()), widths[0], 1)
@@ -81,11 +85,19 @@ class UNet(nn.Module):
         self.up = nn.ModuleList(
             _blocks(widths[i], config.up_blocks[i], config.code) for i in range(levels - 1)
         )
+        self.rays = nn.ModuleList()
+        self.exchange(config.rays)
         self.last_norm = ModulatedNorm(widths[0], config.code)
         self.read_out = nn.ModuleDict({name: nn.Conv3d(widths[0], c, 1) for name, c in channels.items()})
         for head in self.read_out.values():
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
+
+    def exchange(self, size: int) -> None:
+        """Have exchanges along the rays of `size` channels, which start as nothing, unless they are there."""
+        if size and not self.rays:
+            self.rays = nn.ModuleList(Rays(self.config.widths[0], size) for _ in range(2))
+            self.config = replace(self.config, rays=size)
 
     def forward(
         self,
@@ -106,10 +118,16 @@ class UNet(nn.Module):
         where = torch.ones_like(noisy[:, 0]) if anywhere or body is None else body[:, 0]
         levels = pyramid(where > 0, len(self.config.widths))
         x = pointwise(self._slots(latents, levels[0]), self.stem.weight, self.stem.bias)
+        beams: tuple[Any, ...] = ()
+        if self.rays and "beam" in latents and target != "beam":
+            plates = open_beams(latents["beam"], levels[0])
+            beams = (plates[:, 1:], *ray_numbers(levels[0], spacing_mm * self.stride, plates[:, 0]))
         skips = []
         for i, blocks in enumerate(self.down):
             for block in blocks:
                 x = block(x, code, levels[i])
+            if beams and i == 0:
+                x = self.rays[0](x, *beams)
             if i < len(self.shrink):
                 skips.append(x)
                 x = halve(x, *levels[i : i + 2], self.shrink[i].weight, self.shrink[i].bias)
@@ -118,6 +136,8 @@ class UNet(nn.Module):
             x = pointwise(torch.cat([x, skips[i]], dim=1), self.merge[i].weight, self.merge[i].bias)
             for block in self.up[i]:
                 x = block(x, code, levels[i])
+        if beams:
+            x = self.rays[1](x, *beams)
         x = F.silu(self.last_norm(x, code, levels[0].counts))
         # in bfloat16 the dose would come in steps of 0.16 Gy
         with torch.autocast(x.device.type, enabled=False):
