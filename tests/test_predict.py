@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from anydose.case import modality
+from anydose.case import fluence, modality
 from anydose.case.case import Case
 from anydose.case.grid import Grid
 from anydose.case.volume import bounding_box
@@ -19,9 +19,9 @@ from anydose.io.phantom import make_phantom
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import save_model
 from anydose.model.dit import DiTConfig
-from anydose.model.sample import draw_sample, working_case
+from anydose.model.sample import draw_sample, padded, padding, working_case
 from anydose.model.unet import UNetConfig
-from anydose.predict import Options, _to_grid, predict
+from anydose.predict import AS_PREDICTED, VIEWS, Options, _physical, _to_grid, predict
 
 UNET = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
 DIT = ModelConfig(DiTConfig(dim=32, depth=1, heads=2, ffn=64), "compact:4")
@@ -95,6 +95,40 @@ def test_moving_the_patient_through_space_does_not_move_the_dose_in_it(patient):
     model = network()
     difference = np.abs(predict(model, moved).mean - predict(model, patient).mean)
     assert difference.mean() < 0.02 * predict(model, patient).mean.max()
+
+
+def test_a_deliverable_dose_is_one_of_the_beams_that_are_shown(patient):
+    model = network()
+    asked, own = Options(deliverable=True), predict(model, patient)
+    made = predict(model, patient, asked)
+    assert made.delivered
+    assert not own.delivered
+    assert np.abs(made.mean - own.mean).mean() > 0.1
+    expected = fluence.deliverable(own.mean[0], patient)
+    assert np.abs(made.mean[0] - expected).mean() < 0.05  # fitted on the body's block, here on the whole grid
+    fields = replace(patient, beams=patient.beams[:1])
+    assert np.abs(predict(model, fields, asked).mean - made.mean).mean() > 0.1
+    hidden = predict(model, patient, replace(asked, given=("ct", "ptv", "oar")))
+    assert not hidden.delivered
+    assert AS_PREDICTED in hidden.inferred
+    assert np.array_equal(hidden.mean, predict(model, patient, Options(given=("ct", "ptv", "oar"))).mean)
+    assert AS_PREDICTED not in predict(model, patient, replace(asked, target="ct")).inferred
+
+
+def test_more_views_see_the_patient_otherwise_and_agree_on_where_he_lies(patient):
+    model = network()
+    means = {n: predict(model, patient, Options(views=n)).mean for n in (1, 2, 4)}
+    assert len(VIEWS) == 4
+    assert not np.array_equal(means[1], means[2])
+    assert not np.array_equal(means[2], means[4])
+    assert predict(model, patient, Options(views=2)).views.max() > 0
+    sample, _ = draw_sample(patient)
+    (plain, moved) = (padding(sample.body.shape, 4, move=k)[1] for k in (0, 1))
+    assert all((b - a) % 2 for a, b in zip(plain, moved, strict=True))  # otherwise against patches of two
+    where = tuple(slice(b, b + n) for b, n in zip(moved, sample.body.shape, strict=True))
+    assert torch.equal(padded(sample, 4, move=1).body[where], sample.body)
+    with pytest.raises(ValueError, match="1, 2 or 4 views"):
+        predict(model, patient, Options(views=3))
 
 
 @pytest.mark.parametrize(
@@ -228,7 +262,7 @@ def test_every_point_keeps_its_dose_from_the_grid_worked_on_to_the_case_s_own(pa
     row = modality.TABLE["dose"]
     block = torch.from_numpy(row.to_range(dose_gy[None].astype(np.float32), sample.reference_gy))
     full = replace(sample, body=torch.ones_like(sample.body))
-    back = _to_grid(block, full, work, other, start, "dose")[0]
+    back = _to_grid(_physical(block, full, "dose"), work, other, start, "dose")[0]
     somewhere = np.argwhere(other.body)[:: max(1, int(other.body.sum()) // 500)]
     expected = (other.grid.to_mm(somewhere) - points.mean(axis=(0, 1, 2))) @ slope + level
     rim = np.abs(somewhere - np.array(other.grid.shape) / 2).max(axis=1) < min(other.grid.shape) / 2 - 4

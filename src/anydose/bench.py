@@ -197,10 +197,7 @@ def run(name: str, cohort: Path, limit: int, how: How | None = None) -> Rows:
     if name == "complete":
         device = pick_device(how.device)
         names = {t: registry.completing(how.model, t) for t in modality.NAMES}
-        networks = {
-            name: load_model(registry.find(name)).to(device, memory_format=torch.channels_last_3d)
-            for name in set(names.values())
-        }
+        networks = {name: load_model(registry.find(name)).on(device) for name in set(names.values())}
         return bench_model.bench_complete(cases, {t: networks[n] for t, n in names.items()}, how.options)
     if name == "candidates":
         return bench_scard.bench_candidates(cases, load_model(registry.find(how.model)))

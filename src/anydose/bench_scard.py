@@ -131,7 +131,7 @@ def compare(
     model, cohort = load_model(registry.find(config.base)).to(place), Cohort(unseen.data)
     numbers = range(len(cohort))[: unseen.limit or None]
     patients = [load_patient(model, cohort, k, unseen.cases, reward) for k in numbers]
-    how = {"base": config.base, "steps": options.steps, "flips": options.flips}
+    how = {"base": config.base, "steps": options.steps, "views": options.views}
     base = judged(model, patients, predicted(options))
     yield {**row("base", base, base), **how}
     for name in methods:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from anydose.case.case import Case
 from anydose.deliver import trust_files, write_json
@@ -41,15 +40,15 @@ def bench_calibration(
     not fitted to (two halves by turns), for expected errors that know more and more. fitted: leave the
     calibration on all patients beside the model's weights."""
     path = registry.find(model)
-    network = load_model(path).to(pick_device(device), memory_format=torch.channels_last_3d)
+    network = load_model(path).on(pick_device(device))
     patients = []
     for case in cases:
         found = predict(network, replace(case, dose=None), options)
         patients.append(calibration.observe(case, found.mean[0], found.views[0]))
     if len(patients) < 4:
         raise ValueError(f"{len(patients)} patients: at least 4 are needed to calibrate and to measure")
-    how = {"model": path.stem, "sha256": file_hash(path), "steps": options.steps, "flips": options.flips}
-    how |= {"samples": options.samples, "patients": len(patients)}
+    how = {"model": path.stem, "sha256": file_hash(path), "steps": options.steps, "views": options.views}
+    how |= {"samples": options.samples, "deliverable": options.deliverable, "patients": len(patients)}
     as_it_is = Calibration({**dict.fromkeys(FEATURES, 0.0), "spread": 1.0}, NORMAL, {})
     raw = {k: round(v, 4) for k, v in calibration.coverage(as_it_is, patients).items()}
     rows: Rows = [{"bench": "calibration", "scale": "spread as it is, as if normal", **raw, **how}]
@@ -129,7 +128,7 @@ def bench_conditions(cases: Iterable[Case], model: str, options: Options, device
     the prescription stay known, and a beam's plate is the target's shadow. ValueError without such
     patients."""
     path = registry.find(model)
-    network = load_model(path).to(pick_device(device), memory_format=torch.channels_last_3d)
+    network = load_model(path).on(pick_device(device))
     known = tuple(name for name in REMOVED if name in network.config.modalities)
     found: dict[tuple[str, ...], list[tuple[float, dict[str, float]]]] = {r: [] for r in removals(known)}
     for case in cases:
@@ -141,7 +140,13 @@ def bench_conditions(cases: Iterable[Case], model: str, options: Options, device
             errors.append(_errors(case, made))
     if not found[()]:
         raise ValueError("no patient with CT, targets, organs, beams and a dose: nothing to take away")
-    how = {"model": path.stem, "steps": options.steps, "flips": options.flips, "patients": len(found[()])}
+    how = {
+        "model": path.stem,
+        "steps": options.steps,
+        "views": options.views,
+        "deliverable": options.deliverable,
+        "patients": len(found[()]),
+    }
     whole = np.array([dose for dose, _ in found[()]])
     return [{**_change(removed, errors, whole), **how} for removed, errors in found.items()]
 

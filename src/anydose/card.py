@@ -16,7 +16,8 @@ COLUMNS = (
     "sampler",
     "steps",
     "samples",
-    "flips",
+    "views",
+    "deliverable",
     "dose_score",
     "dvh_score",
     "patients",
@@ -28,8 +29,8 @@ INTRODUCTION = """\
 Research software, not for clinical use. Written by `anydose card` from the checkpoint's metadata and
 docs/results."""
 MEASURED = """\
-OpenKBP, official arithmetic, Gy. Choices (steps, flips) were made on these validation patients; the 100
-test patients were never looked at."""
+OpenKBP, official arithmetic, Gy. Choices (steps, views, how a dose is made deliverable) were made on these
+validation patients; the 100 test patients were never looked at."""
 LIMITS = """\
 OpenKBP: A. Babier et al., Medical Physics 48, 2021. Its repository (ababier/open-kbp) carries an MIT
 licence file; a secondary source states CC BY-NC-SA 4.0 for the data. Trained on head-and-neck IMRT with

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from anydose import cli_bench, cli_predict, cli_prior, cli_scard, cli_score, cli_simulate
-from anydose.cli_predict import FLIPS, STEPS, working
+from anydose.cli_predict import STEPS, VIEWS, Deliverable, Views, sampling, working
 
 app = typer.Typer(
     name="anydose",
@@ -113,7 +113,8 @@ def evaluate(
     steps: Annotated[int, typer.Option(help="Network evaluations a sample.")] = STEPS,
     sampler: Annotated[str, typer.Option(help="ddim or dpm2m.")] = "ddim",
     samples: Annotated[int, typer.Option(help="Doses averaged.")] = 1,
-    flips: Annotated[int, typer.Option(help="Mirror images averaged a sample: 1, 2 or 4.")] = FLIPS,
+    views: Views = VIEWS,
+    deliverable: Deliverable = True,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
     given: Annotated[str, typer.Option(help="Modalities to use; default: all there are.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -125,10 +126,8 @@ def evaluate(
     """Score a model, or somebody's predictions, on a cohort: OpenKBP dose and DVH score in Gy."""
     from anydose import evaluate as evaluation
     from anydose.deliver import write_json
-    from anydose.predict import Options
 
-    wanted = tuple(name.strip() for name in given.split(",") if name.strip())
-    options = Options(steps, sampler, samples, seed, wanted, "dose", flips)
+    options = sampling(steps, sampler, samples, seed, given, "dose", views, deliverable)
     rows = evaluation.openkbp_split(
         cohort, split, model, predictions, options, device, limit, on_case=typer.echo
     )

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anydose.cli_predict import FLIPS, STEPS, Device, Flips, Model, Steps, sampling
+from anydose.cli_predict import STEPS, VIEWS, Deliverable, Device, Model, Steps, Views, sampling
 
 WITH_TABLE = ("fast", "complete", "calibration", "guard", "conditions")
 
@@ -22,7 +22,8 @@ def bench(
     limit: Annotated[int, typer.Option(help="Only the first N validation patients.")] = 0,
     model: Model = "compact-hn",
     steps: Steps = STEPS,
-    flips: Flips = FLIPS,
+    views: Views = VIEWS,
+    deliverable: Deliverable = True,
     device: Device = "auto",
     fit: Annotated[
         bool,
@@ -64,7 +65,7 @@ def bench(
     from anydose import bench as benchmarks
     from anydose.deliver import write_json
 
-    options = sampling(steps, "ddim", 1, 0, "", "dose", flips)
+    options = sampling(steps, "ddim", 1, 0, "", "dose", views, deliverable)
     rows = benchmarks.run(name, cohort, limit, benchmarks.How(model, options, device, fit))
     for row in rows:
         typer.echo(json.dumps(row))

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from anydose.cli_predict import Views
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -51,7 +53,7 @@ def scardnft(
     cases: Annotated[Path, typer.Option(help="Their cohort store.")] = Path("runs/cases/validation"),
     limit: Annotated[int, typer.Option(help="Only the first N of them.")] = 0,
     steps: Annotated[int, typer.Option(help="Network evaluations a prediction.")] = 1,
-    flips: Annotated[int, typer.Option(help="Mirror images averaged a prediction: 1, 2 or 4.")] = 2,
+    views: Views = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
 ) -> None:
@@ -68,7 +70,7 @@ def scardnft(
     names = [name.strip() for name in methods.split(",") if name.strip()]
     config = recipes.changed(recipes.SCARDNFT, changes or ())
     rows = []
-    for row in bench_scard.compare(config, names, unseen, Options(steps=steps, flips=flips), device):
+    for row in bench_scard.compare(config, names, unseen, Options(steps=steps, views=views), device):
         rows.append(row)
         typer.echo(json.dumps(row))
         if json_file is not None:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from anydose.case import beams, modality, names
@@ -159,7 +158,7 @@ def complete_to(
     case = read_case(source, **(read or {}))
     question = ask(case, target, levels_gy)
     path = registry.find(registry.completing(model, options.target))
-    network = load_model(path).to(pick_device(device), memory_format=torch.channels_last_3d)
+    network = load_model(path).on(pick_device(device))
     ready = time.monotonic()
     prediction = complete(network, question, options)
     predicted = time.monotonic()

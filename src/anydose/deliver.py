@@ -83,7 +83,7 @@ def trust(case: Case, model: Path, options: Options, intervals: bool) -> Trust:
         found = calibration.read(files.uncertainty)
         if found.about.get("sha256") != file_hash(model):
             said.append("the intervals were calibrated with other weights than these")
-        theirs = {k: found.about.get(k) for k in ("steps", "flips", "samples")}
+        theirs = {k: found.about.get(k) for k in ("steps", "views", "samples", "deliverable")}
         if any(value != getattr(options, k) for k, value in theirs.items()):
             words = ", ".join(f"{k} {value}" for k, value in theirs.items())
             said.append(f"the intervals were calibrated for {words}")
@@ -192,7 +192,7 @@ def predict_to(
     was_read = time.monotonic()
     path = registry.find(model)
     trusted = trust(case, path, options, intervals)
-    network = load_model(path).to(pick_device(device), memory_format=torch.channels_last_3d)
+    network = load_model(path).on(pick_device(device))
     loaded = time.monotonic()
     prediction = predict(network, case, options)
     steps = f"{options.steps} {options.sampler} step{'s' * (options.steps > 1)}"
@@ -227,6 +227,7 @@ def record(
         "inputs": {p.name if p == source else str(p.relative_to(source)): file_hash(p) for p in inputs},
         "model": {"file": model.name, "sha256": file_hash(model)},
         "options": asdict(options),
+        "delivered": prediction.delivered,
         "used": list(prediction.used),
         "inferred": list(prediction.inferred),
         "reference_gy": case.reference_gy if case.prescription.levels_gy else None,

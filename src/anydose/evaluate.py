@@ -89,7 +89,7 @@ def from_folder(folder: Path) -> Doses:
 
 def from_model(path: Path, options: Options, device: str) -> Doses:
     """Doses of a checkpoint."""
-    network = load_model(path).to(pick_device(device), memory_format=torch.channels_last_3d)
+    network = load_model(path).on(pick_device(device))
     return lambda case: predict(network, replace(case, dose=None), options).mean[0]
 
 
@@ -119,7 +119,12 @@ def openkbp_split(
     }
     if path:
         how |= {"sampler": options.sampler, "steps": options.steps, "samples": options.samples}
-        how |= {"flips": options.flips, "seed": options.seed, "given": list(options.given)}
+        how |= {
+            "views": options.views,
+            "deliverable": options.deliverable,
+            "seed": options.seed,
+            "given": list(options.given),
+        }
         how |= budget(describe(path)["record"])
     patients = [
         {"patient": r.patient, "dose_error": r.dose_error, "dvh_errors": r.dvh_errors, "has_ct": r.has_ct}

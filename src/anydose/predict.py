@@ -1,4 +1,4 @@
-"""From a case to a dose: draw -> encode -> sample -> decode -> grid, on one page."""
+"""From a case to a dose: draw, encode, sample, decode, what the beams can deliver, grid; on one page."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anydose.case import modality
+from anydose.case import fluence, modality
 from anydose.case.case import Case
 from anydose.case.volume import Volume, block
 from anydose.diffusion.sampler import SAMPLERS
 from anydose.model.any2any import Any2Any
-from anydose.model.sample import Sample, draw_sample, flipped, padded, working_case
+from anydose.model.sample import Sample, draw_sample, flipped, padded, padding, working_case
+
+AS_PREDICTED = "the dose is the network's own: what the beams can deliver needs a target and static beams"
 
 
 @dataclass(frozen=True)
 class Options:
     """How to sample. steps: network evaluations a sample; samples: how many doses; given: modalities to use
-    ('' for all that the case has); flips: 1, 2 (left-right) or 4 mirror images averaged per sample."""
+    ('' for all that the case has); views: 1, 2 or 4 looks at the patient averaged per sample (VIEWS);
+    deliverable: take a dose to the nearest one that the given beams can deliver (case/fluence.py)."""
 
     steps: int = 2
     sampler: str = "ddim"
@@ -31,21 +34,37 @@ class Options:
     seed: int = 0
     given: tuple[str, ...] = ()
     target: str = "dose"
-    flips: int = 1
+    views: int = 1
+    deliverable: bool = False
     precision: str = "bf16"
+
+
+@dataclass(frozen=True)
+class View:
+    """One look at a patient: mirrored left to right, moved by a voxel against the model's patches, without
+    some conditions (for a dose). The more two of them differ, the more their mean is worth."""
+
+    mirrored: bool = False
+    moved: bool = False
+    without: tuple[str, ...] = ()
+
+
+VIEWS = (View(), View(True, True, ("ct",)), View(mirrored=True), View(moved=True, without=("ct",)))
 
 
 @dataclass(frozen=True)
 class Prediction:
     """mean: the target (c, d, h, w) in its unit on the case's grid; members: each sample, alike; views: the
-    standard deviation over every mirror image of every sample, alike; used: the conditions that were visible;
-    inferred: what the case did not state or had to be changed; seconds: by stage."""
+    standard deviation over every view of every sample, alike; used: the conditions that were visible;
+    inferred: what the case did not state or had to be changed; delivered: whether the beams can deliver each
+    member; seconds: by stage."""
 
     mean: NDArray[np.float32]
     members: tuple[NDArray[np.float32], ...]
     views: NDArray[np.float32]
     used: tuple[str, ...]
     inferred: tuple[str, ...]
+    delivered: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -69,17 +88,24 @@ def predict(model: Any2Any, case: Case, options: Options | None = None) -> Predi
     sample, start = draw_sample(work, conditions)
     drawn = time.monotonic()
     drawings = list(sample_views(model, sample, o))
-    back = partial(_to_grid, sample=sample, work=work, case=case, start=start, target=o.target)
-    members = [back(torch.stack(views).mean(dim=0)) for views in drawings]
+    sampled = time.monotonic()
+    back = partial(_to_grid, work=work, case=case, start=start, target=o.target)
+    values = [_physical(torch.stack(views).mean(dim=0), sample, o.target) for views in drawings]
+    plan = _plan(work.block(start, sample.body.shape), sample, o) if o.deliverable else None
+    if plan is not None:
+        values = [fluence.deliverable(dose[0], plan)[None] for dose in values]
+    members = [back(value) for value in values]
     spread = torch.stack([view for views in drawings for view in views]).std(dim=0, correction=0)
-    done = time.monotonic()
+    low = np.float32(modality.TABLE[o.target].low)  # -1 maps to it, a spread of 0 to 0
+    said = () if plan is not None or not o.deliverable or o.target != "dose" else (AS_PREDICTED,)
     return Prediction(
         np.mean(np.stack(members), axis=0, dtype=np.float32),
         tuple(members),
-        back(spread - 1) - np.float32(modality.TABLE[o.target].low),  # -1 maps to low, a spread of 0 to 0
+        back(_physical(spread - 1, sample, o.target)) - low,
         tuple(sample.volumes),
-        work.inferred,
-        {"draw": drawn - begin, "sample": done - drawn},
+        (*work.inferred, *said),
+        plan is not None,
+        {"draw": drawn - begin, "sample": sampled - drawn, "deliver": time.monotonic() - sampled},
     )
 
 
@@ -91,21 +117,29 @@ def sample_target(model: Any2Any, sample: Sample, o: Options) -> Iterator[Tensor
 
 @torch.inference_mode()
 def sample_views(model: Any2Any, sample: Sample, o: Options) -> Iterator[list[Tensor]]:
-    """`o.samples` times the `o.flips` mirror images, turned back, that one sample averages, each as in
+    """`o.samples` times the `o.views` views, turned back, that one sample averages, each as in
     `sample_target`."""
-    views = [(False, False), (True, False), (False, True), (True, True)][: o.flips]
     for number in range(o.samples):
-        seeds = [(o.seed * 1000003 + number) * 4 + k for k in range(len(views))]
-        images = (flipped(sample, *view, model.named_in_mirror(o.target)) for view in views)
         yield [
-            _mirror(_sample_once(model, image, o, seed), o.target, *view)
-            for image, view, seed in zip(images, views, seeds, strict=True)
+            _seen(model, sample, o, view, (o.seed * 1000003 + number) * 4 + k)
+            for k, view in enumerate(VIEWS[: o.views])
         ]
 
 
-def _sample_once(model: Any2Any, sample: Sample, o: Options, seed: int) -> Tensor:
+def _seen(model: Any2Any, sample: Sample, o: Options, view: View, seed: int) -> Tensor:
+    """The target of one view, turned back; conditions are left out of a dose's views alone, and where others
+    remain."""
+    rest = {name: volume for name, volume in sample.volumes.items() if name not in view.without}
+    seen = replace(sample, volumes=rest) if rest and o.target == "dose" else sample
+    image = flipped(seen, view.mirrored, False, model.named_in_mirror(o.target))
+    out = {o.target: _sample_once(model, image, o, seed, int(view.moved))}
+    return flipped(replace(image, volumes=out), view.mirrored, False).volumes[o.target]
+
+
+def _sample_once(model: Any2Any, sample: Sample, o: Options, seed: int, move: int = 0) -> Tensor:
     device = next(model.parameters()).device
-    whole = padded(sample, model.multiple)
+    whole = padded(sample, model.multiple, move=move)
+    before = padding(sample.body.shape, model.multiple, move=move)[1]
     given = {name: model.codec.encode(volume[None].to(device)) for name, volume in whole.volumes.items()}
     body = model.latent_body(whole.body[None].to(device))
     spacing = torch.tensor([sample.spacing_mm], device=device)
@@ -120,13 +154,7 @@ def _sample_once(model: Any2Any, sample: Sample, o: Options, seed: int) -> Tenso
     air = model.air(o.target, whole.body.shape, sample.reference_gy)
     latent = torch.where(model.region(body, o.target), latent, air)
     volume = model.codec.decode(latent)[0].float().cpu()
-    before = [(n - m) // 2 for n, m in zip(whole.body.shape, sample.body.shape, strict=True)]
     return volume[(slice(None), *(slice(b, b + m) for b, m in zip(before, sample.body.shape, strict=True)))]
-
-
-def _mirror(volume: Tensor, target: str, left_right: bool, cranio_caudal: bool) -> Tensor:
-    one = Sample("", {target: volume}, volume[0] > 0, (1.0, 1.0, 1.0), 1.0)
-    return flipped(one, left_right, cranio_caudal).volumes[target]
 
 
 def _conditions(model: Any2Any, case: Case, o: Options) -> tuple[str, ...]:
@@ -138,26 +166,39 @@ def _conditions(model: Any2Any, case: Case, o: Options) -> tuple[str, ...]:
         raise ValueError(f"modality {o.target!r} is both given and the target")
     if o.sampler not in SAMPLERS:
         raise ValueError(f"sampler {o.sampler!r}: one of {', '.join(SAMPLERS)} is accepted")
-    if o.flips not in (1, 2, 4) or o.samples < 1:
-        raise ValueError(f"{o.flips} flips and {o.samples} samples: 1, 2 or 4 flips and at least 1 sample")
+    if o.views not in (1, 2, 4) or o.samples < 1:
+        raise ValueError(f"{o.views} views and {o.samples} samples: 1, 2 or 4 views and at least 1 sample")
     if o.target == "dose" and not case.prescription.levels_gy:
         raise ValueError(f"{case.name}: no prescription; give each target its dose in Gy")
     return modality.subset(o.given or (name for name in known if name != o.target))
 
 
-def _to_grid(
-    volume: Tensor, sample: Sample, work: Case, case: Case, start: Sequence[int], target: str
-) -> NDArray[np.float32]:
-    """Model range on the block -> physical values on the grid of `case`, by way of the grid worked on;
-    nothing outside the body, no negative dose."""
+def _plan(part: Case, sample: Sample, o: Options) -> Case | None:
+    """The block as a case whose beams can be asked what they deliver, with what `sample` shows alone; None
+    where beams or targets are not shown or their doses are not defined."""
+    shown = sample.volumes.keys()
+    if o.target != "dose" or not {"ptv", "beam"} <= shown or not fluence.is_defined(part):
+        return None
+    hidden = () if "oar" in shown else part.of_role("oar")
+    kept = {name: mask for name, mask in part.structures.items() if name not in hidden}
+    return replace(part, ct=part.ct if "ct" in shown else None, structures=kept)
+
+
+def _physical(volume: Tensor, sample: Sample, target: str) -> NDArray[np.float32]:
+    """Model range -> physical values on the block; nothing outside the body, no negative dose."""
     row = modality.TABLE[target]
     values = row.from_range(volume.numpy(), sample.reference_gy if row.by_reference else 1.0)
     if target != "body":
         values = np.where(sample.body.numpy(), values, np.float32(row.outside))
-    if target == "dose":
-        values = np.maximum(values, 0.0)
-    back = tuple(-s for s in start)
-    whole = block(values.astype(np.float32), back, work.grid.shape, row.outside)
+    return np.asarray(np.maximum(values, 0.0) if target == "dose" else values, dtype=np.float32)
+
+
+def _to_grid(
+    values: NDArray[np.float32], work: Case, case: Case, start: Sequence[int], target: str
+) -> NDArray[np.float32]:
+    """Values on the block -> on the grid of `case`, by way of the grid worked on."""
+    row = modality.TABLE[target]
+    whole = block(values, tuple(-s for s in start), work.grid.shape, row.outside)
     if work.grid is case.grid:
         return whole
     moved = np.stack(

@@ -144,3 +144,12 @@ def test_weights_can_gain_exchanges_and_codecs_without_plates_have_none():
 def test_weights_older_than_the_setting_have_none():
     stored = {"backbone": {"kind": "unet", "widths": [8, 16]}, "codec": "identity:2", "modalities": ["ct"]}
     assert config_from_dict(stored).backbone.rays == 0
+
+
+def test_a_model_with_rays_moves_to_a_device_with_its_3d_convolutions_channels_last():
+    model = Any2Any(ModelConfig(UNetConfig((8, 16), (1, 1), (1,), 16, rays=4))).on(torch.device("cpu"))
+    formats = {
+        p.is_contiguous(memory_format=torch.channels_last_3d) for p in model.parameters() if p.dim() == 5
+    }
+    assert formats == {True}
+    assert any(p.dim() == 4 for p in model.parameters())

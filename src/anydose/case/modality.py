@@ -80,15 +80,18 @@ def _beam(case: Case) -> Array | None:
     if not case.beams or not targets:
         return None
     target = np.logical_or.reduce(targets)
-    if case.ct is not None:
-        density = beams.relative_density(case.ct.in_unit("HU"))
-    elif case.body is not None:
-        density = case.body.astype(np.float32)  # without CT the body counts as water
-    else:
-        density = np.zeros(case.grid.shape, dtype=np.float32)
-    if case.body is not None:
-        density = density * case.body  # couch and mask are not part of the planned path length
-    return beams.draw_beams(beams.views(case.beams, case.patient_position), target, case.grid, density)
+    return beams.draw_beams(beams.views(case.beams, case.patient_position), target, case.grid, density(case))
+
+
+def density(case: Case) -> Array:
+    """Relative electron density (d, h, w) of what beams pass: couch and mask are not part of the planned path
+    length, and without CT the body counts as water."""
+    if case.ct is None:
+        return (
+            np.zeros(case.grid.shape, dtype=np.float32) if case.body is None else case.body.astype(np.float32)
+        )
+    found = beams.relative_density(case.ct.in_unit("HU"))
+    return found if case.body is None else found * case.body
 
 
 def _angle(case: Case) -> Array | None:

@@ -91,6 +91,14 @@ class Any2Any(nn.Module):
                 raise ValueError(f"rays: codec {config.codec} does not show plates; identity:N does")
             self.backbone = UNet(config.backbone, channels, strides(self.codec)[0])
 
+    def on(self, device: torch.device) -> Any2Any:
+        """The model itself, moved to `device`, with the weights of 3D convolutions in the format that is
+        fastest there (those in a plane have no such format)."""
+        for layer in self.to(device).modules():
+            if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
+                layer.to(memory_format=torch.channels_last_3d)
+        return self
+
     def adopt(self, config: ModelConfig) -> None:
         """Go on with the settings of `config` that any weights fit: a U-Net's `sparse`, and `sided` and
         `rays`, which stay once they are there."""

@@ -80,17 +80,28 @@ def draw_sample(case: Case, wanted: Sequence[str] = modality.NAMES) -> tuple[Sam
     return Sample(case.name, volumes, torch.from_numpy(part.body), case.grid.spacing_mm, reference_gy), start
 
 
+def padding(
+    have: Sequence[int],
+    multiple: int | tuple[int, int, int],
+    offset: tuple[float, float, float] = (0.5, 0.5, 0.5),
+    move: int = 0,
+) -> tuple[list[int], list[int]]:
+    """What `padded` makes of the shape `have`: the shape, and where the old one begins in it."""
+    multiples = (multiple,) * 3 if isinstance(multiple, int) else multiple
+    need = [-(-(n + 2 * move) // k) * k for n, k in zip(have, multiples, strict=True)]
+    return need, [int((n - m) * o) + move for n, m, o in zip(need, have, offset, strict=True)]
+
+
 def padded(
     sample: Sample,
     multiple: int | tuple[int, int, int],
     offset: tuple[float, float, float] = (0.5, 0.5, 0.5),
+    move: int = 0,
 ) -> Sample:
     """The sample padded with air to multiples of `multiple` (one, or along z, y, x); offset in [0, 1]: the
-    share of the padding that comes before, along (z, y, x)."""
+    share of the padding that comes before, along (z, y, x); move: voxels further on than that."""
     have = sample.body.shape
-    multiples = (multiple,) * 3 if isinstance(multiple, int) else multiple
-    need = [-(-n // k) * k for n, k in zip(have, multiples, strict=True)]
-    before = [int((n - m) * o) for n, m, o in zip(need, have, offset, strict=True)]
+    need, before = padding(have, multiple, offset, move)
     where = tuple(slice(b, b + m) for b, m in zip(before, have, strict=True))
     volumes = {}
     for name, volume in sample.volumes.items():

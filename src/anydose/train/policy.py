@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from anydose.model import lora
 from anydose.model.any2any import Any2Any
@@ -25,10 +25,7 @@ class Policy:
     def __init__(self, path: Path, rank: int, alpha: float, device: torch.device) -> None:
         self.path, self.model = path, load_model(path)
         self.live = lora.adapt(self.model, rank, alpha, WHOLE)
-        for layer in self.model.modules():
-            if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
-                layer.to(memory_format=torch.channels_last_3d)
-        self.model.to(device)
+        self.model.on(device)
         self.base, self.old, self.ema = (_copy(self.live) for _ in range(3))
 
     def parameters(self) -> list[Tensor]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from anydose.diffusion import path as vp
@@ -132,10 +132,7 @@ class Trainer:
             add_lora(self.model, config.lora, targets=targets(self.model))
         if isinstance(self.model.backbone, DiT):
             self.model.backbone.checkpointing = config.checkpointing
-        self.model.to(self.device).train()
-        for layer in self.model.modules():  # a codec's convolutions in the plane have no such format
-            if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
-                layer.to(memory_format=torch.channels_last_3d)
+        self.model.on(self.device).train()
         data = Path(config.data)
         self.cohort = LatentCohort(data, self.model.codec) if config.latents else Cohort(data)
         if config.epochs:

@@ -1,0 +1,110 @@
+"""Deliverable doses against what defines them: rays, inverse square, attenuation, fluence that is nowhere
+negative; and against real plans."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from anydose.case import fluence
+from anydose.case.beams import MU_PER_MM, Beam, equispaced
+from anydose.case.case import Case, Prescription
+from anydose.case.fluence import Mimic
+from anydose.case.grid import Grid
+from anydose.io import openkbp
+
+HOW = Mimic(share=1.0, iterations=300)
+
+
+def water(beams: tuple[Beam, ...] = equispaced(5, (0.0, 0.0, 0.0))) -> Case:
+    """A cylinder of water with a spherical target at the isocentre, on an odd grid."""
+    grid = Grid((21, 41, 41), (5.0, 5.0, 5.0), (-100.0, -100.0, -50.0))
+    points = grid.to_mm(np.stack(np.meshgrid(*(np.arange(n) for n in grid.shape), indexing="ij"), -1))
+    masks = {
+        "External": np.hypot(points[..., 0], points[..., 1]) < 90,
+        "PTV": np.linalg.norm(points, axis=-1) < 32,
+    }
+    return Case("water", grid, masks, beams=beams, prescription=Prescription({"PTV": 60.0}))
+
+
+def plan(case: Case, seed: int = 0) -> np.ndarray:
+    """A dose that the beams deliver: random fluence, a quarter of it closed."""
+    matrix = fluence.influence(case, HOW)
+    weights = np.random.default_rng(seed).uniform(-1, 3, matrix.shape[1]).clip(0).astype(np.float32)
+    dose = np.zeros(case.grid.shape, np.float32)
+    dose[case.body] = matrix @ weights * np.float32(10)
+    return dose
+
+
+def test_an_open_field_falls_off_with_depth_and_distance_and_ends_beside_the_target():
+    case = water((Beam((0.0,), (0.0, 0.0, 0.0)),))
+    matrix = fluence.influence(case, HOW)
+    dose = np.zeros(case.grid.shape)
+    dose[case.body] = matrix @ np.ones(matrix.shape[1])
+    y = case.grid.to_mm(np.array([[10, k, 20] for k in range(41)]))[:, 1]
+    inside = np.abs(y) < 80
+    expected = np.exp(-MU_PER_MM * (y + 87.5)) * (1000 / (1000 + y)) ** 2
+    assert np.allclose(dose[10, inside, 20], expected[inside], rtol=0.02)
+    across = dose[10, 20] / dose[10, 20, 20]
+    x = np.abs(case.grid.to_mm(np.array([[10, 20, k] for k in range(41)]))[:, 0])
+    assert np.allclose(across[x <= 30], 1, atol=0.02)
+    assert not across[x > 30 + 5.0 * (HOW.margin_pixels + 2)].any()
+
+
+def test_a_deliverable_dose_stays_and_another_moves_towards_the_plan_behind_it():
+    case = water()
+    dose = plan(case)
+    assert np.abs(fluence.deliverable(dose, case, HOW) - dose)[case.body].mean() < 0.01 * dose.max()
+    noise = np.random.default_rng(1).normal(0, 3, dose.shape).astype(np.float32)
+    blurred = np.where(case.body, np.maximum(dose + noise, 0), 0)
+    found = fluence.deliverable(blurred, case, HOW)
+    assert np.abs(found - dose)[case.body].mean() < 0.6 * np.abs(blurred - dose)[case.body].mean()
+    assert found.min() >= 0
+    assert not found[~case.body].any()
+
+
+def test_in_targets_and_organs_a_share_of_the_change_is_made():
+    case = water()
+    case = replace(case, structures={**case.structures, "Heart": np.roll(case.structures["PTV"], 8, axis=1)})
+    wanted = np.where(case.body, np.float32(20), np.float32(0))
+    half, whole = (fluence.deliverable(wanted, case, replace(HOW, share=s)) for s in (0.5, 1.0))
+    inner = case.structures["PTV"] | case.structures["Heart"]
+    assert np.allclose((half - wanted)[inner], (whole - wanted)[inner] / 2, atol=1e-4)
+    assert np.array_equal(half[~inner], whole[~inner])
+
+
+def test_a_mirrored_patient_gets_the_mirrored_dose():
+    case = water(equispaced(3, (0.0, 0.0, 0.0)))
+    dose = plan(case)
+    dose[:, :, :15] *= 0.5
+    found = fluence.deliverable(dose, case, HOW)
+    mirrored = fluence.deliverable(dose[..., ::-1].copy(), case, HOW)
+    assert np.abs(mirrored[..., ::-1] - found).max() < 0.02 * dose.max()
+
+
+def test_arcs_and_cases_without_beams_body_or_target_have_no_deliverable_dose():
+    arc = Beam(tuple(float(a) for a in range(0, 360, 4)), (0.0, 0.0, 0.0))
+    case = water()
+    for other in (
+        replace(case, beams=()),
+        replace(case, beams=(arc,)),
+        replace(case, prescription=Prescription({})),
+        replace(case, structures={"PTV": case.structures["PTV"]}),
+    ):
+        assert not fluence.is_defined(other)
+        with pytest.raises(ValueError, match="beam angles are needed"):
+            fluence.deliverable(plan(case), other)
+
+
+@pytest.mark.parametrize("folder", ["train-pats/pt_1", "validation-pats/pt_201"])
+def test_a_real_plan_is_deliverable_by_its_nine_fields_and_not_by_three(openkbp_root, folder):
+    case = openkbp.read_case(openkbp_root / "provided-data" / folder)
+    dose = case.dose.in_unit("Gy")
+    errors = [
+        np.abs(fluence.deliverable(dose, other, replace(HOW, iterations=60)) - dose)[case.body].mean()
+        for other in (case, replace(case, beams=case.beams[::3]))
+    ]
+    assert errors[0] < 0.8
+    assert errors[1] > 3 * errors[0]
