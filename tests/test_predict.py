@@ -97,19 +97,19 @@ def test_moving_the_patient_through_space_does_not_move_the_dose_in_it(patient):
     assert difference.mean() < 0.02 * predict(model, patient).mean.max()
 
 
-def test_a_deliverable_dose_is_one_of_the_beams_that_are_shown(patient):
+def test_a_reachable_dose_is_one_of_the_beams_that_are_shown(patient):
     model = network()
-    asked, own = Options(deliverable=True), predict(model, patient)
+    asked, own = Options(reachable=True), predict(model, patient)
     made = predict(model, patient, asked)
-    assert made.delivered
-    assert not own.delivered
+    assert made.reachable
+    assert not own.reachable
     assert np.abs(made.mean - own.mean).mean() > 0.1
-    expected = fluence.deliverable(own.mean[0], patient)
+    expected = fluence.reachable(own.mean[0], patient)
     assert np.abs(made.mean[0] - expected).mean() < 0.05  # fitted on the body's block, here on the whole grid
     fields = replace(patient, beams=patient.beams[:1])
     assert np.abs(predict(model, fields, asked).mean - made.mean).mean() > 0.1
     hidden = predict(model, patient, replace(asked, given=("ct", "ptv", "oar")))
-    assert not hidden.delivered
+    assert not hidden.reachable
     assert AS_PREDICTED in hidden.inferred
     assert np.array_equal(hidden.mean, predict(model, patient, Options(given=("ct", "ptv", "oar"))).mean)
     assert AS_PREDICTED not in predict(model, patient, replace(asked, target="ct")).inferred

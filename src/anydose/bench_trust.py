@@ -48,7 +48,7 @@ def bench_calibration(
     if len(patients) < 4:
         raise ValueError(f"{len(patients)} patients: at least 4 are needed to calibrate and to measure")
     how = {"model": path.stem, "sha256": file_hash(path), "steps": options.steps, "views": options.views}
-    how |= {"samples": options.samples, "deliverable": options.deliverable, "patients": len(patients)}
+    how |= {"samples": options.samples, "reachable": options.reachable, "patients": len(patients)}
     as_it_is = Calibration({**dict.fromkeys(FEATURES, 0.0), "spread": 1.0}, NORMAL, {})
     raw = {k: round(v, 4) for k, v in calibration.coverage(as_it_is, patients).items()}
     rows: Rows = [{"bench": "calibration", "scale": "spread as it is, as if normal", **raw, **how}]
@@ -144,7 +144,7 @@ def bench_conditions(cases: Iterable[Case], model: str, options: Options, device
         "model": path.stem,
         "steps": options.steps,
         "views": options.views,
-        "deliverable": options.deliverable,
+        "reachable": options.reachable,
         "patients": len(found[()]),
     }
     whole = np.array([dose for dose, _ in found[()]])

@@ -95,6 +95,7 @@ def _evaluated(head: Row, patients: Sequence[Row]) -> Bar:
     }
     steps, views = head["steps"], head["views"]
     label = f"{head['model']}\n{steps} step{'s' * (steps > 1)}, {views} view{'s' * (views > 1)}"
+    label += "" if head["reachable"] else ", as predicted"
     colour = BUDGET if str(head["model"]).startswith("budget") else SHIPPED
     return Bar(label, {name: head[name] for name in SCORES}, spread, colour)
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from anydose import cli_bench, cli_predict, cli_prior, cli_scard, cli_score, cli_simulate
-from anydose.cli_predict import STEPS, VIEWS, Deliverable, Views, sampling, working
+from anydose.cli_predict import STEPS, VIEWS, Reachable, Views, sampling, working
 
 app = typer.Typer(
     name="anydose",
@@ -114,7 +114,7 @@ def evaluate(
     sampler: Annotated[str, typer.Option(help="ddim or dpm2m.")] = "ddim",
     samples: Annotated[int, typer.Option(help="Doses averaged.")] = 1,
     views: Views = VIEWS,
-    deliverable: Deliverable = True,
+    reachable: Reachable = True,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
     given: Annotated[str, typer.Option(help="Modalities to use; default: all there are.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -127,7 +127,7 @@ def evaluate(
     from anydose import evaluate as evaluation
     from anydose.deliver import write_json
 
-    options = sampling(steps, sampler, samples, seed, given, "dose", views, deliverable)
+    options = sampling(steps, sampler, samples, seed, given, "dose", views, reachable)
     rows = evaluation.openkbp_split(
         cohort, split, model, predictions, options, device, limit, on_case=typer.echo
     )

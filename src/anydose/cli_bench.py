@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anydose.cli_predict import STEPS, VIEWS, Deliverable, Device, Model, Steps, Views, sampling
+from anydose.cli_predict import STEPS, VIEWS, Device, Model, Reachable, Steps, Views, sampling
 
 WITH_TABLE = ("fast", "complete", "calibration", "guard", "conditions")
 
@@ -23,7 +23,7 @@ def bench(
     model: Model = "compact-hn",
     steps: Steps = STEPS,
     views: Views = VIEWS,
-    deliverable: Deliverable = True,
+    reachable: Reachable = True,
     device: Device = "auto",
     fit: Annotated[
         bool,
@@ -65,7 +65,7 @@ def bench(
     from anydose import bench as benchmarks
     from anydose.deliver import write_json
 
-    options = sampling(steps, "ddim", 1, 0, "", "dose", views, deliverable)
+    options = sampling(steps, "ddim", 1, 0, "", "dose", views, reachable)
     rows = benchmarks.run(name, cohort, limit, benchmarks.How(model, options, device, fit))
     for row in rows:
         typer.echo(json.dumps(row))

@@ -23,11 +23,11 @@ Seed = Annotated[int, typer.Option(help="Every seed starts from other noise.")]
 Given = Annotated[str, typer.Option(help="Modalities to use, as ct,ptv,...; default: all there are.")]
 Sampler = Annotated[str, typer.Option(help="ddim or dpm2m.")]
 Views = Annotated[int, typer.Option(help="Views of the patient averaged a sample: 1, 2 or 4.")]
-Deliverable = Annotated[
+Reachable = Annotated[
     bool,
     typer.Option(
-        "--deliverable/--as-predicted",
-        help="The nearest dose that the beams can deliver, or the network's own.",
+        "--reachable/--as-predicted",
+        help="The nearest dose that the beams can reach, or the network's own.",
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -49,7 +49,7 @@ def predict(
     given: Given = "",
     sampler: Sampler = "ddim",
     views: Views = VIEWS,
-    deliverable: Deliverable = True,
+    reachable: Reachable = True,
     fast: Annotated[
         bool, typer.Option("--fast", help="One step, one sample, at most two views, whatever else is asked.")
     ] = False,
@@ -73,7 +73,7 @@ def predict(
 
     if fast:
         steps, samples, views = 1, 1, min(views, 2)  # the second view: 0.06 Gy, 0.2 of 4.5 seconds
-    options = sampling(steps, sampler, samples, seed, given, "dose", views, deliverable)
+    options = sampling(steps, sampler, samples, seed, given, "dose", views, reachable)
     read = {"series": series or (), "beams": beams or None, "rx": rx or (), "fill_gaps": fill_gaps}
     dicom = Dicom(dose_grid, bits, anonymize, placeholder_plan)
     with working(f"predicting {case.name}"):
@@ -127,13 +127,13 @@ def sampling(
     given: str,
     target: str,
     views: int,
-    deliverable: bool = True,
+    reachable: bool = True,
 ) -> Options:
     """The options of a command line; given: modality names with commas between."""
     from anydose.predict import Options
 
     wanted = tuple(name.strip() for name in given.split(",") if name.strip())
-    return Options(steps, sampler, samples, seed, wanted, target, views, deliverable)
+    return Options(steps, sampler, samples, seed, wanted, target, views, reachable)
 
 
 def say(run: dict[str, Any], out: Path) -> None:

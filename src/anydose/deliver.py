@@ -83,7 +83,7 @@ def trust(case: Case, model: Path, options: Options, intervals: bool) -> Trust:
         found = calibration.read(files.uncertainty)
         if found.about.get("sha256") != file_hash(model):
             said.append("the intervals were calibrated with other weights than these")
-        theirs = {k: found.about.get(k) for k in ("steps", "views", "samples", "deliverable")}
+        theirs = {k: found.about.get(k) for k in ("steps", "views", "samples", "reachable")}
         if any(value != getattr(options, k) for k, value in theirs.items()):
             words = ", ".join(f"{k} {value}" for k, value in theirs.items())
             said.append(f"the intervals were calibrated for {words}")
@@ -227,7 +227,7 @@ def record(
         "inputs": {p.name if p == source else str(p.relative_to(source)): file_hash(p) for p in inputs},
         "model": {"file": model.name, "sha256": file_hash(model)},
         "options": asdict(options),
-        "delivered": prediction.delivered,
+        "reachable": prediction.reachable,
         "used": list(prediction.used),
         "inferred": list(prediction.inferred),
         "reference_gy": case.reference_gy if case.prescription.levels_gy else None,

@@ -121,7 +121,7 @@ def openkbp_split(
         how |= {"sampler": options.sampler, "steps": options.steps, "samples": options.samples}
         how |= {
             "views": options.views,
-            "deliverable": options.deliverable,
+            "reachable": options.reachable,
             "seed": options.seed,
             "given": list(options.given),
         }

@@ -1,4 +1,4 @@
-"""From a case to a dose: draw, encode, sample, decode, what the beams can deliver, grid; on one page."""
+"""From a case to a dose: draw, encode, sample, decode, what the beams can reach, grid; on one page."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from anydose.diffusion.sampler import SAMPLERS
 from anydose.model.any2any import Any2Any
 from anydose.model.sample import Sample, draw_sample, flipped, padded, padding, working_case
 
-AS_PREDICTED = "the dose is the network's own: what the beams can deliver needs a target and static beams"
+AS_PREDICTED = "the dose is the network's own: what the beams can reach needs a target and static beams"
 
 
 @dataclass(frozen=True)
 class Options:
     """How to sample. steps: network evaluations a sample; samples: how many doses; given: modalities to use
     ('' for all that the case has); views: 1, 2 or 4 looks at the patient averaged per sample (VIEWS);
-    deliverable: take a dose to the nearest one that the given beams can deliver (case/fluence.py)."""
+    reachable: take a dose to the nearest one within reach of the given beams (case/fluence.py)."""
 
     steps: int = 2
     sampler: str = "ddim"
@@ -35,7 +35,7 @@ class Options:
     given: tuple[str, ...] = ()
     target: str = "dose"
     views: int = 1
-    deliverable: bool = False
+    reachable: bool = False
     precision: str = "bf16"
 
 
@@ -56,7 +56,7 @@ VIEWS = (View(), View(True, True, ("ct",)), View(mirrored=True), View(moved=True
 class Prediction:
     """mean: the target (c, d, h, w) in its unit on the case's grid; members: each sample, alike; views: the
     standard deviation over every view of every sample, alike; used: the conditions that were visible;
-    inferred: what the case did not state or had to be changed; delivered: whether the beams can deliver each
+    inferred: what the case did not state or had to be changed; reachable: whether the beams reach each
     member; seconds: by stage."""
 
     mean: NDArray[np.float32]
@@ -64,7 +64,7 @@ class Prediction:
     views: NDArray[np.float32]
     used: tuple[str, ...]
     inferred: tuple[str, ...]
-    delivered: bool = False
+    reachable: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -91,13 +91,13 @@ def predict(model: Any2Any, case: Case, options: Options | None = None) -> Predi
     sampled = time.monotonic()
     back = partial(_to_grid, work=work, case=case, start=start, target=o.target)
     values = [_physical(torch.stack(views).mean(dim=0), sample, o.target) for views in drawings]
-    plan = _plan(work.block(start, sample.body.shape), sample, o) if o.deliverable else None
+    plan = _plan(work.block(start, sample.body.shape), sample, o) if o.reachable else None
     if plan is not None:
-        values = [fluence.deliverable(dose[0], plan)[None] for dose in values]
+        values = [fluence.reachable(dose[0], plan)[None] for dose in values]
     members = [back(value) for value in values]
     spread = torch.stack([view for views in drawings for view in views]).std(dim=0, correction=0)
     low = np.float32(modality.TABLE[o.target].low)  # -1 maps to it, a spread of 0 to 0
-    said = () if plan is not None or not o.deliverable or o.target != "dose" else (AS_PREDICTED,)
+    said = () if plan is not None or not o.reachable or o.target != "dose" else (AS_PREDICTED,)
     return Prediction(
         np.mean(np.stack(members), axis=0, dtype=np.float32),
         tuple(members),
@@ -105,7 +105,7 @@ def predict(model: Any2Any, case: Case, options: Options | None = None) -> Predi
         tuple(sample.volumes),
         (*work.inferred, *said),
         plan is not None,
-        {"draw": drawn - begin, "sample": sampled - drawn, "deliver": time.monotonic() - sampled},
+        {"draw": drawn - begin, "sample": sampled - drawn, "reach": time.monotonic() - sampled},
     )
 
 
@@ -174,7 +174,7 @@ def _conditions(model: Any2Any, case: Case, o: Options) -> tuple[str, ...]:
 
 
 def _plan(part: Case, sample: Sample, o: Options) -> Case | None:
-    """The block as a case whose beams can be asked what they deliver, with what `sample` shows alone; None
+    """The block as a case whose beams can be asked what they reach, with what `sample` shows alone; None
     where beams or targets are not shown or their doses are not defined."""
     shown = sample.volumes.keys()
     if o.target != "dose" or not {"ptv", "beam"} <= shown or not fluence.is_defined(part):

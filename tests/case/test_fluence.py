@@ -1,4 +1,4 @@
-"""Deliverable doses against what defines them: rays, inverse square, attenuation, fluence that is nowhere
+"""Reachable doses against what defines them: rays, inverse square, attenuation, fluence that is nowhere
 negative; and against real plans."""
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def water(beams: tuple[Beam, ...] = equispaced(5, (0.0, 0.0, 0.0))) -> Case:
 
 
 def plan(case: Case, seed: int = 0) -> np.ndarray:
-    """A dose that the beams deliver: random fluence, a quarter of it closed."""
+    """A dose that the beams reach: random fluence, a quarter of it closed."""
     matrix = fluence.influence(case, HOW)
     weights = np.random.default_rng(seed).uniform(-1, 3, matrix.shape[1]).clip(0).astype(np.float32)
     dose = np.zeros(case.grid.shape, np.float32)
@@ -53,13 +53,13 @@ def test_an_open_field_falls_off_with_depth_and_distance_and_ends_beside_the_tar
     assert not across[x > 30 + 5.0 * (HOW.margin_pixels + 2)].any()
 
 
-def test_a_deliverable_dose_stays_and_another_moves_towards_the_plan_behind_it():
+def test_a_reachable_dose_stays_and_another_moves_towards_the_plan_behind_it():
     case = water()
     dose = plan(case)
-    assert np.abs(fluence.deliverable(dose, case, HOW) - dose)[case.body].mean() < 0.01 * dose.max()
+    assert np.abs(fluence.reachable(dose, case, HOW) - dose)[case.body].mean() < 0.01 * dose.max()
     noise = np.random.default_rng(1).normal(0, 3, dose.shape).astype(np.float32)
     blurred = np.where(case.body, np.maximum(dose + noise, 0), 0)
-    found = fluence.deliverable(blurred, case, HOW)
+    found = fluence.reachable(blurred, case, HOW)
     assert np.abs(found - dose)[case.body].mean() < 0.6 * np.abs(blurred - dose)[case.body].mean()
     assert found.min() >= 0
     assert not found[~case.body].any()
@@ -69,7 +69,7 @@ def test_in_targets_and_organs_a_share_of_the_change_is_made():
     case = water()
     case = replace(case, structures={**case.structures, "Heart": np.roll(case.structures["PTV"], 8, axis=1)})
     wanted = np.where(case.body, np.float32(20), np.float32(0))
-    half, whole = (fluence.deliverable(wanted, case, replace(HOW, share=s)) for s in (0.5, 1.0))
+    half, whole = (fluence.reachable(wanted, case, replace(HOW, share=s)) for s in (0.5, 1.0))
     inner = case.structures["PTV"] | case.structures["Heart"]
     assert np.allclose((half - wanted)[inner], (whole - wanted)[inner] / 2, atol=1e-4)
     assert np.array_equal(half[~inner], whole[~inner])
@@ -79,12 +79,12 @@ def test_a_mirrored_patient_gets_the_mirrored_dose():
     case = water(equispaced(3, (0.0, 0.0, 0.0)))
     dose = plan(case)
     dose[:, :, :15] *= 0.5
-    found = fluence.deliverable(dose, case, HOW)
-    mirrored = fluence.deliverable(dose[..., ::-1].copy(), case, HOW)
+    found = fluence.reachable(dose, case, HOW)
+    mirrored = fluence.reachable(dose[..., ::-1].copy(), case, HOW)
     assert np.abs(mirrored[..., ::-1] - found).max() < 0.02 * dose.max()
 
 
-def test_arcs_and_cases_without_beams_body_or_target_have_no_deliverable_dose():
+def test_arcs_and_cases_without_beams_body_or_target_have_no_reachable_dose():
     arc = Beam(tuple(float(a) for a in range(0, 360, 4)), (0.0, 0.0, 0.0))
     case = water()
     for other in (
@@ -95,15 +95,15 @@ def test_arcs_and_cases_without_beams_body_or_target_have_no_deliverable_dose():
     ):
         assert not fluence.is_defined(other)
         with pytest.raises(ValueError, match="beam angles are needed"):
-            fluence.deliverable(plan(case), other)
+            fluence.reachable(plan(case), other)
 
 
 @pytest.mark.parametrize("folder", ["train-pats/pt_1", "validation-pats/pt_201"])
-def test_a_real_plan_is_deliverable_by_its_nine_fields_and_not_by_three(openkbp_root, folder):
+def test_a_real_plan_is_reachable_by_its_nine_fields_and_not_by_three(openkbp_root, folder):
     case = openkbp.read_case(openkbp_root / "provided-data" / folder)
     dose = case.dose.in_unit("Gy")
     errors = [
-        np.abs(fluence.deliverable(dose, other, replace(HOW, iterations=60)) - dose)[case.body].mean()
+        np.abs(fluence.reachable(dose, other, replace(HOW, iterations=60)) - dose)[case.body].mean()
         for other in (case, replace(case, beams=case.beams[::3]))
     ]
     assert errors[0] < 0.8

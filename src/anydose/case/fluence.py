@@ -1,5 +1,5 @@
-"""What given beams can deliver: the doses of all fluences that are nowhere negative. A plan's dose is one of
-them, a network's need not be. `deliverable` takes a dose to the nearest one, as dose mimicking does (M.
+"""What given beams can reach: the doses of all fluences that are nowhere negative. A plan's dose is one of
+them, a network's need not be. `reachable` takes a dose to the nearest one, as dose mimicking does (M.
 Eriksson, T. Zhang, Med Phys 49, 2022), by the simplest dose engine there is: fluence on diverging rays,
 weakened by the tissue that it has passed."""
 
@@ -27,11 +27,11 @@ THREADS = 2
 
 @dataclass(frozen=True)
 class Mimic:
-    """How the nearest deliverable dose is found. pixel_mm: of the fluence, at the isocentre; margin_pixels:
+    """How the nearest reachable dose is found. pixel_mm: of the fluence, at the isocentre; margin_pixels:
     how far it reaches beyond the targets' outline; target_weight, organ_weight: of a voxel there, against 1
     elsewhere; outlier_gy: from where a difference counts linearly (Huber); share: how much of the change is
     made in targets and organs, where a network knows more of the plan (all of it elsewhere); iterations: of
-    L-BFGS-B; most_views: an arc is drawn at more, and can deliver nearly everything. Chosen on OpenKBP's
+    L-BFGS-B; most_views: an arc is drawn at more, and reaches nearly everything. Chosen on OpenKBP's
     validation patients, who care little (docs/results)."""
 
     pixel_mm: float = 5.0
@@ -50,8 +50,8 @@ def is_defined(case: Case, how: Mimic | None = None) -> bool:
     return case.body is not None and bool(case.targets) and 0 < count <= (how or Mimic()).most_views
 
 
-def deliverable(dose_gy: Dose, case: Case, how: Mimic | None = None) -> Dose:
-    """The deliverable dose (d, h, w) in Gy nearest to `dose_gy`; ValueError for a case where it is not
+def reachable(dose_gy: Dose, case: Case, how: Mimic | None = None) -> Dose:
+    """The reachable dose (d, h, w) in Gy nearest to `dose_gy`; ValueError for a case where it is not
     defined (`is_defined`)."""
     how = how or Mimic()
     if not is_defined(case, how) or case.body is None:
