@@ -21,7 +21,7 @@ from torch import Tensor
 
 from anydose import bench_io, bench_model, bench_scard, bench_score, bench_trust
 from anydose.bench_io import seconds
-from anydose.case import beams, modality
+from anydose.case import beams, fluence, modality
 from anydose.case.case import Case
 from anydose.io import openkbp
 from anydose.model import registry
@@ -80,6 +80,29 @@ def bench_beams(cases: Iterable[Case]) -> Rows:
             }
         )
     return rows
+
+
+def bench_reach(cases: Iterable[Case]) -> Rows:
+    """How near the clinic's own dose is to the doses within its beams' reach (mean absolute difference in the
+    body, in Gy), and to those of every third beam; the last row is the mean over patients."""
+    rows: Rows = []
+    whole = fluence.Mimic(share=1.0)
+    for case in cases:
+        if case.dose is None or not fluence.is_defined(case, whole):
+            continue
+        dose = case.dose.in_unit("Gy")
+        row: dict[str, Any] = {"bench": "reach", "patient": case.name, "beams": len(case.beams)}
+        for name, fields in (("all", case.beams), ("every_third", case.beams[::3])):
+            begin = time.perf_counter()
+            found = fluence.reachable(dose, replace(case, beams=fields), whole)
+            row[f"{name}_seconds"] = round(time.perf_counter() - begin, 2)
+            row[f"{name}_gy"] = round(float(np.abs(found - dose)[case.body].mean()), 3)
+        rows.append(row)
+    if not rows:
+        raise ValueError("no case with a dose, a body, a target and static beams")
+    measured = [name for name in rows[0] if name.endswith(("_gy", "_seconds"))]
+    mean = {name: round(float(np.mean([row[name] for row in rows])), 3) for name in measured}
+    return [*rows, {"bench": "reach", "patients": len(rows), **mean}]
 
 
 def bench_sparse(cases: Iterable[Case]) -> Rows:
@@ -211,7 +234,13 @@ def run(name: str, cohort: Path, limit: int, how: How | None = None) -> Rows:
         return bench_predict(folders)
     if name in ("masks", "convert"):
         return bench_io.bench_masks() if name == "masks" else bench_io.bench_convert(cohort)
-    by_name = {"beams": bench_beams, "sparse": bench_sparse, "rows": bench_rows, **bench_score.BENCHES}
+    by_name = {
+        "beams": bench_beams,
+        "reach": bench_reach,
+        "sparse": bench_sparse,
+        "rows": bench_rows,
+        **bench_score.BENCHES,
+    }
     if name not in by_name:
         known = (*MEASURED, *by_name)
         raise ValueError(f"benchmark {name!r}: {', '.join(known)} are accepted")

@@ -8,6 +8,7 @@ exp(-mu * radiological depth) along the same rays.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +23,7 @@ SECTORS = 9  # angular sectors of 40 degrees: nine equispaced fields each get th
 MU_PER_MM = 0.0045  # broad-beam effective attenuation of a 6 MV beam in water (TPR20/10 about 0.67)
 BEV_PIXEL_MM = 2.0
 RAY_STEP_MM = 4.0
+THREADS = 2  # one view each
 
 # IEC table system (X right facing the gantry, Y to the gantry, Z up) -> LPS: rows are the patient's x, y, z.
 PATIENT_FROM_TABLE = {
@@ -215,14 +217,18 @@ def draw_beams(all_views: Sequence[View], target: NDArray[np.bool_], grid: Grid,
     out = np.zeros((1 + SECTORS, *grid.shape), dtype=np.float32)
     if not target.any():
         raise ValueError("a target with no voxel casts no beam plate")
-    for v in all_views:
+
+    def plates(v: View) -> tuple[Image, Image]:
         plate = beam_plate(v, target, grid)
-        out[0] += plate / len(all_views)
         depth = radiological_depth(v, density, grid, plate > 0)
-        attenuated = plate * np.exp(-MU_PER_MM * depth) * (SECTORS / len(all_views))
-        place = round(v.azimuth_deg * SECTORS / 360, 6)
-        for sector in {int(place), int(np.ceil(place))}:
-            out[1 + sector % SECTORS] += attenuated * (1 - abs(place - sector))
+        return plate, plate * np.exp(-MU_PER_MM * depth) * (SECTORS / len(all_views))
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        for v, (plate, attenuated) in zip(all_views, pool.map(plates, all_views), strict=True):
+            out[0] += plate / len(all_views)
+            place = round(v.azimuth_deg * SECTORS / 360, 6)
+            for sector in {int(place), int(np.ceil(place))}:
+                out[1 + sector % SECTORS] += attenuated * (1 - abs(place - sector))
     return out
 
 

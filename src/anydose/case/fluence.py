@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 from scipy import ndimage, optimize, sparse
 
 from anydose.case import modality
-from anydose.case.beams import MU_PER_MM, View, project, radiological_depth, views
+from anydose.case.beams import MU_PER_MM, THREADS, View, project, radiological_depth, views
 from anydose.case.case import Case
 from anydose.case.grid import Floats, Grid
 
 Mask = NDArray[np.bool_]
 Dose = NDArray[np.float32]
-THREADS = 2
 
 
 @dataclass(frozen=True)
