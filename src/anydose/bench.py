@@ -86,7 +86,7 @@ def bench_reach(cases: Iterable[Case]) -> Rows:
     """How near the clinic's own dose is to the doses within its beams' reach (mean absolute difference in the
     body, in Gy), and to those of every third beam; the last row is the mean over patients."""
     rows: Rows = []
-    whole = fluence.Mimic(share=1.0)
+    whole = fluence.Mimic(share=1.0, inner_share=1.0)
     for case in cases:
         if case.dose is None or not fluence.is_defined(case, whole):
             continue

@@ -27,7 +27,7 @@ Reachable = Annotated[
     bool,
     typer.Option(
         "--reachable/--as-predicted",
-        help="The nearest dose that the beams can reach, or the network's own.",
+        help="Drawn towards what the beams can reach, or the network's own.",
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]

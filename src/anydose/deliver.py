@@ -196,7 +196,7 @@ def predict_to(
     loaded = time.monotonic()
     prediction = predict(network, case, options)
     steps = f"{options.steps} {options.sampler} step{'s' * (options.steps > 1)}"
-    reach = ", within the beams' reach" if prediction.reachable else ""
+    reach = ", drawn to the beams' reach" if prediction.reachable else ""
     title = f"{case.name}: {path.stem}, {steps}, seed {options.seed}{reach}"
     predicted = time.monotonic()
     outputs = deliver(case, prediction, folder, title, file_hash(path), dicom or Dicom(), trusted)

@@ -26,7 +26,7 @@ AS_PREDICTED = "the dose is the network's own: what the beams can reach needs a 
 class Options:
     """How to sample. steps: network evaluations a sample; samples: how many doses; given: modalities to use
     ('' for all that the case has); views: 1, 2 or 4 looks at the patient averaged per sample (VIEWS);
-    reachable: take a dose to the nearest one within reach of the given beams (case/fluence.py)."""
+    reachable: draw a dose towards the nearest within reach of the given beams (case/fluence.py)."""
 
     steps: int = 2
     sampler: str = "ddim"
@@ -56,8 +56,8 @@ VIEWS = (View(), View(True, True, ("ct",)), View(mirrored=True), View(moved=True
 class Prediction:
     """mean: the target (c, d, h, w) in its unit on the case's grid; members: each sample, alike; views: the
     standard deviation over every view of every sample, alike; used: the conditions that were visible;
-    inferred: what the case did not state or had to be changed; reachable: whether the beams reach each
-    member; seconds: by stage."""
+    inferred: what the case did not state or had to be changed; reachable: whether each member was drawn
+    towards what the beams can reach; seconds: by stage."""
 
     mean: NDArray[np.float32]
     members: tuple[NDArray[np.float32], ...]

@@ -15,7 +15,7 @@ from anydose.case.fluence import Mimic
 from anydose.case.grid import Grid
 from anydose.io import openkbp
 
-HOW = Mimic(share=1.0, iterations=300)
+HOW = Mimic(share=1.0, inner_share=1.0, step_u=0.0, step_v=0.0, iterations=300)
 
 
 def water(beams: tuple[Beam, ...] = equispaced(5, (0.0, 0.0, 0.0))) -> Case:
@@ -31,7 +31,7 @@ def water(beams: tuple[Beam, ...] = equispaced(5, (0.0, 0.0, 0.0))) -> Case:
 
 def plan(case: Case, seed: int = 0) -> np.ndarray:
     """A dose that the beams reach: random fluence, a quarter of it closed."""
-    matrix = fluence.influence(case, HOW)
+    matrix = fluence.influence(case, HOW).dose
     weights = np.random.default_rng(seed).uniform(-1, 3, matrix.shape[1]).clip(0).astype(np.float32)
     dose = np.zeros(case.grid.shape, np.float32)
     dose[case.body] = matrix @ weights * np.float32(10)
@@ -40,7 +40,7 @@ def plan(case: Case, seed: int = 0) -> np.ndarray:
 
 def test_an_open_field_falls_off_with_depth_and_distance_and_ends_beside_the_target():
     case = water((Beam((0.0,), (0.0, 0.0, 0.0)),))
-    matrix = fluence.influence(case, HOW)
+    matrix = fluence.influence(case, HOW).dose
     dose = np.zeros(case.grid.shape)
     dose[case.body] = matrix @ np.ones(matrix.shape[1])
     y = case.grid.to_mm(np.array([[10, k, 20] for k in range(41)]))[:, 1]
@@ -69,7 +69,7 @@ def test_in_targets_and_organs_a_share_of_the_change_is_made():
     case = water()
     case = replace(case, structures={**case.structures, "Heart": np.roll(case.structures["PTV"], 8, axis=1)})
     wanted = np.where(case.body, np.float32(20), np.float32(0))
-    half, whole = (fluence.reachable(wanted, case, replace(HOW, share=s)) for s in (0.5, 1.0))
+    half, whole = (fluence.reachable(wanted, case, replace(HOW, inner_share=s)) for s in (0.5, 1.0))
     inner = case.structures["PTV"] | case.structures["Heart"]
     assert np.allclose((half - wanted)[inner], (whole - wanted)[inner] / 2, atol=1e-4)
     assert np.array_equal(half[~inner], whole[~inner])
@@ -108,3 +108,23 @@ def test_a_real_plan_is_reachable_by_its_nine_fields_and_not_by_three(openkbp_ro
     ]
     assert errors[0] < 0.8
     assert errors[1] > 3 * errors[0]
+
+
+def test_steps_of_the_fluence_are_between_neighbours_and_fewer_where_they_cost():
+    case = water()
+    noisy = np.maximum(plan(case) + np.random.default_rng(2).normal(0, 4, case.grid.shape), 0).astype(
+        np.float32
+    )
+    wanted, weight = noisy[case.body], np.ones(case.body.sum(), np.float32)
+    rough = {}
+    for name, how in {"free": HOW, "u": replace(HOW, step_u=2.0), "v": replace(HOW, step_v=2.0)}.items():
+        reach = fluence.influence(case, how)
+        assert not (reach.steps @ np.ones(reach.dose.shape[1])).any()
+        assert (abs(reach.steps).sum(axis=1) == 2).all()
+        u = fluence.influence(case, replace(how, step_u=1.0, step_v=0.0)).step_cost > 0
+        steps = np.abs(reach.steps @ fluence.fluence(reach, wanted, weight, how))
+        rough[name] = steps[u].mean(), steps[~u].mean()
+    assert rough["u"][0] < 0.8 * rough["free"][0]
+    assert rough["v"][1] < 0.8 * rough["free"][1]
+    assert rough["u"][0] < rough["v"][0]
+    assert rough["v"][1] < rough["u"][1]

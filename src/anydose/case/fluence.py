@@ -1,7 +1,8 @@
 """What given beams can reach: the doses of all fluences that are nowhere negative. A plan's dose is one of
-them, a network's need not be. `reachable` takes a dose to the nearest one, as dose mimicking does (M.
+them, a network's need not be. `reachable` draws a dose towards the nearest one, as dose mimicking does (M.
 Eriksson, T. Zhang, Med Phys 49, 2022), by the simplest dose engine there is: fluence on diverging rays,
-weakened by the tissue that it has passed."""
+weakened by the tissue that it has passed. Among fluences those with few steps are preferred, above all along
+u, where leaves travel: plans bound the sum of such steps (D. Craft et al., IJROBP 67, 2007)."""
 
 from __future__ import annotations
 
@@ -29,18 +30,33 @@ class Mimic:
     """How the nearest reachable dose is found. pixel_mm: of the fluence, at the isocentre; margin_pixels:
     how far it reaches beyond the targets' outline; target_weight, organ_weight: of a voxel there, against 1
     elsewhere; outlier_gy: from where a difference counts linearly (Huber); share: how much of the change is
-    made in targets and organs, where a network knows more of the plan (all of it elsewhere); iterations: of
-    L-BFGS-B; most_views: an arc is drawn at more, and reaches nearly everything. Chosen on OpenKBP's
-    validation patients, who care little (docs/results)."""
+    made; inner_share: the same in targets and organs, where a network knows more of the plan; step_u, step_v:
+    what a step from pixel to pixel costs, against the dose that a mean pixel gives; small_step: share of the
+    mean fluence up to where it costs its square; iterations: of L-BFGS-B; most_views: an arc is drawn at
+    more, and reaches nearly everything. Chosen on OpenKBP's validation patients (docs/results)."""
 
     pixel_mm: float = 5.0
     margin_pixels: int = 2
-    target_weight: float = 3.0
-    organ_weight: float = 4.0
-    outlier_gy: float = 2.0
-    share: float = 0.5
-    iterations: int = 60
+    target_weight: float = 6.0
+    organ_weight: float = 8.0
+    outlier_gy: float = 2.5
+    share: float = 0.75
+    inner_share: float = 0.4
+    step_u: float = 2.5
+    step_v: float = 1.0
+    small_step: float = 0.1
+    iterations: int = 80
     most_views: int = 24
+
+
+@dataclass(frozen=True)
+class Reach:
+    """dose: Gy to each voxel of the body (rows) from each fluence pixel of every view (columns); steps: the
+    differences between neighbouring pixels (rows, -1 and 1), and step_cost of each. Sparse matrices."""
+
+    dose: Any
+    steps: Any
+    step_cost: Dose
 
 
 def is_defined(case: Case, how: Mimic | None = None) -> bool:
@@ -50,7 +66,7 @@ def is_defined(case: Case, how: Mimic | None = None) -> bool:
 
 
 def reachable(dose_gy: Dose, case: Case, how: Mimic | None = None) -> Dose:
-    """The reachable dose (d, h, w) in Gy nearest to `dose_gy`; ValueError for a case where it is not
+    """`dose_gy` (d, h, w) drawn towards the nearest reachable dose; ValueError for a case where it is not
     defined (`is_defined`)."""
     how = how or Mimic()
     if not is_defined(case, how) or case.body is None:
@@ -61,16 +77,15 @@ def reachable(dose_gy: Dose, case: Case, how: Mimic | None = None) -> Dose:
     )
     wanted = dose_gy[case.body]
     weight = np.where(target, how.target_weight, np.where(organ, how.organ_weight, 1.0)).astype(np.float32)
-    matrix = influence(case, how)
-    change = matrix @ fluence(matrix, wanted, weight, how) - wanted
+    reach = influence(case, how)
+    change = reach.dose @ fluence(reach, wanted, weight, how) - wanted
     out = dose_gy.copy()
-    out[case.body] = np.maximum(wanted + np.where(target | organ, how.share, 1.0) * change, 0)
+    out[case.body] = np.maximum(wanted + np.where(target | organ, how.inner_share, how.share) * change, 0)
     return out
 
 
-def influence(case: Case, how: Mimic) -> Any:
-    """The dose to each voxel of the body (rows) from each fluence pixel of each view (columns), a sparse
-    matrix."""
+def influence(case: Case, how: Mimic) -> Reach:
+    """What the beams of a case that is defined can do."""
     assert case.body is not None
     target = np.logical_or.reduce(list(case.targets.values()))[case.body]
     one = partial(
@@ -78,12 +93,16 @@ def influence(case: Case, how: Mimic) -> Any:
     )
 
     with ThreadPoolExecutor(THREADS) as pool:
-        found = list(pool.map(one, views(case.beams, case.patient_position)))
-    return sparse.hstack(found, format="csr")
+        doses, steps, costs = zip(*pool.map(one, views(case.beams, case.patient_position)), strict=True)
+    return Reach(
+        sparse.hstack(doses, format="csr"), sparse.block_diag(steps, format="csr"), np.concatenate(costs)
+    )
 
 
-def _of_view(v: View, grid: Grid, body: Mask, target: Mask, density: Dose, how: Mimic) -> Any:
-    """One view's columns: inverse square, exp(-mu * radiological depth), bilinear between pixels."""
+def _of_view(
+    v: View, grid: Grid, body: Mask, target: Mask, density: Dose, how: Mimic
+) -> tuple[Any, Any, Dose]:
+    """One view's part of `Reach`: inverse square, exp(-mu * radiological depth), bilinear between pixels."""
     across, up, along = (k[body] for k in project(v, grid))
     strength = np.exp(-MU_PER_MM * radiological_depth(v, density, grid, body)[body]) * (v.sad_mm / along) ** 2
     # pixels are counted from the axis, so that a mirrored patient has exactly the mirrored ones
@@ -108,25 +127,44 @@ def _of_view(v: View, grid: Grid, body: Mask, target: Mask, density: Dose, how: 
         share = np.prod(np.where(corner, part, 1 - part)[:, rows], axis=0)
         entries.append((strength[rows] * share, rows, to[rows]))
     values, rows, to = (np.concatenate(column) for column in zip(*entries, strict=True))
-    return sparse.csr_array((values.astype(np.float32), (rows, to)), shape=(len(along), int(opened.sum())))
+    dose = sparse.csr_array((values.astype(np.float32), (rows, to)), shape=(len(along), int(opened.sum())))
+    return dose, *_steps(column, how)
 
 
-def fluence(matrix: Any, wanted: Dose, weight: Dose, how: Mimic) -> Dose:
-    """The fluence of every column, nowhere negative, whose dose to the rows has the least weighted Huber
-    loss to `wanted`."""
-    back = matrix.T.tocsr()
+def _steps(column: NDArray[np.int_], how: Mimic) -> tuple[Any, Dose]:
+    """The steps between open pixels of a view (v, u) that holds their columns, and what each costs."""
+    pairs = [
+        np.stack([a.ravel(), b.ravel()])
+        for a, b in ((column[:, :-1], column[:, 1:]), (column[:-1], column[1:]))
+    ]
+    open_ = [p[:, (p >= 0).all(axis=0)] for p in pairs]
+    cost = np.repeat(np.array([how.step_u, how.step_v], np.float32), [p.shape[1] for p in open_])
+    left, right = np.concatenate(open_, axis=1)
+    row = np.arange(len(left))
+    values = np.repeat(np.array([-1, 1], np.float32), len(row))
+    where = (np.concatenate([row, row]), np.concatenate([left, right]))
+    return sparse.csr_array((values, where), shape=(len(row), int(column.max()) + 1)), cost
+
+
+def fluence(reach: Reach, wanted: Dose, weight: Dose, how: Mimic) -> Dose:
+    """The fluence of every column, nowhere negative, of the least weighted Huber loss between its dose and
+    `wanted`, with its steps' cost."""
+    dose, steps = reach.dose, reach.steps
+    back, unstep = dose.T.tocsr(), steps.T.tocsr()
+    flat = dose @ np.ones(dose.shape[1], np.float32)
+    mean = max(float(flat @ wanted) / float(flat @ flat), 1e-6)
+    cost = reach.step_cost * np.float32((weight @ flat) / dose.shape[1])
 
     def loss(x: Floats) -> tuple[float, Floats]:
-        off = matrix @ x.astype(np.float32) - wanted
-        slope = weight * np.clip(off, -how.outlier_gy, how.outlier_gy)
-        value = np.sum(slope * (off - slope / weight / 2), dtype=float)
-        return float(value), (back @ slope).astype(float)
+        x32 = x.astype(np.float32)
+        off, slope = _huber(dose @ x32 - wanted, how.outlier_gy)
+        step, pull = _huber(steps @ x32 / mean, how.small_step)
+        value = np.sum(weight * off, dtype=float) + mean * np.sum(cost * step, dtype=float)
+        return float(value), (back @ (weight * slope) + unstep @ (cost * pull)).astype(float)
 
-    flat = matrix @ np.ones(matrix.shape[1], np.float32)
-    start = np.full(matrix.shape[1], max(float(flat @ wanted) / float(flat @ flat), 0.0))
     found = optimize.minimize(
         loss,
-        start,
+        np.full(dose.shape[1], mean),
         jac=True,
         method="L-BFGS-B",
         bounds=optimize.Bounds(0, np.inf),
@@ -134,3 +172,9 @@ def fluence(matrix: Any, wanted: Dose, weight: Dose, how: Mimic) -> Dose:
     )
     fitted: Dose = found.x.astype(np.float32)
     return fitted
+
+
+def _huber(x: Dose, bend: float) -> tuple[Any, Dose]:
+    """Half the square up to `bend`, linear beyond; and the slope."""
+    slope: Dose = np.clip(x, -bend, bend)
+    return slope * (x - slope / 2), slope
