@@ -32,9 +32,9 @@ def results(path, *scores):
 
 def test_the_readme_s_table_is_replaced_and_the_rest_is_kept(tmp_path):
     readme = tmp_path / "README.md"
-    readme.write_text(f"before\n{card.BEGIN}\nold\n{card.END}\nafter\n")
+    readme.write_text("before\n<!-- scores:begin -->\nold\n<!-- scores:end -->\nafter\n")
     rows = card.cohort_rows([results(tmp_path / "r.json", 3.25, 2.5)])
-    card.into_readme(readme, rows)
+    card.into_readme(readme, "scores", card.table(rows))
     text = readme.read_text()
     assert text.startswith("before\n")
     assert text.endswith("\nafter\n")
@@ -46,7 +46,7 @@ def test_the_readme_s_table_is_replaced_and_the_rest_is_kept(tmp_path):
 def test_missing_marks_or_scores_are_refused(tmp_path):
     (tmp_path / "README.md").write_text("nothing")
     with pytest.raises(ValueError, match="marks"):
-        card.into_readme(tmp_path / "README.md", [])
+        card.into_readme(tmp_path / "README.md", "scores", "")
     (tmp_path / "r.json").write_text('[{"patient": "pt_1"}]')
     with pytest.raises(ValueError, match="dose_score"):
         card.cohort_rows([tmp_path / "r.json"])

@@ -37,7 +37,6 @@ licence file; a secondary source states CC BY-NC-SA 4.0 for the data. Trained on
 nine equispaced coplanar fields, 70 / 63 / 56 Gy in 35 fractions, voxels of about 4 x 4 x 2.5 mm: other
 sites, techniques, prescriptions or spacings are outside what the model has seen. A dose predicted here
 has no plan behind it."""
-BEGIN, END = "<!-- scores:begin -->", "<!-- scores:end -->"
 
 
 def cohort_rows(results: Sequence[Path]) -> list[dict[str, Any]]:
@@ -80,14 +79,14 @@ def _cell(value: Any) -> str:
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
-def into_readme(readme: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Put the table between the scores marks of `readme`; ValueError without the marks."""
-    text = readme.read_text()
-    if BEGIN not in text or END not in text:
-        raise ValueError(f"{readme}: the marks {BEGIN} and {END} are needed")
-    head, _, rest = text.partition(BEGIN)
+def into_readme(readme: Path, name: str, shown: str) -> None:
+    """Put a table between the marks of that name in `readme`; ValueError without the marks."""
+    text, begin, end = readme.read_text(), f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    if begin not in text or end not in text:
+        raise ValueError(f"{readme}: the marks {begin} and {end} are needed")
+    head, _, rest = text.partition(begin)
     with whole(readme) as scratch:
-        scratch.write_text(f"{head}{BEGIN}\n{table(rows)}\n{END}{rest.partition(END)[2]}")
+        scratch.write_text(f"{head}{begin}\n{shown.rstrip()}\n{end}{rest.partition(end)[2]}")
 
 
 def _stage(record: dict[str, Any]) -> str:

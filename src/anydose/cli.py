@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from pathlib import Path
@@ -174,9 +175,13 @@ def card(
     results: Annotated[list[Path], typer.Argument(help="Files of `anydose evaluate --json`.")],
     model: Annotated[str, typer.Option(help="The model to write a card of.")] = "compact-hn",
     out: Annotated[Path, typer.Option(help="The card.")] = Path("docs/models/compact-hn.md"),
-    readme: Annotated[Path | None, typer.Option(help="Put the scores table into this file.")] = None,
+    readme: Annotated[Path | None, typer.Option(help="Put the tables into this file.")] = None,
+    ablation: Annotated[
+        Path | None, typer.Option(help="A file of `anydose bench ablation`, for the second table there.")
+    ] = None,
 ) -> None:
-    """Write a model card, and the README's scores table, from what was measured."""
+    """Write a model card, and the README's tables, from what was measured."""
+    from anydose import ablation as ablations
     from anydose import card as cards
     from anydose.io.files import whole
     from anydose.model.registry import find
@@ -185,7 +190,10 @@ def card(
     with whole(out) as scratch:
         scratch.write_text(cards.model_card(find(model), rows))
     if readme is not None:
-        cards.into_readme(readme, rows)
+        cards.into_readme(readme, "scores", cards.table(rows))
+    if readme is not None and ablation is not None:
+        varied = [row for row in json.loads(ablation.read_text()) if row.get("sampling_steps") == 1]
+        cards.into_readme(readme, "ablation", ablations.table(varied))
 
 
 @app.command()
@@ -301,6 +309,8 @@ def main() -> None:
             raise
         sys.stderr.write("anydose: " + " ".join(str(error).split()) + "\n")
         sys.exit(2)
+    finally:
+        gc.freeze()  # else the interpreter looks through torch once more before it ends: half a second
 
 
 if __name__ == "__main__":

@@ -167,9 +167,15 @@ def relative_density(hu: NDArray[np.floating]) -> Image:
     return np.where(hu < 0, 1 + hu / 1000, 1 + hu / 2000).astype(np.float32)
 
 
-def radiological_depth(v: View, density: Image, grid: Grid, within: NDArray[np.bool_] | None = None) -> Image:
+def radiological_depth(
+    v: View,
+    density: Image,
+    grid: Grid,
+    within: NDArray[np.bool_] | None = None,
+    step_mm: float = RAY_STEP_MM,
+) -> Image:
     """Water-equivalent depth in mm of every voxel (of those in `within`, zero elsewhere) along its ray:
-    `density` (d, h, w) is summed along diverging rays on a fan of 4 mm steps and read back at the voxel
+    `density` (d, h, w) is summed along diverging rays on a fan of `step_mm` and read back at the voxel
     centres (linear interpolation both ways). Steps are counted from source and axis: neither a crop nor a
     mirror image moves them."""
     u, vv, w = project(v, grid)
@@ -184,16 +190,16 @@ def radiological_depth(v: View, density: Image, grid: Grid, within: NDArray[np.b
         points[2].min(),
     )  # rays begin where the grid does, not where the points do
     axes = [
-        RAY_STEP_MM * np.arange(low // RAY_STEP_MM - 1, p.max() // RAY_STEP_MM + 3)
+        step_mm * np.arange(low // step_mm - 1, p.max() // step_mm + 3)
         for low, p in zip(lows, points, strict=True)
     ]
-    summed = _summed_along_rays(v, density, grid, axes)
-    back = [(p - axis[0]) / RAY_STEP_MM for p, axis in zip(points, axes, strict=True)]
+    summed = _summed_along_rays(v, density, grid, axes, step_mm)
+    back = [(p - axis[0]) / step_mm for p, axis in zip(points, axes, strict=True)]
     out[chosen] = ndimage.map_coordinates(summed, back, order=1, mode="nearest", output=np.float32)
     return out
 
 
-def _summed_along_rays(v: View, density: Image, grid: Grid, axes: Sequence[Floats]) -> Image:
+def _summed_along_rays(v: View, density: Image, grid: Grid, axes: Sequence[Floats], step_mm: float) -> Image:
     """`density` times length from the source on, in mm, at the nodes W x V x U of the fan that `axes`
     spans."""
     depth, row, column = np.meshgrid(*axes, indexing="ij", sparse=True)
@@ -205,7 +211,7 @@ def _summed_along_rays(v: View, density: Image, grid: Grid, axes: Sequence[Float
         for k in range(3)
     ]
     sampled = ndimage.map_coordinates(density, index, order=1, mode="grid-constant", output=np.float32)
-    per_step = (RAY_STEP_MM * np.sqrt(1 + (row**2 + column**2) / v.sad_mm**2)).astype(np.float32)
+    per_step = (step_mm * np.sqrt(1 + (row**2 + column**2) / v.sad_mm**2)).astype(np.float32)
     summed: Image = (np.cumsum(sampled, axis=0) - sampled / 2) * per_step
     return summed
 

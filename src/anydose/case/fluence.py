@@ -27,7 +27,8 @@ Dose = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Mimic:
-    """How the nearest reachable dose is found. pixel_mm: of the fluence, at the isocentre; margin_pixels:
+    """How the nearest reachable dose is found. pixel_mm: of the fluence, at the isocentre;
+    ray_step_mm: in which tissue is passed; margin_pixels:
     how far it reaches beyond the targets' outline; target_weight, organ_weight: of a voxel there, against 1
     elsewhere; outlier_gy: from where a difference counts linearly (Huber); share: how much of the change is
     made; inner_share: the same in targets and organs, where a network knows more of the plan; step_u, step_v:
@@ -36,6 +37,7 @@ class Mimic:
     more, and reaches nearly everything. Chosen on OpenKBP's validation patients (docs/results)."""
 
     pixel_mm: float = 5.0
+    ray_step_mm: float = 8.0
     margin_pixels: int = 2
     target_weight: float = 6.0
     organ_weight: float = 8.0
@@ -45,7 +47,7 @@ class Mimic:
     step_u: float = 2.5
     step_v: float = 1.0
     small_step: float = 0.1
-    iterations: int = 80
+    iterations: int = 60
     most_views: int = 24
 
 
@@ -104,7 +106,10 @@ def _of_view(
 ) -> tuple[Any, Any, Dose]:
     """One view's part of `Reach`: inverse square, exp(-mu * radiological depth), bilinear between pixels."""
     across, up, along = (k[body] for k in project(v, grid))
-    strength = np.exp(-MU_PER_MM * radiological_depth(v, density, grid, body)[body]) * (v.sad_mm / along) ** 2
+    strength = (
+        np.exp(-MU_PER_MM * radiological_depth(v, density, grid, body, how.ray_step_mm)[body])
+        * (v.sad_mm / along) ** 2
+    )
     # pixels are counted from the axis, so that a mirrored patient has exactly the mirrored ones
     at = np.stack([up, across]) / how.pixel_mm
     pixel = np.floor(at).astype(int)
@@ -118,14 +123,14 @@ def _of_view(
         touched = target & (np.where(corner, part, 1 - part) > 1e-3).all(axis=0)
         outline[tuple(pixel[:, touched] + corner)] = True
     opened = ndimage.binary_dilation(outline, iterations=how.margin_pixels)
-    column = np.full(size, -1)
+    column = np.full(size, -1, dtype=np.int32)
     column[opened] = np.arange(opened.sum())
     entries = []
     for corner in corners:
         to = column[tuple(np.clip(pixel + corner, 0, size[:, None] - 1))]  # the rim is never open
         rows = np.flatnonzero(to >= 0)
         share = np.prod(np.where(corner, part, 1 - part)[:, rows], axis=0)
-        entries.append((strength[rows] * share, rows, to[rows]))
+        entries.append((strength[rows] * share, rows.astype(np.int32), to[rows]))
     values, rows, to = (np.concatenate(column) for column in zip(*entries, strict=True))
     dose = sparse.csr_array((values.astype(np.float32), (rows, to)), shape=(len(along), int(opened.sum())))
     return dose, *_steps(column, how)
