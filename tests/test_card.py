@@ -1,10 +1,13 @@
 """Docs written from measurements: the table's order and values, and that nothing else of the README moves."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from anydose import card
+from anydose import card, cli
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import budget, describe, export, save_model, stages
 from anydose.model.unet import UNetConfig
@@ -89,3 +92,16 @@ def test_rows_of_any_benchmark_are_tables_by_their_columns():
         "| --- |",
         "| x; y |",
     ]
+
+
+def test_readme_and_card_are_what_their_command_writes(tmp_path):
+    root = Path(__file__).parents[1]
+    results = sorted((root / "docs/results").glob("compact-hn*.json"))
+    results += sorted((root / "docs/results").glob("budget-*.json"))
+    shutil.copy(root / "README.md", tmp_path)
+    command = ["card", *map(str, results), "--out", str(tmp_path / "card.md")]
+    command += ["--readme", str(tmp_path / "README.md")]
+    command += ["--ablation", str(root / "docs/results/ablation.json")]
+    assert CliRunner().invoke(cli.app, command).exit_code == 0
+    assert (tmp_path / "README.md").read_text() == (root / "README.md").read_text()
+    assert (tmp_path / "card.md").read_text() == (root / "docs/models/compact-hn.md").read_text()
