@@ -27,14 +27,14 @@ Dose = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Mimic:
-    """How the nearest reachable dose is found. pixel_mm: of the fluence, at the isocentre;
-    ray_step_mm: in which tissue is passed; margin_pixels:
-    how far it reaches beyond the targets' outline; target_weight, organ_weight: of a voxel there, against 1
-    elsewhere; outlier_gy: from where a difference counts linearly (Huber); share: how much of the change is
-    made; inner_share: the same in targets and organs, where a network knows more of the plan; step_u, step_v:
-    what a step from pixel to pixel costs, against the dose that a mean pixel gives; small_step: share of the
-    mean fluence up to where it costs its square; iterations: of L-BFGS-B; most_views: an arc is drawn at
-    more, and reaches nearly everything. Chosen on OpenKBP's validation patients (docs/results)."""
+    """How the nearest reachable dose is found. pixel_mm: of the fluence, at the isocentre; ray_step_mm: in
+    which depth in tissue is summed; margin_pixels: how far the fluence reaches beyond the targets' outline;
+    target_weight, organ_weight: of a voxel there, against 1 elsewhere; outlier_gy: from where a difference
+    counts linearly (Huber); share: how much of the change is made; inner_share: the same in targets and
+    organs, where a network knows more of the plan; step_u, step_v: what a step from pixel to pixel costs,
+    against the dose that a mean pixel gives; small_step: share of the mean fluence up to where it costs its
+    square; iterations: of L-BFGS-B; most_views: an arc is drawn at more, and reaches nearly everything.
+    Chosen on OpenKBP's validation patients (docs/results)."""
 
     pixel_mm: float = 5.0
     ray_step_mm: float = 8.0
