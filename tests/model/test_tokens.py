@@ -120,6 +120,18 @@ def test_each_ablation_switch_changes_the_network():
         assert (other - base).abs().max() > 1e-5, switch
 
 
+def test_causal_attention_leaves_the_target_every_condition_that_is_given():
+    from dataclasses import replace
+
+    latents, times, spacing = inputs()
+    body = body_with(60)
+    model = tiny(replace(TINY, full_attention=False))
+    base = model(latents, times, "dose", spacing, body)
+    for name in latents.keys() - {"dose"}:
+        changed = {**latents, name: latents[name] + 1.0}
+        assert (model(changed, times, "dose", spacing, body) - base).abs().max() > 1e-5, name
+
+
 def test_rotation_keeps_length_and_attention_depends_on_distance_alone():
     table = rope_frequencies(16, 1)
     latent = torch.zeros(1, 1, 4, 4, 4)

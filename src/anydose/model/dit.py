@@ -143,7 +143,8 @@ class DiT(nn.Module):
         x = torch.cat([self._embed(m, tokens[m], is_target=m == target) for m in order], dim=1)
         unit_mm = self.config.unit_mm or 1.0
         phases = rope_phases(list(tokens.values()), self._slots(order), self.frequencies, unit_mm)
-        mask = self._mask(torch.cat([t.valid for t in tokens.values()], dim=1))
+        wanted = tokens[target].features.shape[1]
+        mask = self._mask(torch.cat([t.valid for t in tokens.values()], dim=1), wanted)
         with torch.autocast(x.device.type, enabled=False):
             e = self.time(sinusoid(times[target], 256)) + self.condition(self._code(times, target))
             e6 = self.project(F.silu(e)).unflatten(1, (6, -1))
@@ -152,10 +153,9 @@ class DiT(nn.Module):
             run = partial(checkpoint, block, use_reentrant=False) if again else block
             x = run(x, e6, phases, mask)
         shift, scale = (self.head_modulation + e[:, None]).unsqueeze(2).unbind(1)
-        out = tokens[target]
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 would quantise the dose
-            v = self.head[target](modulate(x[:, : out.features.shape[1]], shift, scale))
-        return unpack(v, out, self.patch[target])
+            v = self.head[target](modulate(x[:, :wanted], shift, scale))
+        return unpack(v, tokens[target], self.patch[target])
 
     def _voxel_mm(self, spacing_mm: Tensor, name: str) -> Tensor:
         """(n, 3) edges of a latent voxel along (z, y, x); where positions count patches, a patch has edge
@@ -181,11 +181,13 @@ class DiT(nn.Module):
         wanted = torch.tensor([float(m == target and self.config.role) for m in self.names])
         return torch.cat([visible, wanted]).to(times[target].device).expand(len(times[target]), -1)
 
-    def _mask(self, valid: Tensor) -> Tensor | None:
-        """Which keys may be attended: no padding, and nothing later where attention is causal."""
+    def _mask(self, valid: Tensor, wanted: int) -> Tensor | None:
+        """Which keys may be attended: no padding, and nothing later where attention is causal. There the
+        target's tokens, the first `wanted`, come last: they see every condition, and none sees them."""
         length = valid.shape[1]
         mask = None if bool(valid.all()) else valid[:, None, None, :]
         if not self.config.full_attention:
-            causal = torch.ones(length, length, dtype=torch.bool, device=valid.device).tril()
+            rank = (torch.arange(length, device=valid.device) - wanted) % length
+            causal = rank[:, None] >= rank
             mask = causal if mask is None else mask & causal
         return mask
