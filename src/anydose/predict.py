@@ -90,14 +90,15 @@ def predict(model: Any2Any, case: Case, options: Options | None = None) -> Predi
     drawings = list(sample_views(model, sample, o))
     sampled = time.monotonic()
     back = partial(_to_grid, work=work, case=case, start=start, target=o.target)
-    values = [_physical(torch.stack(views).mean(dim=0), sample, o.target) for views in drawings]
-    plan = _plan(work.block(start, sample.body.shape), sample, o) if o.reachable else None
+    values = np.stack([_physical(torch.stack(views).mean(dim=0), sample, o.target) for views in drawings])
+    to_draw = o.reachable and o.target == "dose"
+    plan = _plan(work.block(start, sample.body.shape), sample) if to_draw else None
     if plan is not None:
-        values = [fluence.reachable(dose[0], plan)[None] for dose in values]
+        values = fluence.reachable(values, plan)
     members = [back(value) for value in values]
     spread = torch.stack([view for views in drawings for view in views]).std(dim=0, correction=0)
     low = np.float32(modality.TABLE[o.target].low)  # -1 maps to it, a spread of 0 to 0
-    said = () if plan is not None or not o.reachable or o.target != "dose" else (AS_PREDICTED,)
+    said = (AS_PREDICTED,) if to_draw and plan is None else ()
     return Prediction(
         np.mean(np.stack(members), axis=0, dtype=np.float32),
         tuple(members),
@@ -173,11 +174,11 @@ def _conditions(model: Any2Any, case: Case, o: Options) -> tuple[str, ...]:
     return modality.subset(o.given or (name for name in known if name != o.target))
 
 
-def _plan(part: Case, sample: Sample, o: Options) -> Case | None:
+def _plan(part: Case, sample: Sample) -> Case | None:
     """The block as a case whose beams can be asked what they reach, with what `sample` shows alone; None
     where beams or targets are not shown or their doses are not defined."""
     shown = sample.volumes.keys()
-    if o.target != "dose" or not {"ptv", "beam"} <= shown or not fluence.is_defined(part):
+    if not {"ptv", "beam"} <= shown or not fluence.is_defined(part):
         return None
     hidden = () if "oar" in shown else part.of_role("oar")
     kept = {name: mask for name, mask in part.structures.items() if name not in hidden}

@@ -63,6 +63,8 @@ def test_a_reachable_dose_stays_and_another_moves_towards_the_plan_behind_it():
     assert np.abs(found - dose)[case.body].mean() < 0.6 * np.abs(blurred - dose)[case.body].mean()
     assert found.min() >= 0
     assert not found[~case.body].any()
+    both = fluence.reachable(np.stack([dose, blurred])[:, None], case, HOW)
+    assert np.array_equal(both[1, 0], found)
 
 
 def test_in_targets_and_organs_a_share_of_the_change_is_made():

@@ -123,6 +123,11 @@ def test_a_dose_says_what_it_is_and_belongs_to_its_study(everything, written_stu
         hidden = path.name.startswith("anonymous")
         for keyword in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID", "PatientName"):
             assert (dose[keyword].value == ct[keyword].value) != hidden, keyword
+    plans = [each for each in map(pydicom.dcmread, everything) if each.Modality == "RTPLAN"]
+    assert plans
+    for plan in plans:
+        assert "no deliverable plan" in plan.RTPlanDescription
+        assert (plan.PlanIntent, plan.ApprovalStatus) == ("RESEARCH", "UNAPPROVED")
     texts = [p.read_bytes() for p in everything if p.name.startswith("anonymous")]
     assert all(str(ct.StudyInstanceUID).encode() not in text and b"patient" not in text for text in texts)
 

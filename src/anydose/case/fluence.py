@@ -67,9 +67,9 @@ def is_defined(case: Case, how: Mimic | None = None) -> bool:
     return case.body is not None and bool(case.targets) and 0 < count <= (how or Mimic()).most_views
 
 
-def reachable(dose_gy: Dose, case: Case, how: Mimic | None = None) -> Dose:
-    """`dose_gy` (d, h, w) drawn towards the nearest reachable dose; ValueError for a case where it is not
-    defined (`is_defined`)."""
+def reachable(doses_gy: Dose, case: Case, how: Mimic | None = None) -> Dose:
+    """Each of `doses_gy` (..., d, h, w) drawn towards its nearest reachable dose; ValueError for a case where
+    that is not defined (`is_defined`)."""
     how = how or Mimic()
     if not is_defined(case, how) or case.body is None:
         raise ValueError(f"{case.name}: a body, a target and 1 to {how.most_views} beam angles are needed")
@@ -77,12 +77,14 @@ def reachable(dose_gy: Dose, case: Case, how: Mimic | None = None) -> Dose:
         np.logical_or.reduce([np.zeros_like(case.body), *masks])[case.body]
         for masks in (case.targets.values(), case.of_role("oar").values())
     )
-    wanted = dose_gy[case.body]
     weight = np.where(target, how.target_weight, np.where(organ, how.organ_weight, 1.0)).astype(np.float32)
+    share = np.where(target | organ, how.inner_share, how.share)
     reach = influence(case, how)
-    change = reach.dose @ fluence(reach, wanted, weight, how) - wanted
-    out = dose_gy.copy()
-    out[case.body] = np.maximum(wanted + np.where(target | organ, how.inner_share, how.share) * change, 0)
+    out = doses_gy.copy()
+    for dose in out.reshape(-1, *case.grid.shape):
+        wanted = dose[case.body]
+        change = reach.dose @ fluence(reach, wanted, weight, how) - wanted
+        dose[case.body] = np.maximum(wanted + share * change, 0)
     return out
 
 
@@ -131,7 +133,7 @@ def _of_view(
         rows = np.flatnonzero(to >= 0)
         share = np.prod(np.where(corner, part, 1 - part)[:, rows], axis=0)
         entries.append((strength[rows] * share, rows.astype(np.int32), to[rows]))
-    values, rows, to = (np.concatenate(column) for column in zip(*entries, strict=True))
+    values, rows, to = (np.concatenate(each) for each in zip(*entries, strict=True))
     dose = sparse.csr_array((values.astype(np.float32), (rows, to)), shape=(len(along), int(opened.sum())))
     return dose, *_steps(column, how)
 

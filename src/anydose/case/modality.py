@@ -86,12 +86,10 @@ def _beam(case: Case) -> Array | None:
 def density(case: Case) -> Array:
     """Relative electron density (d, h, w) of what beams pass: couch and mask are not part of the planned path
     length, and without CT the body counts as water."""
-    if case.ct is None:
-        return (
-            np.zeros(case.grid.shape, dtype=np.float32) if case.body is None else case.body.astype(np.float32)
-        )
-    found = beams.relative_density(case.ct.in_unit("HU"))
-    return found if case.body is None else found * case.body
+    if case.ct is not None:
+        found = beams.relative_density(case.ct.in_unit("HU"))
+        return found if case.body is None else found * case.body
+    return np.zeros(case.grid.shape, np.float32) if case.body is None else case.body.astype(np.float32)
 
 
 def _angle(case: Case) -> Array | None:

@@ -215,9 +215,9 @@ def plan(
 ) -> Dataset:
     """RT Plan Storage of the case's beams (geometry only: no metersets, open jaws) and prescription; without
     beams it is a placeholder that a dose can refer to. Its intent is RESEARCH and it is UNAPPROVED."""
-    out = new_object(who, dicom_files.RTPLAN, "RTPLAN", generate_uid(), "no reachable plan")
+    out = new_object(who, dicom_files.RTPLAN, "RTPLAN", generate_uid(), "no deliverable plan")
     out.RTPlanLabel, out.RTPlanDate, out.RTPlanTime = label[:16], _date(who), _time(who)
-    out.RTPlanDescription = "Research only: geometry for a dose prediction, no reachable plan"
+    out.RTPlanDescription = "Research only: geometry for a dose prediction, no deliverable plan"
     out.PlanIntent, out.ApprovalStatus = "RESEARCH", "UNAPPROVED"
     out.RTPlanGeometry = "PATIENT" if struct_uid else "TREATMENT_DEVICE"
     if struct_uid:
