@@ -16,7 +16,7 @@ from anydose.io.phantom import make_phantom
 from anydose.io.read import read_case
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import save_model
-from anydose.model.unet import UNetConfig
+from anydose.model.network.unet import UNetConfig
 from anydose.predict import Options
 
 UNET = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from anydose.case import fluence, modality
+from anydose.case import dose_mimicking as fluence
+from anydose.case import modality
 from anydose.case.case import Case
 from anydose.case.grid import Grid
 from anydose.case.volume import bounding_box
@@ -18,9 +19,9 @@ from anydose.io import nifti, openkbp
 from anydose.io.phantom import make_phantom
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import save_model
-from anydose.model.dit import DiTConfig
+from anydose.model.network.dit import DiTConfig
+from anydose.model.network.unet import UNetConfig
 from anydose.model.sample import draw_sample, padded, padding, working_case
-from anydose.model.unet import UNetConfig
 from anydose.predict import AS_PREDICTED, VIEWS, Options, _physical, _to_grid, predict
 
 UNET = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from anydose.case import beams, modality, names
 from anydose.case.case import Case, Mask, Prescription
 from anydose.case.volume import Volume, bounding_box
-from anydose.deliver import record, write_json
+from anydose.deliver.dose import record, write_json
 from anydose.io import nifti, openkbp
 from anydose.io.files import file_name, whole
 from anydose.io.read import read_case
@@ -27,7 +27,7 @@ from anydose.model.any2any import Any2Any, pick_device
 from anydose.model.checkpoint import load_model
 from anydose.predict import Options, Prediction, predict
 from anydose.score import completion
-from anydose.score.completion_page import write_completion
+from anydose.score.report.completion import write_completion
 
 SKIN_HU = -300.0  # air below, patient above
 STRUCTURES = ("ptv", "oar", "body")
@@ -209,7 +209,7 @@ def _write_patient(case: Case | None, folder: Path) -> list[str]:
         if case.meta.get("format") == "openkbp":
             openkbp.write_case(case, scratch)
         elif case.meta.get("format") == "dicom" and case.ct is not None:
-            from anydose.io import dicom_write
+            from anydose.io.dicom import write as dicom_write
 
             dicom_write.write_study(case, scratch)
         else:

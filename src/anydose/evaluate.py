@@ -19,8 +19,8 @@ from anydose.io import openkbp
 from anydose.model import registry
 from anydose.model.any2any import make_codec, pick_device
 from anydose.model.checkpoint import budget, describe, load_model
-from anydose.model.codec import Codec
-from anydose.model.compact import load as load_codec
+from anydose.model.codec.codec import Codec
+from anydose.model.codec.compact import load as load_codec
 from anydose.model.sample import draw_sample, padded
 from anydose.predict import Options, predict
 from anydose.score import challenge

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anydose.case import fluence, modality
+from anydose.case import dose_mimicking as fluence
+from anydose.case import modality
 from anydose.case.case import Case
 from anydose.case.volume import Volume, block
 from anydose.diffusion.sampler import SAMPLERS

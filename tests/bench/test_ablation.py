@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from anydose import ablation
-from anydose.ablation import VARIANTS, Plan, config_of
+from anydose.bench import ablation
+from anydose.bench.ablation import VARIANTS, Plan, config_of
 from anydose.case.volume import Volume
 from anydose.io import openkbp
 from anydose.io.phantom import make_phantom
 from anydose.model.any2any import Any2Any, ModelConfig
-from anydose.model.baselines import BaselineConfig
 from anydose.model.checkpoint import load_model, save_model
-from anydose.model.unet import UNetConfig
+from anydose.model.network.baselines import BaselineConfig
+from anydose.model.network.unet import UNetConfig
 
 TINY = ("model.backbone.widths=[8, 16]", "model.backbone.down_blocks=[1, 1]", "model.backbone.up_blocks=[1]")
 

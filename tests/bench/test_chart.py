@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from anydose import chart
+from anydose.bench import chart
 
 
 def evaluation(path, model, dose, patients=2, split="validation"):

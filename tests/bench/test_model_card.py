@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from anydose import card, cli
+from anydose.bench import model_card as card
+from anydose.cli import app as cli
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import budget, describe, export, save_model, stages
-from anydose.model.unet import UNetConfig
+from anydose.model.network.unet import UNetConfig
 
 TINY = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
 RECORD = {
@@ -95,7 +96,7 @@ def test_rows_of_any_benchmark_are_tables_by_their_columns():
 
 
 def test_readme_and_card_are_what_their_command_writes(tmp_path):
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
     results = sorted((root / "docs/results").glob("compact-hn*.json"))
     results += sorted((root / "docs/results").glob("budget-*.json"))
     shutil.copy(root / "README.md", tmp_path)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from anydose import transfer
+from anydose.bench import transfer
+from anydose.bench.transfer import ARMS, Plan, dose_config, prior_of, stages_of, subset, trainer_of
 from anydose.case.volume import Volume
 from anydose.io import openkbp
 from anydose.io.phantom import make_phantom
 from anydose.train.tasks import TaskConfig, draw
-from anydose.transfer import ARMS, Plan, dose_config, prior_of, stages_of, subset, trainer_of
 
 TINY = ("model.backbone.widths=[8, 16]", "model.backbone.down_blocks=[1, 1]", "model.backbone.up_blocks=[1]")
 BY_NAME = {arm.name: arm for arm in ARMS}

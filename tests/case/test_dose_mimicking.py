@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from anydose.case import fluence
+from anydose.case import dose_mimicking as fluence
 from anydose.case.beams import MU_PER_MM, Beam, equispaced
 from anydose.case.case import Case, Prescription
-from anydose.case.fluence import Mimic
+from anydose.case.dose_mimicking import Mimic
 from anydose.case.grid import Grid
 from anydose.io import openkbp
 

@@ -17,7 +17,7 @@ def anydose(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def test_help_needs_neither_torch_nor_any_reader() -> None:
     program = (
-        "import sys; from anydose.cli import app\n"
+        "import sys; from anydose.cli.app import app\n"
         "try: app(['--help'])\n"
         "except SystemExit: pass\n"
         "heavy = {'torch', 'pydicom', 'nibabel', 'numpy', 'scipy', 'matplotlib', 'zarr', 'safetensors'}\n"

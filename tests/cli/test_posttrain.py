@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from anydose.bench_scard import Judged, row
+from anydose.bench.posttrain import Judged, row
 from anydose.case.volume import Volume
-from anydose.cli import app, main
+from anydose.cli.app import app, main
 from anydose.io.openkbp import write_dose
 from anydose.io.phantom import write_phantom
-from anydose.train.reward import judge, read_reward
+from anydose.train.posttrain.reward import judge, read_reward
 
 
 @pytest.fixture(scope="module")

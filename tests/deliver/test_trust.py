@@ -9,17 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from anydose.bench_trust import REMOVED, bench_calibration, bench_conditions, removals
+from anydose.bench.trust import REMOVED, bench_calibration, bench_conditions, removals
 from anydose.case.volume import Volume
-from anydose.deliver import predict_to, trust_files, write_json
+from anydose.deliver.dose import predict_to, trust_files, write_json
 from anydose.io import nifti, openkbp
 from anydose.io.phantom import make_phantom
 from anydose.io.read import read_case
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import save_model
-from anydose.model.unet import UNetConfig
+from anydose.model.network.unet import UNetConfig
 from anydose.predict import Options
-from anydose.score import calibration, guard
+from anydose.score import calibration
+from anydose.score import training_ranges as guard
 from anydose.score.calibration import FEATURES, Calibration
 
 UNET = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
@@ -111,7 +112,7 @@ def test_conditions_are_taken_away_alone_and_one_after_the_other(model, monkeypa
         off = 1.0 + ("ct" not in options.given) + (case.name == cases[1].name)
         return SimpleNamespace(mean=((20 + off) * case.body.astype(np.float32))[None])
 
-    monkeypatch.setattr("anydose.bench_trust.predict", predicted)
+    monkeypatch.setattr("anydose.bench.trust.predict", predicted)
     rows = bench_conditions([*cases, replace(cases[0], ct=None)], str(model), OPTIONS, "cpu")
     assert len(asked) == 2 * len(rows) == 2 * len(removals(REMOVED)) == 2 * len(set(asked))
     by_removed = {tuple(row["without"]): row for row in rows}

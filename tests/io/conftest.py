@@ -12,7 +12,7 @@ from linear_patient import patient
 @pytest.fixture(scope="session")
 def written_study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The DICOM study of `patient()`; do not change it."""
-    from anydose.io.dicom_write import write_study
+    from anydose.io.dicom.write import write_study
 
     folder = tmp_path_factory.mktemp("study") / "patient"
     write_study(patient(), folder)

@@ -24,7 +24,7 @@ from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.uid import DeflatedExplicitVRLittleEndian, generate_uid
 
-from anydose.io.dicom_write import write_rtdose, write_study
+from anydose.io.dicom.write import write_rtdose, write_study
 from anydose.io.read import read_case
 
 STATES = ("clean", "told", "refused")

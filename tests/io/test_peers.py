@@ -7,9 +7,9 @@ from linear_patient import MIDDLE_MM, patient
 from anydose.case.case import Case
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
-from anydose.io.dicom_read import read_case
-from anydose.io.dicom_struct import masks, read_rois
-from anydose.io.dicom_write import write_study
+from anydose.io.dicom.read import read_case
+from anydose.io.dicom.struct import masks, read_rois
+from anydose.io.dicom.write import write_study
 
 rt_utils = pytest.importorskip("rt_utils", reason="pip install rt-utils")
 

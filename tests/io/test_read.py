@@ -7,8 +7,9 @@ import pytest
 from anydose.case.case import Case
 from anydose.case.grid import Grid
 from anydose.io.files import file_name, whole
+from anydose.io.kinds import kind_of
 from anydose.io.plan_options import from_names, level_gy, with_beams, with_prescription
-from anydose.io.read import kind_of, read_case
+from anydose.io.read import read_case
 
 
 def bare(*names: str) -> Case:

@@ -16,10 +16,11 @@ from linear_patient import patient
 from anydose.case.volume import Volume
 from anydose.io import nifti, openkbp
 from anydose.io.check import check
-from anydose.io.dicom_write import write_study
+from anydose.io.convert import convert
+from anydose.io.dicom.write import write_study
 from anydose.io.read import read_case
 from anydose.io.sources import sources
-from anydose.io.store import convert, cropped, names, read_stored, write_stored
+from anydose.io.store import cropped, names, read_stored, write_stored
 
 
 def same(a, b):

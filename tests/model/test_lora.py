@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from anydose.model import lora, registry
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import describe, load_model, save_adapted, save_model
-from anydose.model.dit import DiT, DiTConfig
-from anydose.model.unet import UNetConfig
+from anydose.model.network.dit import DiT, DiTConfig
+from anydose.model.network.unet import UNetConfig
 
 CONFIG = DiTConfig(dim=32, depth=2, heads=2, ffn=64, patch=(("ct", 2), ("dose", 2)))
 
@@ -49,7 +49,7 @@ def test_an_adapter_starts_as_nothing_and_covers_attention_and_mlp():
 
 
 def test_the_1_3b_has_the_parameters_that_rank_64_should():
-    from anydose.model import wan
+    from anydose.model.prior import wan
 
     with torch.device("meta"):
         model = DiT(wan.dit_config(wan.WanConfig(), ("dose",)), {"dose": 16}, (4, 8, 8))

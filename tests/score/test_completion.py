@@ -5,7 +5,7 @@ import pytest
 
 from anydose.io.phantom import make_phantom
 from anydose.score import completion
-from anydose.score.completion_page import write_completion
+from anydose.score.report.completion import write_completion
 
 BODY = np.ones((2, 2, 2), dtype=bool)
 

@@ -106,7 +106,7 @@ def test_a_voxel_of_half_weight_counts_half() -> None:
 
 def test_covered_parts_of_voxels_are_their_weights() -> None:
     """Half of every voxel is half the volume under the same curve; a real coverage comes from contours."""
-    from anydose.io.contours import coverage
+    from anydose.io.dicom.contours import coverage
 
     grid, mask = sphere(3.0)
     dose, doses = linear_dose(grid), np.linspace(15, 65, 101)

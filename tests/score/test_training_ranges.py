@@ -10,7 +10,7 @@ from anydose.case.beams import equispaced
 from anydose.case.case import Prescription
 from anydose.case.volume import Volume
 from anydose.io.phantom import make_phantom
-from anydose.score import guard
+from anydose.score import training_ranges as guard
 
 
 @pytest.fixture(scope="module")

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anydose import simulate
 from anydose.case.beams import Beam, project, radiological_depth, relative_density, view
 from anydose.case.case import Case, Prescription
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
 from anydose.io import store
 from anydose.io.openkbp import read_case
-from anydose.simulate_draw import APART_DEG, CLINIC_DEG, FEWEST, MOST, Draw, draw
+from anydose.simulate import cohort as simulate
+from anydose.simulate.draw import APART_DEG, CLINIC_DEG, FEWEST, MOST, Draw, draw
 
 NAMES = [f"pt_{k}" for k in range(1, 6)]
 BALL_MM = (40.0, 0.0, 114.0)

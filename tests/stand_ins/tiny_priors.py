@@ -5,7 +5,10 @@ import json
 import torch
 from safetensors.torch import save_file
 
-from anydose.model import maisi, maisi_codec, wan, wan_codec
+from anydose.model.codec import maisi as maisi_codec
+from anydose.model.codec import wan as wan_codec
+from anydose.model.network import maisi
+from anydose.model.prior import wan
 
 WAN = wan.WanConfig(dim=96, blocks=3, heads=3, ffn=160, channels=4, text=24)
 MAISI = maisi.MaisiConfig(widths=(32, 32, 64), attention=(False, False, True))

@@ -10,8 +10,8 @@ import torch.multiprocessing as mp
 
 from anydose.model.any2any import ModelConfig
 from anydose.model.checkpoint import describe
-from anydose.model.dit import DiT, DiTConfig
-from anydose.model.unet import UNetConfig
+from anydose.model.network.dit import DiT, DiTConfig
+from anydose.model.network.unet import UNetConfig
 from anydose.train import distributed
 from anydose.train.tasks import ANY2ANY
 from anydose.train.trainer import TrainConfig, Trainer

@@ -8,10 +8,10 @@ import torch
 
 from anydose.case import modality
 from anydose.io import store
-from anydose.model import compact
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import save_model
-from anydose.model.dit import DiTConfig
+from anydose.model.codec import compact
+from anydose.model.network.dit import DiTConfig
 from anydose.model.sample import flipped, padded
 from anydose.train import latents
 from anydose.train.data import Cohort

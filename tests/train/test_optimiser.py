@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from anydose.model.dit import DiT, DiTConfig
+from anydose.model.network.dit import DiT, DiTConfig
 from anydose.train.optimiser import make_optimisers
 
 CHANNELS = {"ct": 2, "ptv": 2, "dose": 3}

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anydose.model import prior, wan_codec
 from anydose.model.any2any import Any2Any
 from anydose.model.checkpoint import describe, load_model
+from anydose.model.codec import wan as wan_codec
+from anydose.model.prior import load as prior
+from anydose.model.prior import tiny as moving
 from anydose.predict import Options, predict
-from anydose.train import latents, moving, recipes
+from anydose.train import latents, recipes
 from anydose.train.trainer import Trainer
 
 pytest.importorskip("diffusers")

@@ -9,8 +9,8 @@ from tiny_cohort import small_case
 from anydose.case import modality
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import load_model, save_model
+from anydose.model.network.unet import UNetConfig
 from anydose.model.sample import draw_sample, flipped
-from anydose.model.unet import UNetConfig
 from anydose.predict import Options, sample_views
 from anydose.train.examples import example
 from anydose.train.tasks import Draw

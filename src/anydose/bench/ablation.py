@@ -15,8 +15,8 @@ from anydose import evaluate
 from anydose.io import openkbp
 from anydose.io.files import whole
 from anydose.model.any2any import ModelConfig, pick_device
-from anydose.model.baselines import CASCADE, BaselineConfig
-from anydose.model.dit import DiTConfig
+from anydose.model.network.baselines import CASCADE, BaselineConfig
+from anydose.model.network.dit import DiTConfig
 from anydose.model.registry import WEIGHTS
 from anydose.predict import Options
 from anydose.train.recipes import BUDGET, changed

@@ -85,7 +85,7 @@ print(json.dumps(row))
 
 def clinic_study(folder: Path, structures: int = 30, shape: tuple[int, int, int] = (150, 512, 512)) -> None:
     """Write a DICOM study of a clinic's size: ellipsoids, every third one hollow, in a body of water."""
-    from anydose.io.dicom_write import write_study
+    from anydose.io.dicom.write import write_study
 
     grid = Grid(shape, (0.977, 0.977, 3.0), (-250.0, -250.0, -225.0))
     z, y, x = (np.linspace(-1, 1, n, dtype=np.float32) for n in shape)

@@ -23,11 +23,12 @@ from anydose.model.sample import draw_sample
 from anydose.predict import Options, sample_target
 from anydose.score.dvh import DVH
 from anydose.score.metrics import as_float, evaluate, parse
-from anydose.train.candidates import Patient, load_patient, prepare, starting_noise
 from anydose.train.data import Cohort
-from anydose.train.methods import METHODS
-from anydose.train.posttrain import PostConfig, PostTrainer
-from anydose.train.reward import Reward, own_reward, read_reward
+from anydose.train.posttrain.candidates import Patient, load_patient, prepare, starting_noise
+from anydose.train.posttrain.config import PostConfig
+from anydose.train.posttrain.methods import METHODS
+from anydose.train.posttrain.reward import Reward, own_reward, read_reward
+from anydose.train.posttrain.trainer import PostTrainer
 
 Rows = list[dict[str, Any]]
 BEST = "best"  # of K candidates of the base: no training

@@ -19,9 +19,9 @@ from scipy import ndimage
 from anydose.case.case import Case, Prescription
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
-from anydose.io.contours import rasterise
-from anydose.io.dicom_struct import read_rois
-from anydose.io.dicom_write import write_study
+from anydose.io.dicom.contours import rasterise
+from anydose.io.dicom.struct import read_rois
+from anydose.io.dicom.write import write_study
 from anydose.io.read import read_case
 from anydose.io.solids import Space
 from anydose.score.dvh import DVH, dvh

@@ -19,19 +19,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from anydose import bench_io, bench_model, bench_scard, bench_score, bench_trust
-from anydose.bench_io import seconds
-from anydose.case import beams, fluence, modality
+from anydose.bench import io as bench_io
+from anydose.bench import posttrain as bench_scard
+from anydose.bench import scoring as bench_score
+from anydose.bench import speed as bench_model
+from anydose.bench import trust as bench_trust
+from anydose.bench.io import seconds
+from anydose.case import beams, modality
+from anydose.case import dose_mimicking as fluence
 from anydose.case.case import Case
 from anydose.io import openkbp
 from anydose.model import registry
 from anydose.model.any2any import Any2Any, ModelConfig, pick_device
 from anydose.model.checkpoint import load_model
-from anydose.model.dit import DiTConfig
-from anydose.model.layers import Conv3
-from anydose.model.rows import pyramid, take
+from anydose.model.network.body_voxels import pyramid, take
+from anydose.model.network.dit import DiTConfig
+from anydose.model.network.layers import Conv3
+from anydose.model.network.unet import UNetConfig
 from anydose.model.sample import draw_sample, padded
-from anydose.model.unet import UNetConfig
 from anydose.predict import Options, sample_target
 
 Rows = list[dict[str, Any]]

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from anydose import evaluate, transfer_page
+from anydose import evaluate
+from anydose.bench import transfer_page
 from anydose.case.case import Case
 from anydose.io import openkbp
 from anydose.io.files import whole

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from anydose.case.case import Case
-from anydose.deliver import trust_files, write_json
+from anydose.deliver.dose import trust_files, write_json
 from anydose.io import openkbp
 from anydose.model import registry
 from anydose.model.any2any import pick_device
 from anydose.model.checkpoint import file_hash, load_model
 from anydose.predict import Options, predict
-from anydose.score import calibration, challenge, guard
+from anydose.score import calibration, challenge
+from anydose.score import training_ranges as guard
 from anydose.score.calibration import FEATURES, Calibration, Observed
 
 Rows = list[dict[str, Any]]

@@ -10,8 +10,13 @@ from typing import Annotated, Any
 
 import typer
 
-from anydose import cli_bench, cli_predict, cli_prior, cli_scard, cli_score, cli_simulate
-from anydose.cli_predict import STEPS, VIEWS, Reachable, Views, sampling, working
+from anydose.cli import bench as cli_bench
+from anydose.cli import posttrain as cli_scard
+from anydose.cli import predict as cli_predict
+from anydose.cli import prior as cli_prior
+from anydose.cli import score as cli_score
+from anydose.cli import simulate as cli_simulate
+from anydose.cli.predict import STEPS, VIEWS, Reachable, Views, sampling, working
 
 app = typer.Typer(
     name="anydose",
@@ -126,7 +131,7 @@ def evaluate(
 ) -> None:
     """Score a model, or somebody's predictions, on a cohort: OpenKBP dose and DVH score in Gy."""
     from anydose import evaluate as evaluation
-    from anydose.deliver import write_json
+    from anydose.deliver.dose import write_json
 
     options = sampling(steps, sampler, samples, seed, given, "dose", views, reachable)
     rows = evaluation.openkbp_split(
@@ -147,7 +152,7 @@ def codec_check(
 ) -> None:
     """Print each codec's own round trip of the true dose: what no model behind it can beat."""
     from anydose import evaluate as evaluation
-    from anydose.deliver import write_json
+    from anydose.deliver.dose import write_json
 
     rows = list(
         evaluation.codec_round_trips(cohort, split, [codec] if codec else ["identity:2", "compact"], limit)
@@ -181,8 +186,8 @@ def card(
     ] = None,
 ) -> None:
     """Write a model card, and the README's tables, from what was measured."""
-    from anydose import ablation as ablations
-    from anydose import card as cards
+    from anydose.bench import ablation as ablations
+    from anydose.bench import model_card as cards
     from anydose.io.files import whole
     from anydose.model.registry import find
 
@@ -206,7 +211,7 @@ def chart(
     ),
 ) -> None:
     """Draw the scores that were measured as bars, beside published ones."""
-    from anydose import chart as charts
+    from anydose.bench import chart as charts
     from anydose.io.files import whole
 
     with whole(out) as scratch:
@@ -217,7 +222,7 @@ def chart(
 @app.command()
 def info(as_json: Json = False) -> None:
     """Say which models are there, which device would be used, and all versions."""
-    from anydose.deliver import about
+    from anydose.deliver.dose import about
 
     value = about()
     if as_json:
@@ -243,7 +248,7 @@ def data_convert(
     workers: Annotated[int, typer.Option(help="Processes.", min=1, max=64)] = 2,
 ) -> None:
     """Write every case into one Zarr store; resumes where it stopped. Exit code 2 if a case was refused."""
-    from anydose.io.store import convert
+    from anydose.io.convert import convert
 
     states: list[str] = []
     for outcome in convert(source, cohort, workers):
@@ -312,6 +317,3 @@ def main() -> None:
     finally:
         gc.freeze()  # else the interpreter looks through torch once more before it ends: half a second
 
-
-if __name__ == "__main__":
-    main()

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from anydose.cli_predict import STEPS, VIEWS, Device, Model, Reachable, Steps, Views, sampling
+from anydose.cli.predict import STEPS, VIEWS, Device, Model, Reachable, Steps, Views, sampling
 
 WITH_TABLE = ("fast", "complete", "calibration", "guard", "conditions")
 
@@ -62,8 +62,8 @@ def bench(
         plan |= {"only": _words(only), "backbone": backbone, "device": device}
         _transfer(cohort, plan, patients, json_file)
         return
-    from anydose import bench as benchmarks
-    from anydose.deliver import write_json
+    from anydose.bench import table as benchmarks
+    from anydose.deliver.dose import write_json
 
     options = sampling(steps, "ddim", 1, 0, "", "dose", views, reachable)
     rows = benchmarks.run(name, cohort, limit, benchmarks.How(model, options, device, fit))
@@ -77,7 +77,7 @@ def bench(
 
 def write_table(name: str, rows: list[dict[str, Any]], path: Path) -> None:
     """The rows of a benchmark as a Markdown file that says where they come from."""
-    from anydose.card import tables
+    from anydose.bench.model_card import tables
     from anydose.io.files import whole
 
     with whole(path) as scratch:
@@ -96,7 +96,7 @@ def _ablation(
     device: str,
     file: Path | None,
 ) -> None:
-    from anydose import ablation
+    from anydose.bench import ablation
 
     steps, numbers = steps or ablation.BUDGET.steps, _numbers("seeds", seeds)
     plan = ablation.Plan(cohort, steps, numbers, _words(only), limit, changes, device)
@@ -106,7 +106,7 @@ def _ablation(
 
 
 def _transfer(cohort: Path, how: dict[str, Any], patients: str, file: Path | None) -> None:
-    from anydose import transfer
+    from anydose.bench import transfer
 
     plan = transfer.Plan(cohort, patients=_numbers("patients", patients, {"all": 0}), **how)
     suffix = "" if plan.backbone == "unet" else f"-{plan.backbone}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anydose.cli_predict import Views
+from anydose.cli.predict import Views
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +28,7 @@ def reward(
 ) -> None:
     """Print how the reward of a dose is made up: scorecard, hard constraints, anchor."""
     from anydose.io.read import read_case, read_dose
-    from anydose.train import reward as rewards
+    from anydose.train.posttrain import reward as rewards
 
     patient = read_case(case)
     config = rewards.read_reward(reward) if reward else rewards.own_reward(patient)
@@ -61,8 +61,8 @@ def scardnft(
     from rich.console import Console
     from rich.table import Table
 
-    from anydose import bench_scard
-    from anydose.deliver import write_json
+    from anydose.bench import posttrain as bench_scard
+    from anydose.deliver.dose import write_json
     from anydose.predict import Options
     from anydose.train import recipes
 

@@ -69,7 +69,7 @@ def predict(
     placeholder_plan: Annotated[bool, typer.Option(help="RTDOSE: a beamless RTPLAN to refer to.")] = False,
 ) -> None:
     """Predict a patient's dose."""
-    from anydose.deliver import Dicom, predict_to
+    from anydose.deliver.dose import Dicom, predict_to
 
     if fast:
         steps, samples, views = 1, 1, min(views, 2)  # the second view: 0.05 Gy, 0.4 s (docs/results)

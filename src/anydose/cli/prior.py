@@ -23,7 +23,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
 ) -> None:
     """Say what a folder of weights holds, what is used and dropped, and the memory and time to expect."""
-    from anydose.model import prior
+    from anydose.model.prior import load as prior
 
     found = prior.check(folder, vae, device)
     if as_json:
@@ -58,7 +58,7 @@ def import_(
     bf16: Annotated[bool, typer.Option(help="Store bfloat16: half the bytes.")] = False,
 ) -> None:
     """Turn public weights into an Any2Any model to train from."""
-    from anydose.model import prior as priors
+    from anydose.model.prior import load as priors
 
     if prior not in ("wan", "maisi"):
         raise ValueError(f"prior {prior!r}: wan or maisi is accepted")
@@ -96,8 +96,8 @@ def train_tiny(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the losses here.")] = None,
 ) -> None:
     """Train a tiny prior of Wan's form on procedural moving pictures: to try the whole chain with."""
-    from anydose.deliver import write_json
-    from anydose.train import moving
+    from anydose.deliver.dose import write_json
+    from anydose.model.prior import tiny as moving
 
     result = moving.train(out, steps, seed, typer.echo)
     if json_file is not None:
@@ -111,8 +111,8 @@ def size_check(
     modalities: Annotated[int, typer.Option(help="How many are visible, the dose with them.")] = 7,
 ) -> None:
     """Build the 1.3B transformer in bfloat16 with random weights and time one forward pass at full size."""
-    from anydose.deliver import write_json
-    from anydose.model.full_size import measure
+    from anydose.deliver.dose import write_json
+    from anydose.model.prior.full_size import measure
 
     kinds = ("sparse", "dense") if tokens == "both" else (tokens,)
     rows = []

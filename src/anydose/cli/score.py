@@ -91,8 +91,9 @@ def report(
     """Write report.html: slices, DVH, scorecard and differences in one file that needs no server."""
     from anydose.io.read import read_case, read_dose
     from anydose.score import compare as comparison
-    from anydose.score import page, scoring
-    from anydose.score.report import write_report
+    from anydose.score import scoring
+    from anydose.score.report import page
+    from anydose.score.report.html import write_report
 
     patient = read_case(case)
     predicted = read_dose(dose, patient)

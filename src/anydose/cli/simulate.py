@@ -23,7 +23,7 @@ def simulate(
 ) -> None:
     """Plan simulated IMRT treatments on patients' anatomy, with many beam arrangements; resumes. Exit code 2
     if a plan was refused."""
-    from anydose import simulate as simulation
+    from anydose.simulate import cohort as simulation
 
     setting = simulation.Setting(bixel_mm, grid_mm, iterations)
     states: list[str] = []

@@ -27,10 +27,11 @@ from anydose.model import registry
 from anydose.model.any2any import pick_device
 from anydose.model.checkpoint import file_hash, load_model
 from anydose.predict import Options, Prediction, predict
-from anydose.score import calibration, guard
+from anydose.score import calibration
+from anydose.score import training_ranges as guard
 from anydose.score.calibration import Calibration
 from anydose.score.dvh import dvh
-from anydose.score.page import write_page
+from anydose.score.report.page import write_page
 
 DVH_STEP_GY = 0.25
 SHOWN_COVERAGE = 0.8  # of the intervals in uncertainty.nii.gz and on the page
@@ -151,7 +152,7 @@ def _own_form(case: Case, dose: Volume, folder: Path, name: str, model: str, dic
         openkbp.write_dose(dose, case, folder / f"{name}.csv")
         return [f"{name}.csv"]
     if case.meta.get("format") == "dicom":
-        from anydose.io import dicom_write
+        from anydose.io.dicom import write as dicom_write
 
         how = asdict(dicom)
         on_grid = dose.resample(dicom_write.dose_grid(case, how.pop("grid")))

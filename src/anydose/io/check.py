@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from anydose.case.case import Case
-from anydose.io.read import kind_of, read_case
+from anydose.io.kinds import kind_of
+from anydose.io.read import read_case
 from anydose.io.sources import sources
 
 FEW_VOXELS = 10  # fewer say little about a DVH

@@ -139,7 +139,7 @@ def write_phantom(seed: int, folder: Path, format: str = "openkbp") -> Case:
 def _write(case: Case, folder: Path, format: str) -> None:
     """Imports here: pydicom and nibabel cost half a second that OpenKBP files need not wait for."""
     if format == "dicom":
-        from anydose.io import dicom_write
+        from anydose.io.dicom import write as dicom_write
 
         dicom_write.write_study(case, folder)
     elif format == "nifti":

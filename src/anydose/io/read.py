@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 
 from anydose.case.case import Case
 from anydose.case.volume import Volume
 from anydose.io import plan_options
-
-ACCEPTED = (
-    "a DICOM folder (CT with RTSTRUCT), an OpenKBP patient (pt_N), a NIfTI folder (ct.nii.gz and masks), "
-    "a GDP-HMM .npz or a stored case (.zarr)"
-)
-DICOM_MARK = (128, b"DICM")
-DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
-SCANNED = 1000  # files looked into before a folder counts as holding no DICOM
+from anydose.io.kinds import kind_of
 
 
 def read_case(
@@ -49,7 +41,7 @@ def read_case(
 
         case = read_stored(path)
     else:
-        from anydose.io.dicom_read import read_case as read_dicom
+        from anydose.io.dicom.read import read_case as read_dicom
 
         case = read_dicom(path, series=series, fill_gaps=fill_gaps)
     case = plan_options.with_prescription(case, rx) if rx else plan_options.from_names(case)
@@ -77,45 +69,7 @@ def read_dose(path: Path, case: Case) -> Volume:
 
         dose = read_prediction(path, case)
     else:
-        from anydose.io.dicom_dose import read_rtdose
+        from anydose.io.dicom.dose import read_rtdose
 
         dose = read_rtdose(path, case.meta.get("frame_of_reference_uid"))
     return dose.resample(case.grid)
-
-
-def kind_of(path: Path) -> str:
-    """'dicom', 'openkbp', 'nifti', 'gdphmm' or 'store'. ValueError for none of these and for several."""
-    if not path.exists():
-        raise ValueError(f"{path}: no such file or folder; {ACCEPTED} is accepted")
-    if path.is_file():
-        if path.suffix == ".npz":
-            return "gdphmm"
-        raise ValueError(f"{path}: one file; {ACCEPTED} is accepted")
-    if (path / "zarr.json").is_file():
-        return "store"
-    found = {
-        "openkbp": any(path.glob("*.csv")),
-        "nifti": any(any(path.glob(p)) for p in ("*.nii", "*.nii.gz", "segmentations/*.nii*")),
-        "gdphmm": any(path.glob("*.npz")),
-        "dicom": _holds_dicom(path),
-    }
-    kinds = [kind for kind, here in found.items() if here]
-    if not kinds:
-        some = ", ".join(sorted(p.name for p in path.iterdir())[:3]) or "nothing"
-        raise ValueError(f"{path}: {some} found; {ACCEPTED} is accepted")
-    if len(kinds) > 1:
-        raise ValueError(f"{path}: {' and '.join(kinds)} found together; one format a folder is accepted")
-    if kinds == ["gdphmm"]:
-        raise ValueError(f"{path}: a folder of .npz files; give one of them")
-    return kinds[0]
-
-
-def _holds_dicom(folder: Path) -> bool:
-    for path in islice((p for p in folder.rglob("*") if p.is_file()), SCANNED):
-        if path.suffix.lower() in DICOM_SUFFIXES:
-            return True
-        with path.open("rb") as file:
-            head = file.read(DICOM_MARK[0] + 4)
-        if head[DICOM_MARK[0] :] == DICOM_MARK[1]:
-            return True
-    return False

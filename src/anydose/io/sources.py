@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from anydose.io.read import ACCEPTED, kind_of
+from anydose.io.kinds import ACCEPTED, kind_of
 
 DOSES = (".csv", ".nii.gz", ".nii", ".npy", ".npz", ".dcm", "")
 CT_AND_STRUCT = {"1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.481.3"}
@@ -84,7 +84,7 @@ def _class(path: Path) -> str:
     """The SOP class a DICOM file states in its head; '' for any other file."""
     from pydicom.filereader import read_file_meta_info
 
-    from anydose.io.dicom_files import is_dicom, naming
+    from anydose.io.dicom.files import is_dicom, naming
 
     if not is_dicom(path):
         return ""

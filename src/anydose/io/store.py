@@ -1,25 +1,20 @@
 """The cohort store: one Zarr v3 group a case, cropped to the patient, compressed without loss, read in one
 piece.
 
-COHORT/zarr.json                    kind, schema version COHORT/<case>/zarr.json             words of the case
-(describe.py), grid, structure names, source and its hash COHORT/<case>/ct, dose, structures  int16 or
-float32; float32; masks packed eight to a byte, (ceil(n/8), d, h, w)
+    COHORT/zarr.json                  kind, schema version
+    COHORT/<case>/zarr.json           words of the case (describe.py), grid, structures, source and its hash
+    COHORT/<case>/ct                  int16 or float32, (d, h, w)
+    COHORT/<case>/dose                float32, (d, h, w)
+    COHORT/<case>/structures          masks packed eight to a byte, (ceil(n / 8), d, h, w)
 
 Cases are written beside their place and renamed, so that a reader never sees half of one.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -32,21 +27,10 @@ from anydose.case.grid import Grid
 from anydose.case.volume import Volume, bounding_box
 from anydose.io.describe import describe, words
 from anydose.io.files import file_name
-from anydose.io.sources import sources
 
 SCHEMA = 1
 KIND = "anydose cohort"
 MAX_CHUNK = 2**26  # voxels: up to there an array is one chunk, which is what a reader wants of a case
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one source: 'written', 'kept' (there already, from the same bytes) or 'refused' and
-    why."""
-
-    name: str
-    state: str
-    why: str = ""
 
 
 def cropped(case: Case) -> Case:
@@ -140,56 +124,6 @@ def read_stored(path: Path | str) -> Case:
         **words(about["case"], str(path)),
         meta={"format": "store", "source": about.get("source")},
     )
-
-
-def convert(root: Path, cohort: Path, workers: int = 2, again: Sequence[str] = ()) -> Iterator[Outcome]:
-    """Write every case of `root` into the local cohort store with `workers` processes, one Outcome a case as
-    it is done. What is stored from the same bytes is kept; a killed run goes on where it was, its scraps are
-    removed. again: names to write anew."""
-    open_cohort(cohort)
-    clear_scraps(cohort)
-    jobs = sources(root)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
-        pending = [pool.submit(_convert, name, path, cohort, name in again) for name, path in jobs]
-        for job in as_completed(pending):
-            yield job.result()
-
-
-def _convert(name: str, path: Path, cohort: Path, again: bool) -> Outcome:
-    from anydose.io.read import read_case
-
-    try:
-        digest = source_hash(path)
-        place = cohort / file_name(name)
-        if not again and place.is_dir() and _open(place).attrs.get("source_sha256") == digest:
-            return Outcome(name, "kept")
-        case = replace(read_case(path), name=name)
-        write_stored(case, cohort, name, source=path.parent.name, source_sha256=digest)
-    except (ValueError, OSError) as error:
-        return Outcome(name, "refused", " ".join(str(error).split()))
-    return Outcome(name, "written")
-
-
-def source_hash(path: Path) -> str:
-    """SHA-256 over the names and bytes of a case's files."""
-    digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    for file in files:
-        digest.update(f"{file.relative_to(path.parent)}:{file.stat().st_size}:".encode())
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever: it looks every second and leaves."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def _alive(pid: int) -> bool:

@@ -13,15 +13,15 @@ from torch import Tensor, nn
 
 from anydose.case import modality
 from anydose.diffusion import flow
-from anydose.model.baselines import KINDS, Baseline, BaselineConfig
-from anydose.model.codec import Codec, IdentityCodec, lead, on_latent_grid, strides
-from anydose.model.compact import CompactCodec
-from anydose.model.dit import DiT, DiTConfig
-from anydose.model.maisi import MaisiConfig, MaisiUNet
-from anydose.model.maisi_codec import MaisiCodec
-from anydose.model.tokens import edges, kept_blocks
-from anydose.model.unet import UNet, UNetConfig
-from anydose.model.wan_codec import WanCodec
+from anydose.model.codec.codec import Codec, IdentityCodec, lead, on_latent_grid, strides
+from anydose.model.codec.compact import CompactCodec
+from anydose.model.codec.maisi import MaisiCodec
+from anydose.model.codec.wan import WanCodec
+from anydose.model.network.baselines import KINDS, Baseline, BaselineConfig
+from anydose.model.network.dit import DiT, DiTConfig
+from anydose.model.network.maisi import MaisiConfig, MaisiUNet
+from anydose.model.network.tokens import edges, kept_blocks
+from anydose.model.network.unet import UNet, UNetConfig
 
 BACKBONES: dict[str, Any] = {
     "unet": UNetConfig,

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anydose.model.layers import Conv3
+from anydose.model.network.layers import Conv3
 from anydose.model.shards import account
 from anydose.model.tensors import load_tensors, save_tensors
 

@@ -26,10 +26,11 @@ from anydose.case.case import Case
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume, block, bounding_box
 from anydose.io import openkbp, store
+from anydose.io.convert import Outcome
 from anydose.io.files import whole
 from anydose.io.read import read_case
 from anydose.io.sources import sources
-from anydose.simulate_draw import Draw, draw
+from anydose.simulate.draw import Draw, draw
 
 PROGRAM = Path(__file__).with_name("planner.py")
 MANIFEST = ".plans.json"  # beside the store: a foreign file in it would be warned of by Zarr
@@ -212,7 +213,7 @@ def simulate(
     seed: int = 0,
     workers: int = 1,
     setting: Setting | None = None,
-) -> Iterator[store.Outcome]:
+) -> Iterator[Outcome]:
     """Plan `plans` draws of `seed` on the cohort's patients into the cohort store `out`, `workers` at a time,
     one Outcome a plan as it is done: 'written', 'kept' or 'refused' and why. A killed run goes on where it
     was. OUT.plans.json, beside the store, holds the row of every plan that is there."""
@@ -235,13 +236,13 @@ def simulate(
         pool.shutdown(cancel_futures=True)
 
 
-def _simulate(path: Path, out: Path, chosen: Draw, engine: str, setting: Setting) -> store.Outcome:
+def _simulate(path: Path, out: Path, chosen: Draw, engine: str, setting: Setting) -> Outcome:
     about = {"draw": plain(chosen), "setting": plain(setting)}
     try:
         if (out / chosen.name).is_dir():
             there = store.attributes(out / chosen.name)
             if {key: there.get(key) for key in about} == about:
-                return store.Outcome(chosen.name, "kept")
+                return Outcome(chosen.name, "kept")
             raise ValueError(f"{out / chosen.name} was made by another draw or setting; give another folder")
         case = read_case(path)
         given, dose_grid = task(case, chosen, setting)
@@ -256,9 +257,9 @@ def _simulate(path: Path, out: Path, chosen: Draw, engine: str, setting: Setting
             plan=figures,
         )
     except (ValueError, OSError) as error:
-        return store.Outcome(chosen.name, "refused", " ".join(str(error).split()))
+        return Outcome(chosen.name, "refused", " ".join(str(error).split()))
     seconds = figures["matrix_seconds"] + figures["optimisation_seconds"]
-    return store.Outcome(
+    return Outcome(
         chosen.name, "written", f"{chosen.beams}, {len(chosen.gantry_deg)} beams, {seconds:.0f} s"
     )
 

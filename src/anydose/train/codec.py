@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from anydose.model.codec import IdentityCodec
-from anydose.model.compact import STRIDE, CompactCodec
-from anydose.model.compact import save as save_codec
+from anydose.model.codec.codec import IdentityCodec
+from anydose.model.codec.compact import STRIDE, CompactCodec
+from anydose.model.codec.compact import save as save_codec
 from anydose.model.sample import Sample, flipped, padded
 from anydose.train.data import Cohort
 

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 import yaml
 
 from anydose.model.any2any import ModelConfig
-from anydose.model.dit import DiTConfig
-from anydose.model.unet import UNetConfig
+from anydose.model.network.dit import DiTConfig
+from anydose.model.network.unet import UNetConfig
 from anydose.train.codec import CodecConfig
-from anydose.train.posttrain import PostConfig
+from anydose.train.posttrain.config import PostConfig
 from anydose.train.tasks import ANY2ANY, TaskConfig
 from anydose.train.trainer import TrainConfig
 

@@ -20,10 +20,10 @@ from anydose.diffusion import path as vp
 from anydose.model import registry
 from anydose.model.any2any import Any2Any, ModelConfig, config_from_dict
 from anydose.model.checkpoint import describe, load_model, save_adapted, save_model
-from anydose.model.codec import IdentityCodec
-from anydose.model.compact import load as load_codec
-from anydose.model.dit import DiT
+from anydose.model.codec.codec import IdentityCodec
+from anydose.model.codec.compact import load as load_codec
 from anydose.model.lora import adapt, add_lora, merged, save_adapter, targets
+from anydose.model.network.dit import DiT
 from anydose.model.tensors import load_tensors, save_tensors
 from anydose.train import log, losses
 from anydose.train.data import Cohort

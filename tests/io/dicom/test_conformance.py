@@ -18,7 +18,7 @@ import pytest
 from linear_patient import patient
 
 from anydose.io import openkbp
-from anydose.io.dicom_write import write_rtdose, write_study
+from anydose.io.dicom.write import write_rtdose, write_study
 from anydose.io.read import read_case
 
 ORTHANC = shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from anydose.case.grid import Grid
-from anydose.io.contours import coverage, outlines, rasterise
+from anydose.io.dicom.contours import coverage, outlines, rasterise
 
 TURN = np.radians(33)
 OBLIQUE = np.array([[np.cos(TURN), 0, np.sin(TURN)], [0, -1, 0], [-np.sin(TURN), 0, np.cos(TURN)]])

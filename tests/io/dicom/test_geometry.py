@@ -9,8 +9,8 @@ from scipy import ndimage
 
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
-from anydose.io.dicom_dose import read_rtdose
-from anydose.io.dicom_write import dose_grid, write_rtdose, write_study
+from anydose.io.dicom.dose import read_rtdose
+from anydose.io.dicom.write import dose_grid, write_rtdose, write_study
 from anydose.io.read import read_case, read_dose
 
 

@@ -11,8 +11,8 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import generate_uid
 from scipy import ndimage
 
-from anydose.io.dicom_dose import read_rtdose
-from anydose.io.dicom_write import write_rtdose
+from anydose.io.dicom.dose import read_rtdose
+from anydose.io.dicom.write import write_rtdose
 from anydose.io.read import read_case, read_dose
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from anydose.model.any2any import make_codec
-from anydose.model.codec import IdentityCodec
-from anydose.model.compact import CompactCodec, load, save
+from anydose.model.codec.codec import IdentityCodec
+from anydose.model.codec.compact import CompactCodec, load, save
 
 
 def rough(codec):

@@ -9,9 +9,10 @@ from torch import nn
 
 from anydose.case import beams
 from anydose.case.grid import Grid
-from anydose.model import rays, rows
 from anydose.model.any2any import Any2Any, ModelConfig, config_from_dict
-from anydose.model.unet import UNet, UNetConfig
+from anydose.model.network import beams_eye_view as rays
+from anydose.model.network import body_voxels as rows
+from anydose.model.network.unet import UNet, UNetConfig
 
 CONFIG = UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16, rays=6)
 CHANNELS = {"ptv": 1, "beam": 1 + beams.SECTORS, "dose": 1}

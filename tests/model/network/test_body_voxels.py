@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from anydose.model import rows
 from anydose.model.any2any import config_from_dict
-from anydose.model.unet import UNet, UNetConfig
+from anydose.model.network import body_voxels as rows
+from anydose.model.network.unet import UNet, UNetConfig
 
 CONFIG = UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16)
 CHANNELS = {"ct": 2, "body": 1, "dose": 3}

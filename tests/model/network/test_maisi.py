@@ -4,15 +4,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tiny_priors import write_maisi
 
 from anydose.diffusion import flow
 from anydose.diffusion.path import alpha_sigma
-from anydose.model import maisi, maisi_codec, prior
 from anydose.model.any2any import Any2Any, ModelConfig, make_codec
 from anydose.model.checkpoint import load_model
-from anydose.model.dit import DiTConfig
-from anydose.model.maisi import MaisiUNet
-from tiny_priors import write_maisi
+from anydose.model.codec import maisi as maisi_codec
+from anydose.model.network import maisi
+from anydose.model.network.dit import DiTConfig
+from anydose.model.network.maisi import MaisiUNet
+from anydose.model.prior import load as prior
 
 pytest.importorskip("monai")
 CHANNELS = {"ct": 4, "oar": 12, "dose": 4}

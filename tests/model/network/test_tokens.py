@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from anydose.case.modality import TABLE
-from anydose.model.dit import DiT, DiTConfig
-from anydose.model.tokens import kept_blocks, pack, rope_frequencies, rope_phases, rotate, unpack
+from anydose.model.network.dit import DiT, DiTConfig
+from anydose.model.network.tokens import kept_blocks, pack, rope_frequencies, rope_phases, rotate, unpack
 
 CHANNELS = {"ct": 2, "ptv": 2, "dose": 2}
 PATCH = (("ct", 4), ("ptv", 2), ("dose", 2))

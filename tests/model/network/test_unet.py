@@ -5,8 +5,8 @@ import torch
 
 from anydose.model.any2any import Any2Any, ModelConfig, config_from_dict, make_codec, pick_device
 from anydose.model.checkpoint import describe, load_model, save_model
-from anydose.model.layers import Conv3
-from anydose.model.unet import UNet, UNetConfig
+from anydose.model.network.layers import Conv3
+from anydose.model.network.unet import UNet, UNetConfig
 
 TINY = UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16)
 CHANNELS = {"ct": 2, "ptv": 2, "dose": 3}

@@ -7,16 +7,18 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tiny_priors import WAN, write_wan
 
 from anydose.diffusion import flow
 from anydose.diffusion.path import alpha_sigma
 from anydose.diffusion.sampler import ddim, times
-from anydose.model import prior, wan, wan_codec
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import load_model
-from anydose.model.dit import DiT
+from anydose.model.codec import wan as wan_codec
+from anydose.model.network.dit import DiT
+from anydose.model.prior import load as prior
+from anydose.model.prior import wan
 from anydose.model.shards import Shards
-from tiny_priors import WAN, write_wan
 
 pytest.importorskip("diffusers")
 SPACE = (5, 6, 8)  # of the latent

@@ -19,7 +19,7 @@ from anydose.case.case import Case
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
 from anydose.score.compare import compare
-from anydose.score.report import MAX_BYTES, _shown_grid, colours, write_report
+from anydose.score.report.html import MAX_BYTES, _shown_grid, colours, write_report
 from anydose.score.scoring import hold, own_template, score
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

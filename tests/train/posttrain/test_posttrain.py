@@ -11,18 +11,19 @@ import pytest
 import torch
 from tiny_cohort import small_case
 
-from anydose.bench_scard import Unseen, compare
+from anydose.bench.posttrain import Unseen, compare
 from anydose.diffusion.sampler import SAMPLERS, ancestral
 from anydose.io.store import write_stored
 from anydose.model import lora
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import describe, load_model, save_model
-from anydose.model.unet import UNetConfig
+from anydose.model.network.unet import UNetConfig
 from anydose.predict import Options, predict
-from anydose.train.candidates import load_patient, starting_noise
 from anydose.train.data import Cohort, render_file
-from anydose.train.posttrain import PostConfig, PostTrainer, broken
-from anydose.train.reward import Guard, read_reward
+from anydose.train.posttrain.candidates import load_patient, starting_noise
+from anydose.train.posttrain.config import PostConfig
+from anydose.train.posttrain.reward import Guard, read_reward
+from anydose.train.posttrain.trainer import PostTrainer, broken
 
 TINY = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16, spread=0.5))
 NAMES = ("phantom_0", "phantom_1", "phantom_2")

@@ -10,7 +10,7 @@ from anydose.case.volume import Volume
 from anydose.score import scoring
 from anydose.score.scorecard import templates
 from anydose.score.soft import SoftDVH
-from anydose.train.reward import judge, own_reward, packaged, read_reward
+from anydose.train.posttrain.reward import judge, own_reward, packaged, read_reward
 
 LIMITS = """
 scorecard: head_neck_70_63_56

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from anydose.case.grid import Floats, Grid
 from anydose.case.volume import Volume
-from anydose.io.dicom_files import (
+from anydose.io.dicom.files import (
     MAX_VOXELS,
     Found,
     axes,

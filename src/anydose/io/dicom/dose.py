@@ -9,7 +9,7 @@ from pydicom import Dataset
 
 from anydose.case.grid import Floats, Grid
 from anydose.case.volume import Volume
-from anydose.io.dicom_files import RTDOSE, axes, load, naming, number, numbers, pixel_spacing, pixels, text
+from anydose.io.dicom.files import RTDOSE, axes, load, naming, number, numbers, pixel_spacing, pixels, text
 
 EVEN_MM = 0.05
 MAX_GY = 1000.0

@@ -23,8 +23,8 @@ from anydose.case.beams import Beam
 from anydose.case.case import Case
 from anydose.case.grid import Floats, Grid
 from anydose.case.volume import Volume
-from anydose.io import dicom_files
-from anydose.io.contours import Mask, outlines
+from anydose.io.dicom import files as dicom_files
+from anydose.io.dicom.contours import Mask, outlines
 
 ROI_TYPES = {
     "ptv": "PTV",

@@ -12,7 +12,7 @@ import numpy as np
 from pydicom import Dataset
 
 from anydose.case.beams import PATIENT_FROM_TABLE, Beam
-from anydose.io.dicom_files import RTPLAN, items, load, naming, number, numbers, text
+from anydose.io.dicom.files import RTPLAN, items, load, naming, number, numbers, text
 
 TREATMENT = ("", "TREATMENT", "CONTINUATION")
 ARC_STEP_DEG = 5.0  # arcs given by fewer control points are filled up to this step

@@ -16,13 +16,13 @@ from anydose.case.beams import PATIENT_FROM_TABLE
 from anydose.case.case import Case, Prescription
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
-from anydose.io import dicom_files
-from anydose.io.contours import Mask
-from anydose.io.dicom_ct import read_ct
-from anydose.io.dicom_dose import read_rtdose
-from anydose.io.dicom_files import Found, items, naming, scan, text
-from anydose.io.dicom_plan import Plan, read_plan
-from anydose.io.dicom_struct import Roi, masks, read_rois
+from anydose.io.dicom import files as dicom_files
+from anydose.io.dicom.contours import Mask
+from anydose.io.dicom.ct import read_ct
+from anydose.io.dicom.dose import read_rtdose
+from anydose.io.dicom.files import Found, items, naming, scan, text
+from anydose.io.dicom.plan import Plan, read_plan
+from anydose.io.dicom.struct import Roi, masks, read_rois
 
 PREDICTED = "AI PREDICTED DOSE - NOT FOR CLINICAL USE"  # SeriesDescription of every dose we predict
 FAR_MM = 500.0  # an isocentre this far outside the CT belongs to something else

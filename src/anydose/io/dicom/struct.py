@@ -10,8 +10,8 @@ from pydicom import Dataset
 
 from anydose.case import names
 from anydose.case.grid import Floats, Grid
-from anydose.io.contours import EMPTY, Mask, rasterise
-from anydose.io.dicom_files import items, load, naming, number, text
+from anydose.io.dicom.contours import EMPTY, Mask, rasterise
+from anydose.io.dicom.files import items, load, naming, number, text
 
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 

@@ -12,9 +12,10 @@ from pydicom.uid import generate_uid
 from anydose.case.case import Case
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
-from anydose.io import dicom_files, dicom_objects
-from anydose.io.dicom_objects import Identity
-from anydose.io.dicom_read import PREDICTED
+from anydose.io.dicom import files as dicom_files
+from anydose.io.dicom import objects as dicom_objects
+from anydose.io.dicom.objects import Identity
+from anydose.io.dicom.read import PREDICTED
 from anydose.io.files import whole
 
 DEFAULT_MM = 2.5

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from anydose.model.codec import IdentityCodec
+from anydose.model.codec.codec import IdentityCodec
 from anydose.model.tensors import load_tensors, save_tensors
 
 STRIDE = 4

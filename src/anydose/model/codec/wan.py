@@ -15,8 +15,8 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from anydose.model.prior.wan import WanConfig
 from anydose.model.shards import Shards
-from anydose.model.wan import WanConfig
 
 HEADROOM = 0.9
 CONFIG: dict[str, Any] = {  # what every Wan 2.1 VAE has; base_dim, z_dim and the latents' statistics vary

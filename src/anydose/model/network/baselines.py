@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anydose.diffusion.path import alpha_sigma
-from anydose.model.layers import with_conv3
+from anydose.model.network.layers import with_conv3
 
 KINDS = ("dynunet", "mednext", "c3d")
 CASCADE = (64, 128, 208, 288)  # widths of C3D's second U-Net; the first has half of them

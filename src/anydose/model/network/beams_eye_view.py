@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anydose.case.beams import SECTORS
-from anydose.model.rows import Level, take
+from anydose.model.network.body_voxels import Level, take
 
 SAD_MM = 1000.0
 

@@ -17,8 +17,17 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from anydose.model.layers import sinusoid
-from anydose.model.tokens import Edges, Patches, edges, pack, rope_frequencies, rope_phases, rotate, unpack
+from anydose.model.network.layers import sinusoid
+from anydose.model.network.tokens import (
+    Edges,
+    Patches,
+    edges,
+    pack,
+    rope_frequencies,
+    rope_phases,
+    rotate,
+    unpack,
+)
 
 PATCH = (("ct", 4), ("ptv", 2), ("oar", 4), ("body", 4), ("beam", 2), ("angle", 4), ("dose", 2))
 

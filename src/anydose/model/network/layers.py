@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from anydose.model import rows
+from anydose.model.network import body_voxels as rows
 
 
 def sinusoid(t: Tensor, size: int) -> Tensor:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anydose.diffusion.path import alpha_sigma
-from anydose.model.maisi_codec import read
+from anydose.model.codec.maisi import read
 from anydose.model.shards import account
 
 CLASSES, CT = 128, 1  # rows of the class embedding, and the one of CT images

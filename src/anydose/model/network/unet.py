@@ -15,9 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anydose.diffusion.path import alpha_sigma, velocity_of_estimate
-from anydose.model.layers import ConditionCode, Conv3, ModulatedNorm
-from anydose.model.rays import Rays, open_beams, ray_numbers
-from anydose.model.rows import Level, double, halve, pointwise, put, pyramid, take
+from anydose.model.network.beams_eye_view import Rays, open_beams, ray_numbers
+from anydose.model.network.body_voxels import Level, double, halve, pointwise, put, pyramid, take
+from anydose.model.network.layers import ConditionCode, Conv3, ModulatedNorm
 
 
 @dataclass(frozen=True)

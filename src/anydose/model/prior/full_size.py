@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from anydose.case import modality
-from anydose.model import wan
-from anydose.model.dit import DiT
-from anydose.model.tokens import kept_blocks
+from anydose.model.network.dit import DiT
+from anydose.model.network.tokens import kept_blocks
+from anydose.model.prior import wan
 
 GRID = (25, 16, 18)  # latent of 97 x 128 x 144 frames and voxels
 ELLIPSE = (0.90, 0.70)  # a body's width and height as shares of the crop

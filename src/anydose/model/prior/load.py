@@ -13,11 +13,14 @@ from typing import Any
 import torch
 
 from anydose.case import modality
-from anydose.model import maisi, maisi_codec, wan, wan_codec
 from anydose.model.any2any import Any2Any, ModelConfig, pick_device
 from anydose.model.checkpoint import file_hash, save_model
-from anydose.model.dit import DiT, DiTConfig
-from anydose.model.maisi import MaisiUNet
+from anydose.model.codec import maisi as maisi_codec
+from anydose.model.codec import wan as wan_codec
+from anydose.model.network import maisi
+from anydose.model.network.dit import DiT, DiTConfig
+from anydose.model.network.maisi import MaisiUNet
+from anydose.model.prior import wan
 
 SPACE = (96, 128, 144)  # voxels of the volume that expectations are given for (97 frames with the copy)
 MAISI_FLOP = 9.1e6  # per latent voxel and forward pass of the released U-Net (priors.md 5.3)

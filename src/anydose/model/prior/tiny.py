@@ -12,7 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anydose.model import wan, wan_codec
+from anydose.model.codec import wan as wan_codec
+from anydose.model.prior import wan
 
 SIZE = wan.WanConfig(dim=96, blocks=4, heads=3, ffn=384, channels=4, text=32)
 VAE_BASE, FRAMES, EDGE = 8, 9, 32  # width of the VAE's first level; frames and edge of a clip

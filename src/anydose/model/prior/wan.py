@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from anydose.model.dit import DiT, DiTConfig
+from anydose.model.network.dit import DiT, DiTConfig
 from anydose.model.shards import Shape, Shards, account
 
 PATCH = (1, 2, 2)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from anydose.case.case import Case
 from anydose.case.names import ORGAN_CHANNELS
-from anydose.score.page import COLOURS, SOFT_TISSUE_HU, anatomy, frame, upright
+from anydose.score.report.page import COLOURS, SOFT_TISSUE_HU, anatomy, frame, upright
 
 Array = NDArray[np.float32]
 VIEWS = ("axial", "coronal", "sagittal")

@@ -29,7 +29,7 @@ from anydose.score.dvh import dvh
 from anydose.score.scorecard import Item
 from anydose.score.scoring import Held, Score
 
-PAGE = Path(__file__).parent / "report_page"
+PAGE = Path(__file__).parent / "assets"
 SCRIPTS = ("slices.js", "tables.js")
 MAX_BYTES = 8_000_000
 VOXELS = (1_500_000, 800_000, 400_000, 200_000)  # tried in this order until the file is small enough

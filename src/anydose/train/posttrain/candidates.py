@@ -20,7 +20,7 @@ from anydose.io.store import read_stored
 from anydose.model.any2any import Any2Any
 from anydose.model.sample import Sample, body_block, padded
 from anydose.train.data import Cohort
-from anydose.train.reward import Judge, Reward, RewardConfig, judge
+from anydose.train.posttrain.reward import Judge, Reward, RewardConfig, judge
 
 CHUNK = 4  # samples evaluated as one batch
 

@@ -19,12 +19,12 @@ from anydose.diffusion.sampler import SAMPLERS, Transition, ancestral
 from anydose.score.metrics import as_float
 from anydose.score.soft import SoftDVH
 from anydose.train import losses
-from anydose.train.candidates import Patient, starting_noise
-from anydose.train.policy import Policy
-from anydose.train.reward import Reward
+from anydose.train.posttrain.candidates import Patient, starting_noise
+from anydose.train.posttrain.policy import Policy
+from anydose.train.posttrain.reward import Reward
 
 if TYPE_CHECKING:
-    from anydose.train.posttrain import PostConfig
+    from anydose.train.posttrain.config import PostConfig
 
 Outcome = tuple[Tensor, dict[str, float]]
 

@@ -1,0 +1,76 @@
+"""Every case of a folder into a cohort store, by several processes; resumes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+from anydose.io.files import file_name
+from anydose.io.read import read_case
+from anydose.io.sources import sources
+from anydose.io.store import attributes, clear_scraps, open_cohort, write_stored
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one source: 'written', 'kept' (there already, from the same bytes) or 'refused' and
+    why."""
+
+    name: str
+    state: str
+    why: str = ""
+
+
+def convert(root: Path, cohort: Path, workers: int = 2, again: Sequence[str] = ()) -> Iterator[Outcome]:
+    """Write every case of `root` into the local cohort store with `workers` processes, one Outcome a case as
+    it is done. What is stored from the same bytes is kept; a killed run goes on where it was, its scraps are
+    removed. again: names to write anew."""
+    open_cohort(cohort)
+    clear_scraps(cohort)
+    jobs = sources(root)
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
+        pending = [pool.submit(_convert, name, path, cohort, name in again) for name, path in jobs]
+        for job in as_completed(pending):
+            yield job.result()
+
+
+def _convert(name: str, path: Path, cohort: Path, again: bool) -> Outcome:
+    try:
+        digest = source_hash(path)
+        place = cohort / file_name(name)
+        if not again and place.is_dir() and attributes(place).get("source_sha256") == digest:
+            return Outcome(name, "kept")
+        case = replace(read_case(path), name=name)
+        write_stored(case, cohort, name, source=path.parent.name, source_sha256=digest)
+    except (ValueError, OSError) as error:
+        return Outcome(name, "refused", " ".join(str(error).split()))
+    return Outcome(name, "written")
+
+
+def source_hash(path: Path) -> str:
+    """SHA-256 over the names and bytes of a case's files."""
+    digest = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    for file in files:
+        digest.update(f"{file.relative_to(path.parent)}:{file.stat().st_size}:".encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _end_with_parent() -> None:
+    """A worker whose parent was killed would wait for work for ever: it looks every second and leaves."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
