@@ -60,7 +60,7 @@ def test_what_was_hidden_is_not_seen(patient):
     """Another CT, and other organs, change nothing in the answer to a question for them."""
     from anydose.case.volume import Volume
 
-    model, options = network(), Options(steps=1, target="ct")
+    model, options = network(), Options(steps=1, target="ct", looks=1, mimic=False)
     noise = np.random.default_rng(0).normal(0, 300, patient.grid.shape).astype(np.float32)
     other = replace(patient, ct=Volume(noise, patient.grid, "HU"))
     assert np.array_equal(*(complete(model, ask(c, "ct"), options).mean for c in (patient, other)))
@@ -78,7 +78,7 @@ def test_targets_of_a_case_that_has_none_come_by_level(patient):
     with pytest.raises(ValueError, match="--levels"):
         ask(bare, "ptv")
     question = ask(bare, "ptv", (70.0, 56.0))
-    found = complete(network(), question, Options(steps=1, target="ptv"))
+    found = complete(network(), question, Options(steps=1, target="ptv", looks=1, mimic=False))
     assert "beam" not in found.used and "ct" in found.used
     made = np.where(modality.TABLE["oar"].draw(patient).max(axis=0, keepdims=True) > 0, 69.0, 3.0).astype(
         np.float32
@@ -93,7 +93,7 @@ def test_a_body_is_asked_for_in_the_box_of_the_ct(patient):
     )
     question = ask(bare, "body")
     assert any("box" in sentence for sentence in question.case.inferred)
-    found = complete(network(), question, Options(steps=1, target="body"))
+    found = complete(network(), question, Options(steps=1, target="body", looks=1, mimic=False))
     assert "body" not in found.used
     with pytest.raises(ValueError, match="no CT to find one"):
         ask(replace(bare, ct=None), "body")
@@ -103,7 +103,7 @@ def test_files_of_an_openkbp_patient_read_as_one_again(tmp_path):
     openkbp.write_case(make_phantom(1), tmp_path / "pt_1")
     (tmp_path / "pt_1" / "ct.csv").unlink()
     save_model(network(), tmp_path / "tiny.safetensors", {})
-    options = Options(steps=1, target="ct")
+    options = Options(steps=1, target="ct", looks=1, mimic=False)
     for _ in range(2):  # a second time over the first
         run = complete_to(tmp_path / "pt_1", tmp_path / "out", str(tmp_path / "tiny.safetensors"), options)
     assert run["figures"] == {}

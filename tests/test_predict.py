@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from anydose.case import dose_mimicking as fluence
-from anydose.case import modality
+from anydose.case import dose_mimicking, modality
 from anydose.case.case import Case
 from anydose.case.grid import Grid
 from anydose.case.volume import bounding_box
@@ -19,10 +18,13 @@ from anydose.io import nifti, openkbp
 from anydose.io.phantom import make_phantom
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import save_model
+from anydose.model.looks import LOOKS
 from anydose.model.network.dit import DiTConfig
 from anydose.model.network.unet import UNetConfig
 from anydose.model.sample import draw_sample, padded, padding, working_case
-from anydose.predict import AS_PREDICTED, VIEWS, Options, _physical, _to_grid, predict
+from anydose.predict import NOT_MIMICKED, Options, _physical, _to_grid, predict
+
+PLAIN = Options(looks=1, mimic=False)
 
 UNET = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
 DIT = ModelConfig(DiTConfig(dim=32, depth=1, heads=2, ffn=64), "compact:4")
@@ -46,7 +48,7 @@ def network(config=UNET):
 
 @pytest.mark.parametrize("config", [UNET, DIT], ids=["unet", "dit"])
 def test_a_dose_lies_on_the_case_s_grid_inside_the_body_and_is_never_negative(patient, config):
-    prediction = predict(network(config), patient, Options(steps=2))
+    prediction = predict(network(config), patient, Options(steps=2, looks=1, mimic=False))
     assert prediction.volume(patient).grid == patient.grid
     assert prediction.mean.min() >= 0
     assert prediction.mean.max() > 0
@@ -56,10 +58,12 @@ def test_a_dose_lies_on_the_case_s_grid_inside_the_body_and_is_never_negative(pa
 
 def test_same_seed_same_dose_other_seed_another_and_spread_is_over_members(patient):
     model = network()
-    one, again, other = (predict(model, patient, Options(steps=3, seed=s)).mean for s in (4, 4, 5))
+    one, again, other = (
+        predict(model, patient, Options(steps=3, seed=s, looks=1, mimic=False)).mean for s in (4, 4, 5)
+    )
     assert np.array_equal(one, again)
     assert not np.array_equal(one, other)
-    several = predict(model, patient, Options(steps=3, seed=4, samples=3))
+    several = predict(model, patient, Options(steps=3, seed=4, samples=3, looks=1, mimic=False))
     assert np.array_equal(several.members[0], one)
     assert np.allclose(several.mean, np.mean(several.members, axis=0), atol=1e-5)
     assert np.allclose(several.spread, np.std(several.members, axis=0), atol=1e-5)
@@ -71,19 +75,19 @@ def test_the_reference_dose_is_never_an_input(patient):
 
     secret = replace(patient, dose=Volume(np.full(patient.grid.shape, 33.0, np.float32), patient.grid, "Gy"))
     model = network()
-    assert np.array_equal(predict(model, secret).mean, predict(model, patient).mean)
+    assert np.array_equal(predict(model, secret, PLAIN).mean, predict(model, patient, PLAIN).mean)
 
 
 def test_conditions_can_be_left_out_and_any_modality_asked_for(patient):
     model = network()
-    everything = predict(model, patient)
+    everything = predict(model, patient, Options(looks=1, mimic=False))
     assert everything.used == ("ct", "ptv", "oar", "body", "beam", "angle")
-    some = predict(model, patient, Options(given=("ptv", "ct")))
+    some = predict(model, patient, Options(given=("ptv", "ct"), looks=1, mimic=False))
     assert some.used == ("ct", "ptv")
     assert not np.array_equal(some.mean, everything.mean)
     without_ct = predict(model, replace(patient, ct=None))
     assert "ct" not in without_ct.used
-    ct = predict(model, patient, Options(target="ct"))
+    ct = predict(model, patient, Options(target="ct", looks=1, mimic=False))
     assert ct.volume(patient, "ct").unit == "HU"
     assert (ct.mean[0][~patient.body] == -1000).all()
 
@@ -94,52 +98,54 @@ def test_moving_the_patient_through_space_does_not_move_the_dose_in_it(patient):
     beams = tuple(replace(b, isocentre_mm=tuple(v + 123.0 for v in b.isocentre_mm)) for b in patient.beams)
     moved = replace(patient, grid=grid, ct=replace(patient.ct, grid=grid), beams=beams)
     model = network()
-    difference = np.abs(predict(model, moved).mean - predict(model, patient).mean)
-    assert difference.mean() < 0.02 * predict(model, patient).mean.max()
+    difference = np.abs(predict(model, moved, PLAIN).mean - predict(model, patient, PLAIN).mean)
+    assert difference.mean() < 0.02 * predict(model, patient, PLAIN).mean.max()
 
 
 def test_a_reachable_dose_is_one_of_the_beams_that_are_shown(patient):
     model = network()
-    asked, own = Options(reachable=True), predict(model, patient)
+    asked, own = Options(mimic=True, looks=1), predict(model, patient, Options(looks=1, mimic=False))
     made = predict(model, patient, asked)
-    assert made.reachable
-    assert not own.reachable
+    assert made.mimicked
+    assert not own.mimicked
     assert np.abs(made.mean - own.mean).mean() > 0.1
-    expected = fluence.reachable(own.mean[0], patient)
+    expected = dose_mimicking.mimic(own.mean[0], patient)
     assert np.abs(made.mean[0] - expected).mean() < 0.05  # fitted on the body's block, here on the whole grid
     fields = replace(patient, beams=patient.beams[:1])
     assert np.abs(predict(model, fields, asked).mean - made.mean).mean() > 0.1
     hidden = predict(model, patient, replace(asked, given=("ct", "ptv", "oar")))
-    assert not hidden.reachable
-    assert AS_PREDICTED in hidden.inferred
-    assert np.array_equal(hidden.mean, predict(model, patient, Options(given=("ct", "ptv", "oar"))).mean)
-    assert AS_PREDICTED not in predict(model, patient, replace(asked, target="ct")).inferred
+    assert not hidden.mimicked
+    assert NOT_MIMICKED in hidden.inferred
+    assert np.array_equal(
+        hidden.mean, predict(model, patient, Options(given=("ct", "ptv", "oar"), looks=1, mimic=False)).mean
+    )
+    assert NOT_MIMICKED not in predict(model, patient, replace(asked, target="ct")).inferred
 
 
 def test_more_views_see_the_patient_otherwise_and_agree_on_where_he_lies(patient):
     model = network()
-    means = {n: predict(model, patient, Options(views=n)).mean for n in (1, 2, 4)}
-    assert len(VIEWS) == 4
+    means = {n: predict(model, patient, Options(looks=n, mimic=False)).mean for n in (1, 2, 4)}
+    assert len(LOOKS) == 4
     assert not np.array_equal(means[1], means[2])
     assert not np.array_equal(means[2], means[4])
-    assert predict(model, patient, Options(views=2)).views.max() > 0
+    assert predict(model, patient, Options(looks=2, mimic=False)).look_std.max() > 0
     sample, _ = draw_sample(patient)
     (plain, moved) = (padding(sample.body.shape, 4, move=k)[1] for k in (0, 1))
     assert all((b - a) % 2 for a, b in zip(plain, moved, strict=True))  # otherwise against patches of two
     where = tuple(slice(b, b + n) for b, n in zip(moved, sample.body.shape, strict=True))
     assert torch.equal(padded(sample, 4, move=1).body[where], sample.body)
     with pytest.raises(ValueError, match="1, 2 or 4 views"):
-        predict(model, patient, Options(views=3))
+        predict(model, patient, Options(looks=3, mimic=False))
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (Options(given=("dose",)), "both given and the target"),
-        (Options(given=("mri",)), "mri"),
-        (Options(target="petct"), "petct"),
-        (Options(sampler="euler"), "ddim"),
-        (Options(steps=0), "1 to 50"),
+        (Options(given=("dose",), looks=1, mimic=False), "both given and the target"),
+        (Options(given=("mri",), looks=1, mimic=False), "mri"),
+        (Options(target="petct", looks=1, mimic=False), "petct"),
+        (Options(sampler="euler", looks=1, mimic=False), "ddim"),
+        (Options(steps=0, looks=1, mimic=False), "1 to 50"),
     ],
 )
 def test_options_that_make_no_sense_are_refused_in_one_sentence(patient, options, words):
@@ -261,7 +267,7 @@ def test_every_point_keeps_its_dose_from_the_grid_worked_on_to_the_case_s_own(pa
     slope, level = np.array([0.05, -0.08, 0.1]), 40.0
     dose_gy = (points - points.mean(axis=(0, 1, 2))) @ slope + level
     row = modality.TABLE["dose"]
-    block = torch.from_numpy(row.to_range(dose_gy[None].astype(np.float32), sample.reference_gy))
+    block = torch.from_numpy(row.to_range(dose_gy[None].astype(np.float32), sample.rx_max_gy))
     full = replace(sample, body=torch.ones_like(sample.body))
     back = _to_grid(_physical(block, full, "dose"), work, other, start, "dose")[0]
     somewhere = np.argwhere(other.body)[:: max(1, int(other.body.sum()) // 500)]

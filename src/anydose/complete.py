@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from anydose.case import beams, modality, names
 from anydose.case.case import Case, Mask, Prescription
 from anydose.case.volume import Volume, bounding_box
-from anydose.deliver.dose import record, write_json
+from anydose.deliver.dose import Stopwatch, record, write_json
 from anydose.io import nifti, openkbp
 from anydose.io.files import file_name, whole
 from anydose.io.read import read_case
@@ -154,14 +153,15 @@ def complete_to(
 ) -> dict[str, Any]:
     """Read the case at `source`, generate its `options.target` and leave everything in `folder`; returns the
     run record, with the figures of what was generated where the case holds the truth."""
-    begin, target = time.monotonic(), options.target
+    watch, target = Stopwatch(), options.target
     case = read_case(source, **(read or {}))
+    watch.done("read")
     question = ask(case, target, levels_gy)
     path = registry.find(registry.completing(model, options.target))
     network = load_model(path).on(pick_device(device))
-    ready = time.monotonic()
+    watch.done("load")
     prediction = complete(network, question, options)
-    predicted = time.monotonic()
+    watch.done("sample")
     outputs = []
     for stem, volume in volumes(question, target, prediction.mean).items():
         (folder / stem).parent.mkdir(parents=True, exist_ok=True)
@@ -173,8 +173,8 @@ def complete_to(
     with whole(folder / "page.png") as scratch:
         shown = shown_values(question, target, prediction.mean)
         write_completion(question.case, target, shown, truth, scratch, title)
-    seconds = {"read": ready - begin, "write": time.monotonic() - predicted, "all": time.monotonic() - begin}
-    run = record(case, prediction, options, source, path, seconds)
+    watch.done("write")
+    run = record(case, prediction, options, source, path, watch.seconds)
     run |= {"figures": _figures(question, target, prediction.mean, truth), "outputs": [*outputs, "page.png"]}
     run["outputs"].append("run.json")
     write_json(run, folder / "run.json")

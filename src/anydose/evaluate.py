@@ -120,8 +120,8 @@ def openkbp_split(
     if path:
         how |= {"sampler": options.sampler, "steps": options.steps, "samples": options.samples}
         how |= {
-            "views": options.views,
-            "reachable": options.reachable,
+            "looks": options.looks,
+            "mimic": options.mimic,
             "seed": options.seed,
             "given": list(options.given),
         }
@@ -162,6 +162,6 @@ def round_trip(case: Case, codec: Codec) -> NDArray[np.float32]:
     whole = padded(sample, codec.stride, (0.0, 0.0, 0.0))
     decoded = codec.decode(codec.encode(whole.volumes["dose"][None]))[0].numpy()
     d, h, w = sample.body.shape
-    dose_gy = modality.TABLE["dose"].from_range(decoded[0, :d, :h, :w], sample.reference_gy)
+    dose_gy = modality.TABLE["dose"].from_range(decoded[0, :d, :h, :w], sample.rx_max_gy)
     back = (-start[0], -start[1], -start[2])
     return block(np.maximum(dose_gy, 0.0), back, case.grid.shape, 0.0)

@@ -8,7 +8,7 @@ from anydose.bench import chart
 
 
 def evaluation(path, model, dose, patients=2, split="validation"):
-    head = {"model": model, "steps": 1, "views": 2, "reachable": True, "split": split, "patients": patients}
+    head = {"model": model, "steps": 1, "looks": 2, "mimic": True, "split": split, "patients": patients}
     head |= {"dose_score": dose, "dvh_score": dose / 2}
     each = [
         {"patient": f"pt_{k}", "dose_error": dose - 1 + 2 * k, "dvh_errors": {"a": dose / 2}} for k in (0, 1)

@@ -17,7 +17,7 @@ HEAD, FEET = (0, 0, 1), (0, 0, -1)
 
 def from_where(gantry: float, position: str = "HFS", couch: float = 0.0) -> np.ndarray:
     beam = Beam((gantry,), (5.0, -3.0, 20.0), couch_deg=couch)
-    return (beams.view(beam, gantry, position).source_mm - beam.isocentre_mm) / beam.sad_mm
+    return (beams.beams_eye_view(beam, gantry, position).source_mm - beam.isocentre_mm) / beam.sad_mm
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_the_couch_turns_counter_clockwise_seen_from_above():
 @pytest.mark.parametrize("position", beams.PATIENT_FROM_TABLE)
 def test_a_view_s_axes_are_a_right_handed_frame_that_looks_at_the_isocentre(position):
     beam = Beam((33.0,), (5.0, -3.0, 20.0), couch_deg=20, sad_mm=800)
-    v = beams.view(beam, 33.0, position)
+    v = beams.beams_eye_view(beam, 33.0, position)
     frame = np.stack([v.u, v.v, v.w])
     assert np.allclose(frame @ frame.T, np.eye(3), atol=1e-12)
     assert np.allclose(np.cross(v.u, v.v), -v.w, atol=1e-12)  # IEC: z points back to the source
@@ -67,12 +67,12 @@ def test_a_view_s_axes_are_a_right_handed_frame_that_looks_at_the_isocentre(posi
 
 @pytest.mark.parametrize(("gantry", "azimuth"), [(0, 0), (90, 90), (180, 180), (320, 320)])
 def test_azimuth_is_the_gantry_angle_head_first_supine(gantry, azimuth):
-    assert beams.view(Beam((gantry,), (0, 0, 0)), gantry).azimuth_deg == pytest.approx(azimuth)
+    assert beams.beams_eye_view(Beam((gantry,), (0, 0, 0)), gantry).azimuth_deg == pytest.approx(azimuth)
 
 
 def test_an_unknown_patient_position_is_refused():
     with pytest.raises(ValueError, match="SITTING.*HFS"):
-        beams.view(Beam((0.0,), (0, 0, 0)), 0.0, "SITTING")
+        beams.beams_eye_view(Beam((0.0,), (0, 0, 0)), 0.0, "SITTING")
 
 
 @pytest.mark.parametrize("angles", [(), (float("nan"),)])
@@ -83,17 +83,21 @@ def test_a_beam_without_an_angle_is_refused(angles):
 
 def test_an_arc_is_drawn_at_every_second_control_point():
     arc = Beam(tuple(np.arange(0.0, 360.0, 2.0)), (0, 0, 0))
-    assert [v.azimuth_deg for v in beams.views([arc])] == pytest.approx(list(np.arange(0.0, 360.0, 4.0)))
+    assert [v.azimuth_deg for v in beams.beams_eye_views([arc])] == pytest.approx(
+        list(np.arange(0.0, 360.0, 4.0))
+    )
 
 
 def test_projection_of_a_point_by_hand():
     # gantry 0: source 1000 mm in front; a point 100 mm behind the isocentre is seen smaller by 1000 / 1100
     grid = Grid((1, 1, 1), (1, 1, 1), (22.0, 100.0, -33.0))
-    u, v, w = beams.project(beams.view(Beam((0.0,), (0, 0, 0)), 0.0), grid)
+    u, v, w = beams.project(beams.beams_eye_view(Beam((0.0,), (0, 0, 0)), 0.0), grid)
     assert (u.item(), v.item(), w.item()) == pytest.approx((20.0, -30.0, 1100.0), rel=1e-5)
 
 
-def shadow(v: beams.View, boxes: list[tuple[np.ndarray, np.ndarray]], grid: Grid, grow: float) -> np.ndarray:
+def shadow(
+    v: beams.BeamsEyeView, boxes: list[tuple[np.ndarray, np.ndarray]], grid: Grid, grow: float
+) -> np.ndarray:
     """Ray by ray, voxel by voxel: whose line from the source hits one of `boxes` (index corners) grown by
     `grow` mm."""
     out = np.zeros(grid.shape, dtype=bool)
@@ -119,7 +123,7 @@ def test_a_plate_is_the_shadow_of_the_target_ray_by_ray(gantry, couch):
         (np.array([8, 9, 8]) - half, np.array([15, 12, 19]) + half),
         (np.array([8, 9, 8]) - half, np.array([12, 18, 12]) + half),
     ]
-    v = beams.view(Beam((gantry,), tuple(grid.to_mm((12, 13, 14))), couch_deg=couch), gantry)
+    v = beams.beams_eye_view(Beam((gantry,), tuple(grid.to_mm((12, 13, 14))), couch_deg=couch), gantry)
     plate = beams.beam_plate(v, target, grid)
     every = grid.to_mm(np.moveaxis(np.indices(grid.shape), 0, -1)) - v.source_mm
     full = v.sad_mm**2 / (every**2).sum(axis=-1)
@@ -135,12 +139,12 @@ def test_the_inverse_square_law_is_exact_on_the_axis():
     iso = grid.to_mm((4, 30, 4))
     target = np.zeros(grid.shape, dtype=bool)
     target[2:7, 28:33, 2:7] = True
-    plate = beams.beam_plate(beams.view(Beam((0.0,), tuple(iso)), 0.0), target, grid)
+    plate = beams.beam_plate(beams.beams_eye_view(Beam((0.0,), tuple(iso)), 0.0), target, grid)
     distance = 1000.0 + 5.0 * (np.arange(61) - 30)
     assert plate[4, :, 4] == pytest.approx((1000.0 / distance) ** 2, rel=1e-5)
 
 
-def path_in_box(v: beams.View, low: np.ndarray, high: np.ndarray, points: np.ndarray):
+def path_in_box(v: beams.BeamsEyeView, low: np.ndarray, high: np.ndarray, points: np.ndarray):
     """Exact length of source -> point inside the box `low` to `high` (LPS mm), for points inside it, and how
     far before its surface the ray is already within all other faces (small where it enters at an edge)."""
     d = points - v.source_mm
@@ -156,7 +160,7 @@ def test_depth_in_water_is_the_length_of_the_ray_in_it(gantry, density):
     water = np.zeros(grid.shape, dtype=np.float32)
     water[5:35, 10:50, 10:50] = density
     low, high = grid.to_mm((4.5, 9.5, 9.5)), grid.to_mm((34.5, 49.5, 49.5))
-    v = beams.view(Beam((gantry,), (0, 0, 0)), gantry)
+    v = beams.beams_eye_view(Beam((gantry,), (0, 0, 0)), gantry)
     inside = np.argwhere(water[12:28, 14:46, 14:46]) + (12, 14, 14)
     path, clear = path_in_box(v, low, high, grid.to_mm(inside))
     exact = path * density
@@ -168,7 +172,7 @@ def test_depth_in_water_is_the_length_of_the_ray_in_it(gantry, density):
 
 def test_air_has_no_depth_and_a_cavity_takes_its_length_away():
     grid = Grid((16, 64, 16), (4.0, 4.0, 4.0), (-30, -126, -30))
-    v = beams.view(Beam((0.0,), (0, 0, 0)), 0.0)
+    v = beams.beams_eye_view(Beam((0.0,), (0, 0, 0)), 0.0)
     assert not beams.radiological_depth(v, np.zeros(grid.shape, dtype=np.float32), grid).any()
     solid = np.ones(grid.shape, dtype=np.float32)
     hollow = solid.copy()
@@ -198,7 +202,7 @@ ISO = np.array([13.0, -9.0, 5.0])
 
 def draw(isocentre, target, density, grid, angles=tuple(range(0, 360, 40))):
     field = [Beam((float(a),), tuple(isocentre)) for a in angles]
-    return beams.draw_beams(beams.views(field), target, grid, density)
+    return beams.draw_beams(beams.beams_eye_views(field), target, grid, density)
 
 
 @pytest.mark.parametrize("angles", [range(0, 360, 40), (180,), (20, 335), (0, 50, 130, 200, 300)])
@@ -216,7 +220,7 @@ def test_a_beam_between_two_sectors_is_shared_and_nothing_of_it_is_lost():
     alone = draw(ISO, target, density, grid, (10,))
     assert np.flatnonzero(alone[1:].any(axis=(1, 2, 3))).tolist() == [0, 1]  # centres at 0 and 40 degrees
     assert np.allclose(alone[1], 3 * alone[2], rtol=1e-4)
-    v = beams.view(Beam((10.0,), tuple(ISO)), 10.0)
+    v = beams.beams_eye_view(Beam((10.0,), tuple(ISO)), 10.0)
     plate = beams.beam_plate(v, target, grid)
     whole = plate * np.exp(-beams.MU_PER_MM * beams.radiological_depth(v, density, grid))
     assert np.allclose(alone[1:].sum(axis=0), 9 * whole, atol=1e-4)
@@ -241,7 +245,7 @@ def test_the_beam_channels_are_the_mean_plate_and_each_attenuated_beam():
     grid, target, density = small_head()
     field = beams.equispaced(9, ISO)
     drawn = draw(ISO, target, density, grid)
-    views = beams.views(field)
+    views = beams.beams_eye_views(field)
     plates = [beams.beam_plate(v, target, grid) for v in views]
     assert np.allclose(drawn[0], np.mean(plates, axis=0), atol=1e-5)
     for k in (0, 2, 7):
@@ -254,7 +258,7 @@ def test_an_arc_counts_like_its_equispaced_beams_together():
     grid, target, density = small_head()
     still = draw(ISO, target, density, grid)
     arc = Beam(tuple(np.arange(0.0, 360.0, 20.0)), tuple(ISO))  # every second one: the same nine angles
-    turned = beams.draw_beams(beams.views([arc]), target, grid, density)
+    turned = beams.draw_beams(beams.beams_eye_views([arc]), target, grid, density)
     assert np.allclose(turned, still, atol=1e-5)
 
 
@@ -267,7 +271,9 @@ def test_a_target_with_no_voxel_casts_no_shadow():
 def test_the_angle_plate_points_from_the_isocentre_to_each_source():
     grid = Grid((30, 121, 121), (2.5, 2.5, 2.0))
     iso = grid.to_mm((15, 60, 60))
-    plate = beams.angle_plate(beams.views([Beam((0.0,), tuple(iso)), Beam((90.0,), tuple(iso))]), iso, grid)
+    plate = beams.angle_plate(
+        beams.beams_eye_views([Beam((0.0,), tuple(iso)), Beam((90.0,), tuple(iso))]), iso, grid
+    )
     assert set(np.unique(plate)) == {0.0, 1.0}
     assert np.flatnonzero(plate.any(axis=(1, 2))).tolist() == list(range(10, 20))  # ten slices
     h, w = np.nonzero(plate[15])

@@ -37,7 +37,7 @@ def test_roles_targets_and_body():
     assert set(case.of_role("ptv")) == {"PTV70", "PTV_boost"}
     assert set(case.targets) == {"PTV70"}  # a target without a prescription is none
     assert (case.body == case.structures["Body"]).all()
-    assert case.reference_gy == 70.0
+    assert case.rx_max_gy == 70.0
     assert case.find("External") is case.structures["Body"]
     assert case.find("Brainstem") is None
 
@@ -99,4 +99,4 @@ def test_a_prescription_that_no_patient_gets_is_refused(dose):
 
 def test_a_case_without_prescription_has_no_reference_dose():
     with pytest.raises(ValueError, match="no prescription"):
-        _ = small(prescription=Prescription()).reference_gy
+        _ = small(prescription=Prescription()).rx_max_gy

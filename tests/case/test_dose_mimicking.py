@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from anydose.case import dose_mimicking as fluence
+from anydose.case import dose_mimicking
 from anydose.case.beams import MU_PER_MM, Beam, equispaced
 from anydose.case.case import Case, Prescription
-from anydose.case.dose_mimicking import Mimic
+from anydose.case.dose_mimicking import MimicConfig
 from anydose.case.grid import Grid
 from anydose.io import openkbp
 
-HOW = Mimic(share=1.0, inner_share=1.0, step_u=0.0, step_v=0.0, iterations=300)
+HOW = MimicConfig(share=1.0, inner_share=1.0, smoothness_u=0.0, smoothness_v=0.0, iterations=300)
 
 
 def water(beams: tuple[Beam, ...] = equispaced(5, (0.0, 0.0, 0.0))) -> Case:
@@ -31,7 +31,7 @@ def water(beams: tuple[Beam, ...] = equispaced(5, (0.0, 0.0, 0.0))) -> Case:
 
 def plan(case: Case, seed: int = 0) -> np.ndarray:
     """A dose that the beams reach: random fluence, a quarter of it closed."""
-    matrix = fluence.influence(case, HOW).dose
+    matrix = dose_mimicking.influence(case, HOW).dose
     weights = np.random.default_rng(seed).uniform(-1, 3, matrix.shape[1]).clip(0).astype(np.float32)
     dose = np.zeros(case.grid.shape, np.float32)
     dose[case.body] = matrix @ weights * np.float32(10)
@@ -40,7 +40,7 @@ def plan(case: Case, seed: int = 0) -> np.ndarray:
 
 def test_an_open_field_falls_off_with_depth_and_distance_and_ends_beside_the_target():
     case = water((Beam((0.0,), (0.0, 0.0, 0.0)),))
-    matrix = fluence.influence(case, HOW).dose
+    matrix = dose_mimicking.influence(case, HOW).dose
     dose = np.zeros(case.grid.shape)
     dose[case.body] = matrix @ np.ones(matrix.shape[1])
     y = case.grid.to_mm(np.array([[10, k, 20] for k in range(41)]))[:, 1]
@@ -56,14 +56,14 @@ def test_an_open_field_falls_off_with_depth_and_distance_and_ends_beside_the_tar
 def test_a_reachable_dose_stays_and_another_moves_towards_the_plan_behind_it():
     case = water()
     dose = plan(case)
-    assert np.abs(fluence.reachable(dose, case, HOW) - dose)[case.body].mean() < 0.01 * dose.max()
+    assert np.abs(dose_mimicking.mimic(dose, case, HOW) - dose)[case.body].mean() < 0.01 * dose.max()
     noise = np.random.default_rng(1).normal(0, 3, dose.shape).astype(np.float32)
     blurred = np.where(case.body, np.maximum(dose + noise, 0), 0)
-    found = fluence.reachable(blurred, case, HOW)
+    found = dose_mimicking.mimic(blurred, case, HOW)
     assert np.abs(found - dose)[case.body].mean() < 0.6 * np.abs(blurred - dose)[case.body].mean()
     assert found.min() >= 0
     assert not found[~case.body].any()
-    both = fluence.reachable(np.stack([dose, blurred])[:, None], case, HOW)
+    both = dose_mimicking.mimic(np.stack([dose, blurred])[:, None], case, HOW)
     assert np.array_equal(both[1, 0], found)
 
 
@@ -71,7 +71,7 @@ def test_in_targets_and_organs_a_share_of_the_change_is_made():
     case = water()
     case = replace(case, structures={**case.structures, "Heart": np.roll(case.structures["PTV"], 8, axis=1)})
     wanted = np.where(case.body, np.float32(20), np.float32(0))
-    half, whole = (fluence.reachable(wanted, case, replace(HOW, inner_share=s)) for s in (0.5, 1.0))
+    half, whole = (dose_mimicking.mimic(wanted, case, replace(HOW, inner_share=s)) for s in (0.5, 1.0))
     inner = case.structures["PTV"] | case.structures["Heart"]
     assert np.allclose((half - wanted)[inner], (whole - wanted)[inner] / 2, atol=1e-4)
     assert np.array_equal(half[~inner], whole[~inner])
@@ -81,8 +81,8 @@ def test_a_mirrored_patient_gets_the_mirrored_dose():
     case = water(equispaced(3, (0.0, 0.0, 0.0)))
     dose = plan(case)
     dose[:, :, :15] *= 0.5
-    found = fluence.reachable(dose, case, HOW)
-    mirrored = fluence.reachable(dose[..., ::-1].copy(), case, HOW)
+    found = dose_mimicking.mimic(dose, case, HOW)
+    mirrored = dose_mimicking.mimic(dose[..., ::-1].copy(), case, HOW)
     assert np.abs(mirrored[..., ::-1] - found).max() < 0.02 * dose.max()
 
 
@@ -95,9 +95,9 @@ def test_arcs_and_cases_without_beams_body_or_target_have_no_reachable_dose():
         replace(case, prescription=Prescription({})),
         replace(case, structures={"PTV": case.structures["PTV"]}),
     ):
-        assert not fluence.is_defined(other)
+        assert not dose_mimicking.is_defined(other)
         with pytest.raises(ValueError, match="beam angles are needed"):
-            fluence.reachable(plan(case), other)
+            dose_mimicking.mimic(plan(case), other)
 
 
 @pytest.mark.parametrize("folder", ["train-pats/pt_1", "validation-pats/pt_201"])
@@ -105,7 +105,7 @@ def test_a_real_plan_is_reachable_by_its_nine_fields_and_not_by_three(openkbp_ro
     case = openkbp.read_case(openkbp_root / "provided-data" / folder)
     dose = case.dose.in_unit("Gy")
     errors = [
-        np.abs(fluence.reachable(dose, other, replace(HOW, iterations=60)) - dose)[case.body].mean()
+        np.abs(dose_mimicking.mimic(dose, other, replace(HOW, iterations=60)) - dose)[case.body].mean()
         for other in (case, replace(case, beams=case.beams[::3]))
     ]
     assert errors[0] < 0.8
@@ -119,12 +119,16 @@ def test_steps_of_the_fluence_are_between_neighbours_and_fewer_where_they_cost()
     )
     wanted, weight = noisy[case.body], np.ones(case.body.sum(), np.float32)
     rough = {}
-    for name, how in {"free": HOW, "u": replace(HOW, step_u=2.0), "v": replace(HOW, step_v=2.0)}.items():
-        reach = fluence.influence(case, how)
+    for name, how in {
+        "free": HOW,
+        "u": replace(HOW, smoothness_u=2.0),
+        "v": replace(HOW, smoothness_v=2.0),
+    }.items():
+        reach = dose_mimicking.influence(case, how)
         assert not (reach.steps @ np.ones(reach.dose.shape[1])).any()
         assert (abs(reach.steps).sum(axis=1) == 2).all()
-        u = fluence.influence(case, replace(how, step_u=1.0, step_v=0.0)).step_cost > 0
-        steps = np.abs(reach.steps @ fluence.fluence(reach, wanted, weight, how))
+        u = dose_mimicking.influence(case, replace(how, smoothness_u=1.0, smoothness_v=0.0)).step_cost > 0
+        steps = np.abs(reach.steps @ dose_mimicking.fluence(reach, wanted, weight, how))
         rough[name] = steps[u].mean(), steps[~u].mean()
     assert rough["u"][0] < 0.8 * rough["free"][0]
     assert rough["v"][1] < 0.8 * rough["free"][1]

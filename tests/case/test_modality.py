@@ -99,7 +99,7 @@ def test_every_row_draws_the_channels_that_it_states(case):
 def test_outside_the_patient_is_the_background_value(case):
     drawn = modality.render(case)
     for name in ("ct", "ptv", "oar", "body", "angle"):
-        assert (drawn[name][:, 0, 0, 0] == modality.TABLE[name].background(case.reference_gy)).all()
+        assert (drawn[name][:, 0, 0, 0] == modality.TABLE[name].background(case.rx_max_gy)).all()
 
 
 def mirror_image(case: Case) -> Case:

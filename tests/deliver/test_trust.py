@@ -24,7 +24,7 @@ from anydose.score import training_ranges as guard
 from anydose.score.calibration import FEATURES, Calibration
 
 UNET = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
-OPTIONS = Options(steps=1, views=2)
+OPTIONS = Options(steps=1, looks=2, mimic=False)
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_intervals_lie_beside_the_dose_and_warnings_in_the_record(model, tmp_pat
         for kind in ("D_95", "mean")
     }
     weights = dict.fromkeys(FEATURES, 0.0) | {f"level_{k}": 1.0 + k for k in range(5)}
-    about = {"sha256": "another", "steps": 1, "views": 2, "samples": 1, "reachable": False}
+    about = {"sha256": "another", "steps": 1, "looks": 2, "samples": 1, "mimic": False}
     fitted = Calibration(weights, {"0.5": 0.5, "0.8": 1.5, "0.95": 3.0}, kinds, about)
     write_json(calibration.as_json(fitted), trust_files(model).uncertainty)
     write_json(guard.as_json(guard.learn([make_phantom(1)])), trust_files(model).ranges)

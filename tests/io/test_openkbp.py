@@ -45,7 +45,7 @@ def test_axes_by_hand(patient):
     assert case.ct.array[126, 0, 0] == 40 and case.ct.array[126, 0, 1] == -1000  # 1024 is 0 HU
     assert case.ct.array[0, 0, 0] == -1024
     assert case.dose.array[126, 0, 0] == np.float32(70.125)
-    assert (case.name, case.reference_gy, case.prescription.fractions) == ("pt_7", 70.0, 35)
+    assert (case.name, case.rx_max_gy, case.prescription.fractions) == ("pt_7", 70.0, 35)
 
 
 def test_the_small_patient_comes_back_byte_for_byte(patient, tmp_path):
@@ -89,7 +89,7 @@ def test_the_first_of_the_nine_beams_comes_from_the_front(openkbp_root, name):
     shell = case.body & ~target
 
     def correlation(first_deg: float) -> float:
-        views = beams.views(beams.equispaced(9, case.beams[0].isocentre_mm, first_deg))
+        views = beams.beams_eye_views(beams.equispaced(9, case.beams[0].isocentre_mm, first_deg))
         plate = np.mean([beams.beam_plate(v, target, case.grid) for v in views], axis=0)
         return float(np.corrcoef(plate[shell], case.dose.array[shell])[0, 1])
 

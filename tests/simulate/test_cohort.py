@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from anydose.case.beams import Beam, project, radiological_depth, relative_density, view
+from anydose.case.beams import Beam, beams_eye_view, project, radiological_depth, relative_density
 from anydose.case.case import Case, Prescription
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
@@ -72,7 +72,7 @@ def one(*gantry_deg: float) -> Draw:
 
 
 def answer_of(case: Case, chosen: Draw, grid: Grid, dose: np.ndarray) -> dict:
-    sources = [view(Beam((g,), BALL_MM), g).source_mm for g in chosen.gantry_deg]
+    sources = [beams_eye_view(Beam((g,), BALL_MM), g).source_mm for g in chosen.gantry_deg]
     return {"dose_gy": dose.astype(np.float32), "source_mm": np.array(sources), "version": np.array("none")}
 
 
@@ -156,7 +156,7 @@ def test_a_dose_comes_back_at_its_place_in_gy() -> None:
     assert (dose[~body] == 0).all()
     assert np.median(dose[case.structures["PTV"]]) == pytest.approx(chosen.scale * 60.0, rel=1e-5)
     assert [beam.gantry_deg for beam in stored.beams] == [(0.0,), (40.0,), (200.0,)]
-    assert stored.reference_gy == 60.0 and "simulated plan" in stored.inferred[-1]
+    assert stored.rx_max_gy == 60.0 and "simulated plan" in stored.inferred[-1]
 
 
 def test_sources_that_stand_elsewhere_are_refused() -> None:
@@ -270,7 +270,7 @@ def test_a_single_beam_enters_where_ours_does(planner: str, tmp_path: Path, gant
     given, dose_grid = simulate.task(case, chosen, simulate.Setting(bixel_mm=6, grid_mm=4))
     answer = simulate.ask(planner, given, tmp_path / "plan")
     dose = simulate.planned(case, chosen, answer, dose_grid).dose.array
-    seen = view(Beam((gantry_deg,), BALL_MM), gantry_deg)
+    seen = beams_eye_view(Beam((gantry_deg,), BALL_MM), gantry_deg)
     u, v, w = project(seen, case.grid)
     for behind_mm in (-20, 0, 20):
         here = case.body & (np.abs(w - 1000 - behind_mm) < 8)

@@ -9,10 +9,11 @@ import torch
 from anydose.case import modality
 from anydose.io import store
 from anydose.model.any2any import Any2Any, ModelConfig
+from anydose.model.augment import flipped
 from anydose.model.checkpoint import save_model
 from anydose.model.codec import compact
 from anydose.model.network.dit import DiTConfig
-from anydose.model.sample import flipped, padded
+from anydose.model.sample import padded
 from anydose.train import latents
 from anydose.train.data import Cohort
 from anydose.train.tasks import ANY2ANY

@@ -8,10 +8,12 @@ from tiny_cohort import small_case
 
 from anydose.case import modality
 from anydose.model.any2any import Any2Any, ModelConfig
+from anydose.model.augment import flipped
 from anydose.model.checkpoint import load_model, save_model
+from anydose.model.looks import sample_looks
 from anydose.model.network.unet import UNetConfig
-from anydose.model.sample import draw_sample, flipped
-from anydose.predict import Options, sample_views
+from anydose.model.sample import draw_sample
+from anydose.predict import Options
 from anydose.train.examples import example
 from anydose.train.tasks import Draw
 from anydose.train.trainer import TrainConfig, Trainer
@@ -35,7 +37,9 @@ def some_model(sided):
 
 def dose_of(model, sample):
     given = replace(sample, volumes={name: sample.volumes[name] for name in CONDITIONS})
-    plain, _, mirrored, _ = next(sample_views(model, given, Options(steps=1, views=4, precision="fp32")))
+    plain, _, mirrored, _ = next(
+        sample_looks(model, given, Options(steps=1, looks=4, precision="fp32", mimic=False))
+    )
     return (plain + mirrored) / 2
 
 

@@ -11,9 +11,10 @@ import torch
 
 from anydose.case import modality
 from anydose.model.any2any import ModelConfig
+from anydose.model.augment import cropped, flipped, turned
 from anydose.model.checkpoint import load_model
 from anydose.model.network.unet import UNetConfig
-from anydose.model.sample import Sample, cropped, draw_sample, flipped, padded, turned
+from anydose.model.sample import Sample, draw_sample, padded
 from anydose.train import recipes
 from anydose.train.data import Cohort, render, render_file
 from anydose.train.losses import dvh_loss, organ_loss, velocity_loss

@@ -27,7 +27,7 @@ DIT = ModelConfig(DiTConfig(), "compact:32")
 ADAMW = ("optimiser=adamw", "learning_rate=6e-4")
 ANY = ("task.dose_share=0.5", "task.keep=[0.5, 0.9]")
 DIFFUSES = (1, 2, 4, 10)  # sampling steps of the rows that ask for them
-VIEWS = 1
+LOOKS = 1
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def _trained_and_scored(
     about |= {"parameters": sum(p.numel() for p in trainer.trained())}
     about |= {"train_minutes": round(trainer.seconds / 60, 2), "final_loss": _final_loss(trainer.folder)}
     for steps in sampling:
-        options = Options(steps=steps, seed=seed, given=given, views=VIEWS)
+        options = Options(steps=steps, seed=seed, given=given, looks=LOOKS, mimic=False)
         doses = evaluate.from_model(trainer.folder / "model.safetensors", options, plan.device)
         folders = openkbp.patients(plan.cohort, "validation")[: plan.limit or None]
         scores = evaluate.summary(list(evaluate.rows((openkbp.read_case(f) for f in folders), doses)))
@@ -244,7 +244,7 @@ def write(plan: Plan, file: Path, on_event: Callable[[str], None] = print) -> li
     found = rows(plan, file, on_event)
     with whole(file.with_suffix(".md")) as scratch:
         how = (
-            f"{found[0]['patients']} validation patients, {VIEWS} view, equal steps for every row of a budget"
+            f"{found[0]['patients']} validation patients, {LOOKS} look, equal steps for every row of a budget"
         )
         shared = f"; all with {', '.join(plan.changes)}" if plan.changes else ""
         intro = f"# Ablation\n\nWritten by `anydose bench ablation`: {how}{shared}.\n\n"

@@ -93,9 +93,9 @@ def _evaluated(head: Row, patients: Sequence[Row]) -> Bar:
         name: NORMAL_95 * float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
         for name, values in each.items()
     }
-    steps, views = head["steps"], head["views"]
-    label = f"{head['model']}\n{steps} step{'s' * (steps > 1)}, {views} view{'s' * (views > 1)}"
-    label += "" if head["reachable"] else ", as predicted"
+    steps, looks = head["steps"], head["looks"]
+    label = f"{head['model']}\n{steps} step{'s' * (steps > 1)}, {looks} look{'s' * (looks > 1)}"
+    label += "" if head["mimic"] else ", as predicted"
     colour = BUDGET if str(head["model"]).startswith("budget") else SHIPPED
     return Bar(label, {name: head[name] for name in SCORES}, spread, colour)
 

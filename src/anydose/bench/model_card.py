@@ -16,8 +16,8 @@ COLUMNS = (
     "sampler",
     "steps",
     "samples",
-    "views",
-    "reachable",
+    "looks",
+    "mimic",
     "dose_score",
     "dvh_score",
     "patients",
@@ -29,7 +29,7 @@ INTRODUCTION = """\
 Research software, not for clinical use. Written by `anydose card` from the checkpoint's metadata and
 docs/results."""
 MEASURED = """\
-OpenKBP, official arithmetic, Gy. Choices (steps, views, how a dose is made reachable) were made on these
+OpenKBP, official arithmetic, Gy. Choices (steps, looks, dose mimicking) were made on these
 validation patients; the 100 test patients were never looked at."""
 LIMITS = """\
 OpenKBP: A. Babier et al., Medical Physics 48, 2021. Its repository (ababier/open-kbp) carries an MIT

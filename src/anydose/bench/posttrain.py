@@ -19,8 +19,9 @@ from anydose.diffusion.sampler import SAMPLERS
 from anydose.model import registry
 from anydose.model.any2any import Any2Any, pick_device
 from anydose.model.checkpoint import load_model
+from anydose.model.looks import sample_target
+from anydose.model.options import Options
 from anydose.model.sample import draw_sample
-from anydose.predict import Options, sample_target
 from anydose.score.dvh import DVH
 from anydose.score.metrics import as_float, evaluate, parse
 from anydose.train.data import Cohort
@@ -132,7 +133,7 @@ def compare(
     model, cohort = load_model(registry.find(config.base)).to(place), Cohort(unseen.data)
     numbers = range(len(cohort))[: unseen.limit or None]
     patients = [load_patient(model, cohort, k, unseen.cases, reward) for k in numbers]
-    how = {"base": config.base, "steps": options.steps, "views": options.views}
+    how = {"base": config.base, "steps": options.steps, "looks": options.looks}
     base = judged(model, patients, predicted(options))
     yield {**row("base", base, base), **how}
     for name in methods:

@@ -42,7 +42,7 @@ def bench_fast(folders: Iterable[Path], model: str) -> Rows:
                 doses[name] = openkbp.read_dose(Path(out) / f"{case.name}.csv", case.grid).array
             options = run["options"]
             row |= {f"{name}_seconds": round(seconds, 2)}
-            row |= {f"{name}_{k}": options[k] for k in ("steps", "samples", "views")}
+            row |= {f"{name}_{k}": options[k] for k in ("steps", "samples", "looks")}
             if case.dose is not None:
                 error = challenge.dose_error(case.dose.in_unit("Gy"), doses[name], case.body)
                 row |= {f"{name}_dose_error": round(error, 4)}
@@ -113,7 +113,7 @@ def bench_complete(cases: Iterable[Case], models: Mapping[str, Any2Any], options
     for (target, given), figures in found.items():
         names = dict.fromkeys(name for one in figures for name in one)
         mean = {n: round(float(np.mean([f[n] for f in figures if n in f])), 4) for n in names}
-        how = {"steps": options.steps, "views": options.views, "patients": len(figures)}
+        how = {"steps": options.steps, "looks": options.looks, "patients": len(figures)}
         rows.append({"bench": "complete", "target": target, "given": given, **mean, **how})
     return rows
 

@@ -25,19 +25,19 @@ from anydose.bench import scoring as bench_score
 from anydose.bench import speed as bench_model
 from anydose.bench import trust as bench_trust
 from anydose.bench.io import seconds
-from anydose.case import beams, modality
-from anydose.case import dose_mimicking as fluence
+from anydose.case import beams, dose_mimicking, modality
 from anydose.case.case import Case
 from anydose.io import openkbp
 from anydose.model import registry
 from anydose.model.any2any import Any2Any, ModelConfig, pick_device
 from anydose.model.checkpoint import load_model
+from anydose.model.looks import sample_target
 from anydose.model.network.body_voxels import pyramid, take
 from anydose.model.network.dit import DiTConfig
 from anydose.model.network.layers import Conv3
 from anydose.model.network.unet import UNetConfig
+from anydose.model.options import Options
 from anydose.model.sample import draw_sample, padded
-from anydose.predict import Options, sample_target
 
 Rows = list[dict[str, Any]]
 MEASURED = (
@@ -71,7 +71,7 @@ def bench_beams(cases: Iterable[Case]) -> Rows:
     rows = []
     for case in cases:
         target = np.logical_or.reduce(list(case.targets.values()))
-        views = beams.views(case.beams, case.patient_position)
+        views = beams.beams_eye_views(case.beams, case.patient_position)
         plates = seconds(lambda v=views, t=target, g=case.grid: [beams.beam_plate(one, t, g) for one in v])
         drawn = seconds(lambda c=case: draw_sample(c, ("beam",)))
         rows.append(
@@ -91,15 +91,15 @@ def bench_reach(cases: Iterable[Case]) -> Rows:
     """How near the clinic's own dose is to the doses within its beams' reach (mean absolute difference in the
     body, in Gy), and to those of every third beam; the last row is the mean over patients."""
     rows: Rows = []
-    whole = fluence.Mimic(share=1.0, inner_share=1.0)
+    whole = dose_mimicking.MimicConfig(share=1.0, inner_share=1.0)
     for case in cases:
-        if case.dose is None or not fluence.is_defined(case, whole):
+        if case.dose is None or not dose_mimicking.is_defined(case, whole):
             continue
         dose = case.dose.in_unit("Gy")
         row: dict[str, Any] = {"bench": "reach", "patient": case.name, "beams": len(case.beams)}
         for name, fields in (("all", case.beams), ("every_third", case.beams[::3])):
             begin = time.perf_counter()
-            found = fluence.reachable(dose, replace(case, beams=fields), whole)
+            found = dose_mimicking.mimic(dose, replace(case, beams=fields), whole)
             row[f"{name}_seconds"] = round(time.perf_counter() - begin, 2)
             row[f"{name}_gy"] = round(float(np.abs(found - dose)[case.body].mean()), 3)
         rows.append(row)
@@ -124,7 +124,9 @@ def bench_sparse(cases: Iterable[Case]) -> Rows:
         whole, _ = draw_sample(replace(case, dose=None, structures={**case.structures, **masks}))
         times = {
             label: seconds(
-                lambda m=model, s=sample: list(sample_target(m, s, Options(steps=1))), 1, warm=not rows
+                lambda m=model, s=sample: list(sample_target(m, s, Options(steps=1, looks=1))),
+                1,
+                warm=not rows,
             )
             for label, model, sample in (
                 ("sparse", sparse, block),

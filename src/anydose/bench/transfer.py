@@ -278,7 +278,7 @@ def _trained_and_scored(
         if step not in wanted:
             continue
         trainer.save()
-        options = Options(steps=1, seed=seed, views=1)
+        options = Options(steps=1, seed=seed, looks=1, mimic=False)
         doses = evaluate.from_model(trainer.folder / "model.safetensors", options, plan.device)
         table = list(evaluate.rows(cases(), doses))
         errors = {r.patient: round(r.dose_error, 4) for r in table}

@@ -45,11 +45,11 @@ def bench_calibration(
     patients = []
     for case in cases:
         found = predict(network, replace(case, dose=None), options)
-        patients.append(calibration.observe(case, found.mean[0], found.views[0]))
+        patients.append(calibration.observe(case, found.mean[0], found.look_std[0]))
     if len(patients) < 4:
         raise ValueError(f"{len(patients)} patients: at least 4 are needed to calibrate and to measure")
-    how = {"model": path.stem, "sha256": file_hash(path), "steps": options.steps, "views": options.views}
-    how |= {"samples": options.samples, "reachable": options.reachable, "patients": len(patients)}
+    how = {"model": path.stem, "sha256": file_hash(path), "steps": options.steps, "looks": options.looks}
+    how |= {"samples": options.samples, "mimic": options.mimic, "patients": len(patients)}
     as_it_is = Calibration({**dict.fromkeys(FEATURES, 0.0), "spread": 1.0}, NORMAL, {})
     raw = {k: round(v, 4) for k, v in calibration.coverage(as_it_is, patients).items()}
     rows: Rows = [{"bench": "calibration", "scale": "spread as it is, as if normal", **raw, **how}]
@@ -144,8 +144,8 @@ def bench_conditions(cases: Iterable[Case], model: str, options: Options, device
     how = {
         "model": path.stem,
         "steps": options.steps,
-        "views": options.views,
-        "reachable": options.reachable,
+        "looks": options.looks,
+        "mimic": options.mimic,
         "patients": len(found[()]),
     }
     whole = np.array([dose for dose, _ in found[()]])

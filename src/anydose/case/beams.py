@@ -69,7 +69,7 @@ class Beam:
 
 
 @dataclass(frozen=True)
-class View:
+class BeamsEyeView:
     """A beam's-eye view: source position and the unit vectors u (along the gantry's rotation), v and w (from
     the source to the isocentre), all LPS millimetres."""
 
@@ -85,7 +85,7 @@ class View:
         return float(np.degrees(np.arctan2(-self.w[0], self.w[1])) % 360)
 
 
-def view(beam: Beam, gantry_deg: float, patient_position: str = "HFS") -> View:
+def beams_eye_view(beam: Beam, gantry_deg: float, patient_position: str = "HFS") -> BeamsEyeView:
     """The view of one gantry angle. IEC 61217: source at SAD (sin g, 0, cos g), table turned by the couch
     angle about the vertical axis. ValueError for a patient position that is not one of DICOM's eight."""
     if patient_position not in PATIENT_FROM_TABLE:
@@ -99,12 +99,12 @@ def view(beam: Beam, gantry_deg: float, patient_position: str = "HFS") -> View:
     u = turn @ np.array([np.cos(g), 0.0, -np.sin(g)])
     v = turn @ np.array([0.0, 1.0, 0.0])
     source = np.asarray(beam.isocentre_mm) + beam.sad_mm * towards_source
-    return View(source, u, v, -towards_source, beam.sad_mm)
+    return BeamsEyeView(source, u, v, -towards_source, beam.sad_mm)
 
 
-def views(beams: Sequence[Beam], patient_position: str = "HFS") -> list[View]:
+def beams_eye_views(beams: Sequence[Beam], patient_position: str = "HFS") -> list[BeamsEyeView]:
     """Every view that is drawn, over all beams and control points."""
-    return [view(b, g, patient_position) for b in beams for g in b.drawn_angles()]
+    return [beams_eye_view(b, g, patient_position) for b in beams for g in b.drawn_angles()]
 
 
 def equispaced(count: int, isocentre_mm: ArrayLike, first_deg: float = 0.0) -> tuple[Beam, ...]:
@@ -114,7 +114,7 @@ def equispaced(count: int, isocentre_mm: ArrayLike, first_deg: float = 0.0) -> t
     return tuple(Beam((a,), (x, y, z), name=f"G{a:g}") for a in angles)
 
 
-def project(v: View, grid: Grid) -> tuple[Image, Image, Image]:
+def project(v: BeamsEyeView, grid: Grid) -> tuple[Image, Image, Image]:
     """(U, V, W) of every voxel centre: coordinates in mm on the isocentre plane after perspective, and the
     depth along the central axis measured from the source. Arrays of the grid's shape."""
     ru, rv, rw = (_broadcast(grid.along(axis, v.source_mm)) for axis in (v.u, v.v, v.w))
@@ -127,7 +127,7 @@ def _broadcast(parts: tuple[Floats, Floats, Floats]) -> Image:
     return (d + h) + w
 
 
-def _aperture(v: View, target: NDArray[np.bool_], grid: Grid) -> tuple[Image, Floats]:
+def _aperture(v: BeamsEyeView, target: NDArray[np.bool_], grid: Grid) -> tuple[Image, Floats]:
     """The target's outline seen from the source: an image (rows V, columns U) in [0, 1] with half-size pixels
     for the look-up, and the (V, U) of its first pixel in mm."""
     index = np.argwhere(target).astype(np.float64)
@@ -146,7 +146,7 @@ def _aperture(v: View, target: NDArray[np.bool_], grid: Grid) -> tuple[Image, Fl
     return fine, (corner - 0.25) * BEV_PIXEL_MM
 
 
-def beam_plate(v: View, target: NDArray[np.bool_], grid: Grid) -> Image:
+def beam_plate(v: BeamsEyeView, target: NDArray[np.bool_], grid: Grid) -> Image:
     """One beam's plate: inside the diverging shadow of `target` (d, h, w), (SAD / distance from the
     source)^2, with an edge softened over one pixel of 2 mm; zero elsewhere."""
     image, first = _aperture(v, target, grid)
@@ -168,7 +168,7 @@ def relative_density(hu: NDArray[np.floating]) -> Image:
 
 
 def radiological_depth(
-    v: View,
+    v: BeamsEyeView,
     density: Image,
     grid: Grid,
     within: NDArray[np.bool_] | None = None,
@@ -199,7 +199,9 @@ def radiological_depth(
     return out
 
 
-def _summed_along_rays(v: View, density: Image, grid: Grid, axes: Sequence[Floats], step_mm: float) -> Image:
+def _summed_along_rays(
+    v: BeamsEyeView, density: Image, grid: Grid, axes: Sequence[Floats], step_mm: float
+) -> Image:
     """`density` times length from the source on, in mm, at the nodes W x V x U of the fan that `axes`
     spans."""
     depth, row, column = np.meshgrid(*axes, indexing="ij", sparse=True)
@@ -216,7 +218,7 @@ def _summed_along_rays(v: View, density: Image, grid: Grid, axes: Sequence[Float
     return summed
 
 
-def draw_beams(all_views: Sequence[View], target: NDArray[np.bool_], grid: Grid, density: Image) -> Image:
+def draw_beams(views: Sequence[BeamsEyeView], target: NDArray[np.bool_], grid: Grid, density: Image) -> Image:
     """The beam modality (1 + SECTORS, d, h, w): first the mean beam plate over all views (the paper's), then
     for each angular sector the attenuated plates of its beams, scaled so that equispaced beams, one a sector,
     count once. A beam between two sectors' centres is shared by both in proportion."""
@@ -224,14 +226,14 @@ def draw_beams(all_views: Sequence[View], target: NDArray[np.bool_], grid: Grid,
     if not target.any():
         raise ValueError("a target with no voxel casts no beam plate")
 
-    def plates(v: View) -> tuple[Image, Image]:
+    def plates(v: BeamsEyeView) -> tuple[Image, Image]:
         plate = beam_plate(v, target, grid)
         depth = radiological_depth(v, density, grid, plate > 0)
-        return plate, plate * np.exp(-MU_PER_MM * depth) * (SECTORS / len(all_views))
+        return plate, plate * np.exp(-MU_PER_MM * depth) * (SECTORS / len(views))
 
     with ThreadPoolExecutor(THREADS) as pool:
-        for v, (plate, attenuated) in zip(all_views, pool.map(plates, all_views), strict=True):
-            out[0] += plate / len(all_views)
+        for v, (plate, attenuated) in zip(views, pool.map(plates, views), strict=True):
+            out[0] += plate / len(views)
             place = round(v.azimuth_deg * SECTORS / 360, 6)
             for sector in {int(place), int(np.ceil(place))}:
                 out[1 + sector % SECTORS] += attenuated * (1 - abs(place - sector))
@@ -256,7 +258,7 @@ def turned_sectors(degrees: float) -> Image:
 
 
 def angle_plate(
-    all_views: Sequence[View],
+    views: Sequence[BeamsEyeView],
     isocentre_mm: ArrayLike,
     grid: Grid,
     slices: int = 10,
@@ -271,7 +273,7 @@ def angle_plate(
     first = int(np.clip(np.rint(centre[0]) - slices // 2, 0, max(grid.shape[0] - slices, 0)))
     h, w = np.meshgrid(*(np.arange(n) for n in grid.shape[1:]), indexing="ij")
     offset = np.stack([h - centre[1], w - centre[2]])
-    for v in all_views:
+    for v in views:
         towards = (grid.to_index(np.asarray(isocentre_mm) - v.w * 100.0) - centre)[1:]
         if np.linalg.norm(towards) < 1e-6:
             continue

@@ -101,7 +101,7 @@ class Case:
         return {name: self.structures[name] for name in self.prescription.levels_gy}
 
     @property
-    def reference_gy(self) -> float:
+    def rx_max_gy(self) -> float:
         """The highest prescription in Gy."""
         return self.prescription.highest_gy
 

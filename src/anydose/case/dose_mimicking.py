@@ -1,5 +1,5 @@
 """What given beams can reach: the doses of all fluences that are nowhere negative. A plan's dose is one of
-them, a network's need not be. `reachable` draws a dose towards the nearest one, as dose mimicking does (M.
+them, a network's need not be. `mimic` draws a dose towards the nearest one, as dose mimicking does (M.
 Eriksson, T. Zhang, Med Phys 49, 2022), by the simplest dose engine there is: fluence on diverging rays,
 weakened by the tissue that it has passed. Among fluences those with few steps are preferred, above all along
 u, where leaves travel: plans bound the sum of such steps (D. Craft et al., IJROBP 67, 2007)."""
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, optimize, sparse
 
 from anydose.case import modality
-from anydose.case.beams import MU_PER_MM, THREADS, View, project, radiological_depth, views
+from anydose.case.beams import MU_PER_MM, THREADS, BeamsEyeView, beams_eye_views, project, radiological_depth
 from anydose.case.case import Case
 from anydose.case.grid import Floats, Grid
 
@@ -26,15 +26,15 @@ Dose = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Mimic:
+class MimicConfig:
     """How the nearest reachable dose is found. pixel_mm: of the fluence, at the isocentre; ray_step_mm: in
     which depth in tissue is summed; margin_pixels: how far the fluence reaches beyond the targets' outline;
     target_weight, organ_weight: of a voxel there, against 1 elsewhere; outlier_gy: from where a difference
     counts linearly (Huber); share: how much of the change is made; inner_share: the same in targets and
-    organs, where a network knows more of the plan; step_u, step_v: what a step from pixel to pixel costs,
-    against the dose that a mean pixel gives; small_step: share of the mean fluence up to where it costs its
-    square; iterations: of L-BFGS-B; most_views: an arc is drawn at more, and reaches nearly everything.
-    Chosen on OpenKBP's validation patients (docs/results)."""
+    organs, where a network knows more of the plan; smoothness_u, smoothness_v: what a step from
+    pixel to pixel costs, against the dose that a mean pixel gives; small_step: share of the mean fluence up
+    to where it costs its square; iterations: of L-BFGS-B; most_views: an arc is drawn at more,
+    and reaches nearly everything. Chosen on OpenKBP's validation patients (docs/results)."""
 
     pixel_mm: float = 5.0
     ray_step_mm: float = 8.0
@@ -44,15 +44,15 @@ class Mimic:
     outlier_gy: float = 2.5
     share: float = 0.75
     inner_share: float = 0.4
-    step_u: float = 2.5
-    step_v: float = 1.0
+    smoothness_u: float = 2.5
+    smoothness_v: float = 1.0
     small_step: float = 0.1
     iterations: int = 60
     most_views: int = 24
 
 
 @dataclass(frozen=True)
-class Reach:
+class DoseInfluence:
     """dose: Gy to each voxel of the body (rows) from each fluence pixel of every view (columns); steps: the
     differences between neighbouring pixels (rows, -1 and 1), and step_cost of each. Sparse matrices."""
 
@@ -61,16 +61,16 @@ class Reach:
     step_cost: Dose
 
 
-def is_defined(case: Case, how: Mimic | None = None) -> bool:
+def is_defined(case: Case, how: MimicConfig | None = None) -> bool:
     """True if the case states what is needed: a body, a target and beams that are no arcs."""
-    count = len(views(case.beams, case.patient_position))
-    return case.body is not None and bool(case.targets) and 0 < count <= (how or Mimic()).most_views
+    count = len(beams_eye_views(case.beams, case.patient_position))
+    return case.body is not None and bool(case.targets) and 0 < count <= (how or MimicConfig()).most_views
 
 
-def reachable(doses_gy: Dose, case: Case, how: Mimic | None = None) -> Dose:
+def mimic(doses_gy: Dose, case: Case, how: MimicConfig | None = None) -> Dose:
     """Each of `doses_gy` (..., d, h, w) drawn towards its nearest reachable dose; ValueError for a case where
     that is not defined (`is_defined`)."""
-    how = how or Mimic()
+    how = how or MimicConfig()
     if not is_defined(case, how) or case.body is None:
         raise ValueError(f"{case.name}: a body, a target and 1 to {how.most_views} beam angles are needed")
     target, organ = (
@@ -88,7 +88,7 @@ def reachable(doses_gy: Dose, case: Case, how: Mimic | None = None) -> Dose:
     return out
 
 
-def influence(case: Case, how: Mimic) -> Reach:
+def influence(case: Case, how: MimicConfig) -> DoseInfluence:
     """What the beams of a case that is defined can do."""
     assert case.body is not None
     target = np.logical_or.reduce(list(case.targets.values()))[case.body]
@@ -97,16 +97,19 @@ def influence(case: Case, how: Mimic) -> Reach:
     )
 
     with ThreadPoolExecutor(THREADS) as pool:
-        doses, steps, costs = zip(*pool.map(one, views(case.beams, case.patient_position)), strict=True)
-    return Reach(
+        doses, steps, costs = zip(
+            *pool.map(one, beams_eye_views(case.beams, case.patient_position)), strict=True
+        )
+    return DoseInfluence(
         sparse.hstack(doses, format="csr"), sparse.block_diag(steps, format="csr"), np.concatenate(costs)
     )
 
 
 def _of_view(
-    v: View, grid: Grid, body: Mask, target: Mask, density: Dose, how: Mimic
+    v: BeamsEyeView, grid: Grid, body: Mask, target: Mask, density: Dose, how: MimicConfig
 ) -> tuple[Any, Any, Dose]:
-    """One view's part of `Reach`: inverse square, exp(-mu * radiological depth), bilinear between pixels."""
+    """One view's part of `DoseInfluence`: inverse square, exp(-mu * radiological depth), bilinear between
+    pixels."""
     across, up, along = (k[body] for k in project(v, grid))
     strength = (
         np.exp(-MU_PER_MM * radiological_depth(v, density, grid, body, how.ray_step_mm)[body])
@@ -138,14 +141,14 @@ def _of_view(
     return dose, *_steps(column, how)
 
 
-def _steps(column: NDArray[np.int_], how: Mimic) -> tuple[Any, Dose]:
+def _steps(column: NDArray[np.int_], how: MimicConfig) -> tuple[Any, Dose]:
     """The steps between open pixels of a view (v, u) that holds their columns, and what each costs."""
     pairs = [
         np.stack([a.ravel(), b.ravel()])
         for a, b in ((column[:, :-1], column[:, 1:]), (column[:-1], column[1:]))
     ]
     open_ = [p[:, (p >= 0).all(axis=0)] for p in pairs]
-    cost = np.repeat(np.array([how.step_u, how.step_v], np.float32), [p.shape[1] for p in open_])
+    cost = np.repeat(np.array([how.smoothness_u, how.smoothness_v], np.float32), [p.shape[1] for p in open_])
     left, right = np.concatenate(open_, axis=1)
     row = np.arange(len(left))
     values = np.repeat(np.array([-1, 1], np.float32), len(row))
@@ -153,7 +156,7 @@ def _steps(column: NDArray[np.int_], how: Mimic) -> tuple[Any, Dose]:
     return sparse.csr_array((values, where), shape=(len(row), int(column.max()) + 1)), cost
 
 
-def fluence(reach: Reach, wanted: Dose, weight: Dose, how: Mimic) -> Dose:
+def fluence(reach: DoseInfluence, wanted: Dose, weight: Dose, how: MimicConfig) -> Dose:
     """The fluence of every column, nowhere negative, of the least weighted Huber loss between its dose and
     `wanted`, with its steps' cost."""
     dose, steps = reach.dose, reach.steps

@@ -35,21 +35,21 @@ class Modality:
     by_reference: bool = False
     mirror: tuple[int, ...] = (0,)
 
-    def to_range(self, values: Array, reference_gy: float) -> Array:
+    def to_range(self, values: Array, rx_max_gy: float) -> Array:
         """Physical values -> model range; linear, ct is clipped first."""
-        scale = reference_gy if self.by_reference else 1.0
+        scale = rx_max_gy if self.by_reference else 1.0
         if self.name == "ct":
             values = np.clip(values, *HU_RANGE)
         return ((values / scale - self.low) * (2 / (self.high - self.low)) - 1).astype(np.float32)
 
-    def from_range(self, values: Array, reference_gy: float) -> Array:
+    def from_range(self, values: Array, rx_max_gy: float) -> Array:
         """Model range -> physical values, the exact inverse of `to_range`."""
-        scale = reference_gy if self.by_reference else 1.0
+        scale = rx_max_gy if self.by_reference else 1.0
         return ((values + 1) * ((self.high - self.low) / 2) + self.low).astype(np.float32) * np.float32(scale)
 
-    def background(self, reference_gy: float) -> float:
+    def background(self, rx_max_gy: float) -> float:
         """The model-range value where there is no patient."""
-        return float(self.to_range(np.array([self.outside], dtype=np.float32), reference_gy)[0])
+        return float(self.to_range(np.array([self.outside], dtype=np.float32), rx_max_gy)[0])
 
 
 def _ct(case: Case) -> Array | None:
@@ -80,7 +80,9 @@ def _beam(case: Case) -> Array | None:
     if not case.beams or not targets:
         return None
     target = np.logical_or.reduce(targets)
-    return beams.draw_beams(beams.views(case.beams, case.patient_position), target, case.grid, density(case))
+    return beams.draw_beams(
+        beams.beams_eye_views(case.beams, case.patient_position), target, case.grid, density(case)
+    )
 
 
 def density(case: Case) -> Array:
@@ -95,7 +97,7 @@ def density(case: Case) -> Array:
 def _angle(case: Case) -> Array | None:
     if not case.beams:
         return None
-    drawn = beams.views(case.beams, case.patient_position)
+    drawn = beams.beams_eye_views(case.beams, case.patient_position)
     return beams.angle_plate(drawn, case.beams[0].isocentre_mm, case.grid)[None]
 
 
@@ -134,7 +136,7 @@ def render(case: Case, wanted: Iterable[str] = NAMES) -> dict[str, Array]:
     those that the case lacks. Crop the case to its body first (`Case.block`): drawing costs by the voxel."""
     drawn = {name: TABLE[name].draw(case) for name in subset(wanted)}
     return {
-        name: TABLE[name].to_range(values, case.reference_gy if TABLE[name].by_reference else 1.0)
+        name: TABLE[name].to_range(values, case.rx_max_gy if TABLE[name].by_reference else 1.0)
         for name, values in drawn.items()
         if values is not None
     }

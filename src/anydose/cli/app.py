@@ -16,7 +16,8 @@ from anydose.cli import predict as cli_predict
 from anydose.cli import prior as cli_prior
 from anydose.cli import score as cli_score
 from anydose.cli import simulate as cli_simulate
-from anydose.cli.predict import STEPS, VIEWS, Reachable, Views, sampling, working
+from anydose.cli.predict import Looks, Mimic, sampling, working
+from anydose.model.options import Options
 
 app = typer.Typer(
     name="anydose",
@@ -116,11 +117,11 @@ def evaluate(
     predictions: Annotated[
         Path | None, typer.Option(help="Score this folder's pt_N.csv instead of a model.")
     ] = None,
-    steps: Annotated[int, typer.Option(help="Network evaluations a sample.")] = STEPS,
+    steps: Annotated[int, typer.Option(help="Network evaluations a sample.")] = Options.steps,
     sampler: Annotated[str, typer.Option(help="ddim or dpm2m.")] = "ddim",
     samples: Annotated[int, typer.Option(help="Doses averaged.")] = 1,
-    views: Views = VIEWS,
-    reachable: Reachable = True,
+    looks: Looks = Options.looks,
+    mimic: Mimic = Options.mimic,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = 0,
     given: Annotated[str, typer.Option(help="Modalities to use; default: all there are.")] = "",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
@@ -133,7 +134,7 @@ def evaluate(
     from anydose import evaluate as evaluation
     from anydose.deliver.dose import write_json
 
-    options = sampling(steps, sampler, samples, seed, given, "dose", views, reachable)
+    options = sampling(steps, sampler, samples, seed, given, "dose", looks, mimic)
     rows = evaluation.openkbp_split(
         cohort, split, model, predictions, options, device, limit, on_case=typer.echo
     )
@@ -316,4 +317,3 @@ def main() -> None:
         sys.exit(2)
     finally:
         gc.freeze()  # else the interpreter looks through torch once more before it ends: half a second
-

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from anydose.cli.predict import STEPS, VIEWS, Device, Model, Reachable, Steps, Views, sampling
+from anydose.cli.predict import Device, Looks, Mimic, Model, Steps, sampling
+from anydose.model.options import Options
 
 WITH_TABLE = ("fast", "complete", "calibration", "guard", "conditions")
 
@@ -21,9 +22,9 @@ def bench(
     cohort: Annotated[Path, typer.Option(help="OpenKBP dataset folder (with provided-data).")],
     limit: Annotated[int, typer.Option(help="Only the first N validation patients.")] = 0,
     model: Model = "compact-hn",
-    steps: Steps = STEPS,
-    views: Views = VIEWS,
-    reachable: Reachable = True,
+    steps: Steps = Options.steps,
+    looks: Looks = Options.looks,
+    mimic: Mimic = Options.mimic,
     device: Device = "auto",
     fit: Annotated[
         bool,
@@ -65,7 +66,7 @@ def bench(
     from anydose.bench import table as benchmarks
     from anydose.deliver.dose import write_json
 
-    options = sampling(steps, "ddim", 1, 0, "", "dose", views, reachable)
+    options = sampling(steps, "ddim", 1, 0, "", "dose", looks, mimic)
     rows = benchmarks.run(name, cohort, limit, benchmarks.How(model, options, device, fit))
     for row in rows:
         typer.echo(json.dumps(row))

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anydose.cli.predict import Views
+from anydose.cli.predict import Looks
+from anydose.model.options import Options
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,7 +54,7 @@ def scardnft(
     cases: Annotated[Path, typer.Option(help="Their cohort store.")] = Path("runs/cases/validation"),
     limit: Annotated[int, typer.Option(help="Only the first N of them.")] = 0,
     steps: Annotated[int, typer.Option(help="Network evaluations a prediction.")] = 1,
-    views: Views = 2,
+    looks: Looks = Options.looks,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
 ) -> None:
@@ -63,14 +64,13 @@ def scardnft(
 
     from anydose.bench import posttrain as bench_scard
     from anydose.deliver.dose import write_json
-    from anydose.predict import Options
     from anydose.train import recipes
 
     unseen = bench_scard.Unseen(data, cases, limit)
     names = [name.strip() for name in methods.split(",") if name.strip()]
     config = recipes.changed(recipes.SCARDNFT, changes or ())
     rows = []
-    for row in bench_scard.compare(config, names, unseen, Options(steps=steps, views=views), device):
+    for row in bench_scard.compare(config, names, unseen, Options(steps=steps, looks=looks), device):
         rows.append(row)
         typer.echo(json.dumps(row))
         if json_file is not None:

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from anydose.predict import Options
+from anydose.model.options import Options
 
-STEPS = 1  # 2 were 0.05 to 0.1 Gy worse on the first 6 to 12 validation patients
-VIEWS = 2  # 4 are 0.01 Gy better in dose and worse in DVH (docs/results)
 Patient = Annotated[
     Path, typer.Argument(help="A patient: an OpenKBP, DICOM or NIfTI folder, a GDP-HMM .npz.")
 ]
@@ -22,12 +19,18 @@ Steps = Annotated[int, typer.Option(help="Network evaluations a sample, 1 to 50.
 Seed = Annotated[int, typer.Option(help="Every seed starts from other noise.")]
 Given = Annotated[str, typer.Option(help="Modalities to use, as ct,ptv,...; default: all there are.")]
 Sampler = Annotated[str, typer.Option(help="ddim or dpm2m.")]
-Views = Annotated[int, typer.Option(help="Views of the patient averaged a sample: 1, 2 or 4.")]
-Reachable = Annotated[
+Looks = Annotated[
+    int,
+    typer.Option(
+        "--looks", "--views", help="Augmented looks averaged in a sample (test-time augmentation): 1, 2 or 4."
+    ),
+]
+Mimic = Annotated[
     bool,
     typer.Option(
+        "--mimic/--no-mimic",
         "--reachable/--as-predicted",
-        help="Drawn towards what the beams can reach, or the network's own.",
+        help="Move the dose towards what the beams can deliver, or keep the network's own.",
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -43,15 +46,15 @@ def predict(
     case: Patient,
     out: Annotated[Path, typer.Option(help="Folder for the dose, DVH, page and run record.")],
     model: Model = "compact-hn",
-    steps: Steps = STEPS,
+    steps: Steps = Options.steps,
     samples: Annotated[int, typer.Option(help="Doses to sample: more than one adds mean and spread.")] = 1,
     seed: Seed = 0,
     given: Given = "",
     sampler: Sampler = "ddim",
-    views: Views = VIEWS,
-    reachable: Reachable = True,
+    looks: Looks = Options.looks,
+    mimic: Mimic = Options.mimic,
     fast: Annotated[
-        bool, typer.Option("--fast", help="One step, one sample, at most two views, whatever else is asked.")
+        bool, typer.Option("--fast", help="One step, one sample, at most two looks, whatever else is asked.")
     ] = False,
     uncertainty: Annotated[
         bool, typer.Option("--uncertainty", help="Calibrated intervals: uncertainty.nii.gz, dvh_bands.csv.")
@@ -72,8 +75,8 @@ def predict(
     from anydose.deliver.dose import Dicom, predict_to
 
     if fast:
-        steps, samples, views = 1, 1, min(views, 2)  # the second view: 0.05 Gy, 0.4 s (docs/results)
-    options = sampling(steps, sampler, samples, seed, given, "dose", views, reachable)
+        steps, samples, looks = 1, 1, min(looks, 2)  # the second look: 0.05 Gy, 0.4 s (docs/results)
+    options = sampling(steps, sampler, samples, seed, given, "dose", looks, mimic)
     read = {"series": series or (), "beams": beams or None, "rx": rx or (), "fill_gaps": fill_gaps}
     dicom = Dicom(dose_grid, bits, anonymize, placeholder_plan)
     with working(f"predicting {case.name}"):
@@ -86,11 +89,11 @@ def complete(
     target: Annotated[str, typer.Option(help="ct, ptv, oar, body, beam, angle or dose.")],
     out: Annotated[Path, typer.Option(help="Folder for the modality, the completed patient and a page.")],
     model: Model = "compact-hn",
-    steps: Steps = STEPS,
+    steps: Steps = Options.steps,
     seed: Seed = 0,
     given: Given = "",
     sampler: Sampler = "ddim",
-    views: Views = VIEWS,
+    looks: Looks = Options.looks,
     levels: Annotated[
         str, typer.Option(help="Prescribed Gy of a case that has no targets, as 70,63,56.")
     ] = "",
@@ -103,7 +106,7 @@ def complete(
     """Generate one modality of a patient, missing or hidden, from the others."""
     from anydose.complete import complete_to
 
-    options = sampling(steps, sampler, 1, seed, given, target, views)
+    options = sampling(steps, sampler, 1, seed, given, target, looks)
     read = {"series": series or (), "beams": beams or None, "rx": rx or (), "fill_gaps": fill_gaps}
     with working(f"completing {case.name}"):
         run = complete_to(case, out, model, options, _numbers(levels), device, read)
@@ -126,14 +129,21 @@ def sampling(
     seed: int,
     given: str,
     target: str,
-    views: int,
-    reachable: bool = True,
+    looks: int,
+    mimic: bool = True,
 ) -> Options:
     """The options of a command line; given: modality names with commas between."""
-    from anydose.predict import Options
-
     wanted = tuple(name.strip() for name in given.split(",") if name.strip())
-    return Options(steps, sampler, samples, seed, wanted, target, views, reachable)
+    return Options(
+        steps=steps,
+        sampler=sampler,
+        samples=samples,
+        seed=seed,
+        given=wanted,
+        target=target,
+        looks=looks,
+        mimic=mimic,
+    )
 
 
 def say(run: dict[str, Any], out: Path) -> None:

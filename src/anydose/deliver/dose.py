@@ -84,7 +84,7 @@ def trust(case: Case, model: Path, options: Options, intervals: bool) -> Trust:
         found = calibration.read(files.uncertainty)
         if found.about.get("sha256") != file_hash(model):
             said.append("the intervals were calibrated with other weights than these")
-        theirs = {k: found.about.get(k) for k in ("steps", "views", "samples", "reachable")}
+        theirs = {k: found.about.get(k) for k in ("steps", "looks", "samples", "mimic")}
         if any(value != getattr(options, k) for k, value in theirs.items()):
             words = ", ".join(f"{k} {value}" for k, value in theirs.items())
             said.append(f"the intervals were calibrated for {words}")
@@ -129,11 +129,11 @@ def _write_intervals(
 ) -> list[dict[str, Any]]:
     """The half-width of every voxel's 80 % interval in Gy as NIfTI, and the intervals of the DVH points as
     CSV; returns the latter."""
-    mean, spread = prediction.mean[0], prediction.views[0]
-    half = intervals.half_width(mean, spread, case.grid, case.reference_gy, SHOWN_COVERAGE)
+    mean, spread = prediction.mean[0], prediction.look_std[0]
+    half = intervals.half_width(mean, spread, case.grid, case.rx_max_gy, SHOWN_COVERAGE)
     inside = half if case.body is None else np.where(case.body, half, np.float32(0))
     nifti.write_volume(Volume(inside, case.grid, "Gy"), folder / "uncertainty.nii.gz")
-    known = calibration.features(mean, spread, case.grid, case.reference_gy)
+    known = calibration.features(mean, spread, case.grid, case.rx_max_gy)
     rows = calibration.bands(intervals, calibration.dvh_points(case, mean, known))
     with whole(folder / "dvh_bands.csv") as scratch, scratch.open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else ["structure", "point", "gy"])
@@ -188,29 +188,54 @@ def predict_to(
 ) -> dict[str, Any]:
     """Read the case at `source`, predict its dose and leave everything in `folder`; returns the run
     record. intervals: with calibrated uncertainty."""
-    begin = time.monotonic()
+    watch = Stopwatch()
     case = read_case(source, **(read or {}))
-    was_read = time.monotonic()
+    watch.done("read")
     path = registry.find(model)
     trusted = trust(case, path, options, intervals)
     network = load_model(path).on(pick_device(device))
-    loaded = time.monotonic()
-    prediction = predict(network, case, options)
-    steps = f"{options.steps} {options.sampler} step{'s' * (options.steps > 1)}"
-    reach = ", drawn to the beams' reach" if prediction.reachable else ""
-    title = f"{case.name}: {path.stem}, {steps}, seed {options.seed}{reach}"
-    predicted = time.monotonic()
-    outputs = deliver(case, prediction, folder, title, file_hash(path), dicom or Dicom(), trusted)
-    seconds = {
-        "read": was_read - begin,
-        "load": loaded - was_read,
-        "write": time.monotonic() - predicted,
-        "all": time.monotonic() - begin,
-    }
-    run = record(case, prediction, options, source, path, seconds)
+    watch.done("load")
+    prediction = predict(network, case, options, on_stage=watch.done)
+    outputs = deliver(
+        case,
+        prediction,
+        folder,
+        title_of(case, path, options, prediction),
+        file_hash(path),
+        dicom or Dicom(),
+        trusted,
+    )
+    watch.done("write")
+    run = record(case, prediction, options, source, path, watch.seconds)
     run |= {"warnings": list(trusted.warnings), "outputs": [*outputs, "run.json"]}
     write_json(run, folder / "run.json")
     return run
+
+
+def title_of(case: Case, model: Path, options: Options, prediction: Prediction) -> str:
+    """One line that says of which patient, by which model and how."""
+    steps = f"{options.steps} {options.sampler} step{'s' * (options.steps > 1)}"
+    mimicked = ", dose mimicking" if prediction.mimicked else ""
+    return f"{case.name}: {model.stem}, {steps}, seed {options.seed}{mimicked}"
+
+
+class Stopwatch:
+    """Seconds of each stage of a run, and of all of it."""
+
+    def __init__(self) -> None:
+        self.begin = self.last = time.monotonic()
+        self.stages: dict[str, float] = {}
+
+    def done(self, stage: str) -> None:
+        """A stage that began where the last one ended is done."""
+        now = time.monotonic()
+        self.stages[stage] = now - self.last
+        self.last = now
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Every stage so far, and 'all'."""
+        return {**self.stages, "all": self.last - self.begin}
 
 
 def record(
@@ -229,11 +254,11 @@ def record(
         "inputs": {p.name if p == source else str(p.relative_to(source)): file_hash(p) for p in inputs},
         "model": {"file": model.name, "sha256": file_hash(model)},
         "options": asdict(options),
-        "reachable": prediction.reachable,
+        "mimicked": prediction.mimicked,
         "used": list(prediction.used),
         "inferred": list(prediction.inferred),
-        "reference_gy": case.reference_gy if case.prescription.levels_gy else None,
-        "seconds": {k: round(v, 2) for k, v in (*prediction.seconds.items(), *seconds.items())},
+        "rx_max_gy": case.rx_max_gy if case.prescription.levels_gy else None,
+        "seconds": {k: round(v, 2) for k, v in seconds.items()},
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "versions": versions(),
         "notice": "AI prediction for research, not for clinical use",

@@ -100,7 +100,7 @@ def _dose(case: Case) -> Iterator[str]:
     if highest < TRIVIAL_GY:
         yield f"dose: at most {highest:g} Gy"
     elif case.targets:
-        ratio = highest / case.reference_gy
+        ratio = highest / case.rx_max_gy
         if not COLD <= ratio <= HOT:
             yield f"dose: maximum {highest:.1f} Gy is {ratio:.0%} of the highest prescription"
         for name, level in case.prescription.levels_gy.items():

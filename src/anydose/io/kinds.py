@@ -14,7 +14,6 @@ DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
 SCANNED = 1000  # files looked into before a folder counts as holding no DICOM
 
 
-
 def kind_of(path: Path) -> str:
     """'dicom', 'openkbp', 'nifti', 'gdphmm' or 'store'. ValueError for none of these and for several."""
     if not path.exists():

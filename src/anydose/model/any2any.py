@@ -145,11 +145,11 @@ class Any2Any(nn.Module):
         samples."""
         return isinstance(self.backbone, UNet) and self.backbone.config.spread > 0
 
-    def air(self, target: str, space: Sequence[int], reference_gy: float) -> Tensor:
+    def air(self, target: str, space: Sequence[int], rx_max_gy: float) -> Tensor:
         """The latent (1, c, d, h, w) of a target where there is no patient, over a volume of `space`
         voxels."""
         row = modality.TABLE[target]
-        value = row.background(reference_gy if row.by_reference else 1.0)
+        value = row.background(rx_max_gy if row.by_reference else 1.0)
         device = next(self.backbone.parameters()).device
         return self.codec.encode(torch.full((1, row.channels, *space), value, device=device))
 

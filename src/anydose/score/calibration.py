@@ -29,6 +29,7 @@ FEATURES = ("spread", "gradient", *(f"level_{k}" for k in range(len(LEVELS) + 1)
 POINTS = (1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 99)  # D_v: the dose that v percent reach
 VOXELS = 4000  # of a patient, drawn at random: they all weigh the same
 SMALLEST_GY = 0.01  # no expected error is below it
+RENAMED = {"views": "looks", "reachable": "mimic"}  # names in files of before version 0.2
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,9 @@ class Calibration:
         expected: Array = np.maximum(features @ weights, SMALLEST_GY)
         return expected
 
-    def half_width(
-        self, dose_gy: Array, spread_gy: Array, grid: Grid, reference_gy: float, c: float
-    ) -> Array:
+    def half_width(self, dose_gy: Array, spread_gy: Array, grid: Grid, rx_max_gy: float, c: float) -> Array:
         """Half-width in Gy (d, h, w) of every voxel's interval at coverage c, one of COVERAGES."""
-        found = self.expected_error(features(dose_gy, spread_gy, grid, reference_gy))
+        found = self.expected_error(features(dose_gy, spread_gy, grid, rx_max_gy))
         return (found * self.voxel[f"{c:g}"]).astype(np.float32)
 
 
@@ -79,7 +78,7 @@ class Observed:
     points: tuple[Point, ...]
 
 
-def features(dose_gy: Array, spread_gy: Array, grid: Grid, reference_gy: float) -> Array:
+def features(dose_gy: Array, spread_gy: Array, grid: Grid, rx_max_gy: float) -> Array:
     """(d, h, w, FEATURES): the spread over views and samples in Gy, the dose gradient in Gy / mm, and which
     band of dose the voxel lies in."""
     z, y, x = grid.spacing_zyx_mm
@@ -87,7 +86,7 @@ def features(dose_gy: Array, spread_gy: Array, grid: Grid, reference_gy: float) 
         np.gradient(dose_gy, mm, axis=k) if dose_gy.shape[k] > 1 else 0 for k, mm in enumerate((z, y, x))
     ]
     gradient = np.sqrt(sum(np.square(s) for s in slopes))
-    band = np.searchsorted(LEVELS, dose_gy / reference_gy)
+    band = np.searchsorted(LEVELS, dose_gy / rx_max_gy)
     levels = [band == k for k in range(len(LEVELS) + 1)]
     return np.stack([spread_gy, gradient, *levels], axis=-1).astype(np.float32)
 
@@ -119,7 +118,7 @@ def observe(case: Case, dose_gy: Array, spread_gy: Array) -> Observed:
     if case.dose is None or case.body is None:
         raise ValueError(f"{case.name}: a true dose and a body are needed to calibrate on")
     truth = case.dose.in_unit("Gy")
-    known = features(dose_gy, spread_gy, case.grid, case.reference_gy)
+    known = features(dose_gy, spread_gy, case.grid, case.rx_max_gy)
     error = np.abs(truth - dose_gy)
     inside = np.flatnonzero(case.body)
     chosen = np.random.default_rng(0).choice(inside, min(VOXELS, len(inside)), replace=False)
@@ -206,7 +205,9 @@ def bands(calibration: Calibration, points: Sequence[Point]) -> list[dict[str, A
 
 def read(path: Path) -> Calibration:
     """A calibration as `as_json` wrote it."""
-    return Calibration(**json.loads(path.read_text()))
+    stored = json.loads(path.read_text())
+    stored["about"] = {RENAMED.get(key, key): value for key, value in stored.get("about", {}).items()}
+    return Calibration(**stored)
 
 
 def as_json(calibration: Calibration) -> dict[str, Any]:

@@ -164,7 +164,7 @@ def _gdp_hmm(case: Case, truth: Dose, guess: Dose, body: NDArray[np.bool_]) -> f
     high = max(case.prescription.levels_gy, key=lambda n: case.prescription.levels_gy[n], default=None)
     if high is None:
         raise ValueError("no target with a prescription")
-    target, level = case.structures[high], case.reference_gy
+    target, level = case.structures[high], case.rx_max_gy
     truth, guess = (challenge.normalise_to_d97(dose, target, level) for dose in (truth, guess))
     return challenge.gdp_hmm_mae(truth, guess, body)
 
@@ -181,7 +181,7 @@ def _gamma(reference: Volume, prediction: Volume, percent: float, mm: float) -> 
 
 
 def _dice(case: Case, truth: Dose, guess: Dose, percent: int) -> Callable[[], float]:
-    return lambda: isodose_dice(truth, guess, percent / 100 * case.reference_gy)
+    return lambda: isodose_dice(truth, guess, percent / 100 * case.rx_max_gy)
 
 
 @dataclass(frozen=True)

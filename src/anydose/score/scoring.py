@@ -122,7 +122,7 @@ def hold(case: Case, card: Scorecard, matching: Matching | None = None, rescale:
     rescale: multiply the scorecard's absolute doses by plan total / scorecard total (off in the format, off
     here)."""
     by = matching_of(case) if matching is None else matching
-    total = case.reference_gy if case.prescription.levels_gy else None
+    total = case.rx_max_gy if case.prescription.levels_gy else None
     warnings = _disagreement(card, total, case.prescription.fractions, rescale)
     if rescale and total is not None:
         card = to_prescription(card, total, case.prescription.fractions)
@@ -244,7 +244,7 @@ def own_template(case: Case) -> Scorecard:
         card = read_scorecard(path)
         rows = [_find(i.structure, case, Matching(), {}) for i in card.items]
         found = sum(key is not None for key, _ in rows) / len(rows)
-        near = -abs((card.total_gy or 0.0) - (case.reference_gy if case.prescription.levels_gy else 0.0))
+        near = -abs((card.total_gy or 0.0) - (case.rx_max_gy if case.prescription.levels_gy else 0.0))
         if best is None or (found, near) > best[:2]:
             best = (found, near, card)
     if best is None or best[0] < 0.5:

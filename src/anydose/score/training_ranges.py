@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from anydose.case import names
-from anydose.case.beams import views
+from anydose.case.beams import beams_eye_views
 from anydose.case.case import Case
 from anydose.case.volume import bounding_box
 
@@ -87,7 +87,7 @@ def facts(case: Case) -> dict[str, float]:
 
 def directions(case: Case) -> list[float]:
     """Where the case's beams come from, in degrees as in Ranges, each once."""
-    found = {round(v.azimuth_deg, 1) % 360 for v in views(case.beams, case.patient_position)}
+    found = {round(v.azimuth_deg, 1) % 360 for v in beams_eye_views(case.beams, case.patient_position)}
     return sorted(found)
 
 

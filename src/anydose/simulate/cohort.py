@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from anydose.case import names
-from anydose.case.beams import Beam, view
+from anydose.case.beams import Beam, beams_eye_view
 from anydose.case.case import Case
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume, block, bounding_box
@@ -103,7 +103,7 @@ def _structures(
     """A row and a mask for each structure that planner.py is given; a voxel counts for that of the lowest
     `overlap`: the highest target first, then organs, then the rest of the body."""
     assert case.body is not None
-    rows, masks, most = [], [], case.reference_gy
+    rows, masks, most = [], [], case.rx_max_gy
 
     def add(
         name: str, kind: str, overlap: int, mask: NDArray[np.bool_], *goals: tuple[str, float, float]
@@ -140,7 +140,7 @@ def planned(case: Case, chosen: Draw, answer: dict[str, Any], dose_grid: Grid) -
     target has no dose."""
     isocentre = _isocentre(case)
     beams = tuple(Beam((a,), isocentre, name=f"G{a:g}") for a in chosen.gantry_deg)
-    ours = np.array([view(b, b.gantry_deg[0], case.patient_position).source_mm for b in beams])
+    ours = np.array([beams_eye_view(b, b.gantry_deg[0], case.patient_position).source_mm for b in beams])
     if ours.shape != answer["source_mm"].shape or np.abs(ours - answer["source_mm"]).max() > SOURCE_MM:
         raise ValueError(f"{chosen.name}: the planner's sources stand at {answer['source_mm']}, not {ours}")
     assert case.body is not None
@@ -149,7 +149,7 @@ def planned(case: Case, chosen: Draw, answer: dict[str, Any], dose_grid: Grid) -
     middle = float(np.median(raw[case.structures[highest]]))
     if not middle > 0:
         raise ValueError(f"{chosen.name}: {highest} has no dose")
-    dose = (raw * (chosen.scale * case.reference_gy / middle)).astype(np.float32)
+    dose = (raw * (chosen.scale * case.rx_max_gy / middle)).astype(np.float32)
     said = f"dose and beams: a simulated plan (pyRadPlan {answer['version']}), not the clinic's"
     kept = tuple(s for s in case.inferred if not s.startswith("beams:"))
     return replace(
@@ -259,9 +259,7 @@ def _simulate(path: Path, out: Path, chosen: Draw, engine: str, setting: Setting
     except (ValueError, OSError) as error:
         return Outcome(chosen.name, "refused", " ".join(str(error).split()))
     seconds = figures["matrix_seconds"] + figures["optimisation_seconds"]
-    return Outcome(
-        chosen.name, "written", f"{chosen.beams}, {len(chosen.gantry_deg)} beams, {seconds:.0f} s"
-    )
+    return Outcome(chosen.name, "written", f"{chosen.beams}, {len(chosen.gantry_deg)} beams, {seconds:.0f} s")
 
 
 def plain(record: Draw | Setting) -> dict[str, Any]:

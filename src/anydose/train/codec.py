@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from anydose.model.augment import flipped
 from anydose.model.codec.codec import IdentityCodec
 from anydose.model.codec.compact import STRIDE, CompactCodec
 from anydose.model.codec.compact import save as save_codec
-from anydose.model.sample import Sample, flipped, padded
+from anydose.model.sample import Sample, padded
 from anydose.train.data import Cohort
 
 

@@ -25,7 +25,7 @@ def render_file(read: Callable[[Path], Case], source: Path, folder: Path) -> Pat
         sample, start = draw_sample(read(source))
         arrays = {name: volume.numpy().astype(np.float16) for name, volume in sample.volumes.items()}
         arrays["mask"] = sample.body.numpy().astype(np.uint8)
-        about = {"spacing_mm": sample.spacing_mm, "reference_gy": sample.reference_gy, "start": start}
+        about = {"spacing_mm": sample.spacing_mm, "rx_max_gy": sample.rx_max_gy, "start": start}
         scratch = folder / f".{path.name}.{os.getpid()}"
         save_file(arrays, scratch, metadata={"case": json.dumps(about)})
         scratch.replace(path)
@@ -71,5 +71,9 @@ class Cohort:
             body = file.get_tensor("mask").bool()
         spacing = tuple(about["spacing_mm"])
         return Sample(
-            self.paths[index].stem, volumes, body, (spacing[0], spacing[1], spacing[2]), about["reference_gy"]
+            self.paths[index].stem,
+            volumes,
+            body,
+            (spacing[0], spacing[1], spacing[2]),
+            about.get("rx_max_gy", about.get("reference_gy")),
         )

@@ -11,7 +11,8 @@ from torch.utils.data import Dataset
 
 from anydose.diffusion import path as vp
 from anydose.model.any2any import Any2Any
-from anydose.model.sample import Sample, cropped, flipped, padded, structures, turned
+from anydose.model.augment import cropped, flipped, turned
+from anydose.model.sample import Sample, padded, structures
 from anydose.train.data import Cohort
 from anydose.train.latents import LatentCohort, Latents
 from anydose.train.tasks import Draw, TaskConfig, draw

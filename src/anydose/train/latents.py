@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from anydose.case import modality
 from anydose.io import store
 from anydose.model.any2any import Any2Any
+from anydose.model.augment import cropped, flipped
 from anydose.model.checkpoint import load_model
 from anydose.model.codec.codec import Codec
-from anydose.model.sample import Sample, cropped, draw_sample, flipped, padded
+from anydose.model.sample import Sample, draw_sample, padded
 from anydose.model.tensors import save_tensors
 from anydose.train.data import Cohort
 

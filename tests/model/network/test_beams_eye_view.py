@@ -27,7 +27,7 @@ def patient(share=9, shift=0):
     body = ((y - 12) / 11) ** 2 + ((x - 16) / 15) ** 2 < 1
     target = ((z - 9) / 5) ** 2 + ((y - 10 - shift) / 3) ** 2 + ((x - 20) / 5) ** 2 < 1
     iso_mm = grid.to_mm(np.argwhere(target)).mean(axis=0)
-    views = beams.views(beams.equispaced(9, iso_mm)[:share])
+    views = beams.beams_eye_views(beams.equispaced(9, iso_mm)[:share])
     plates = beams.draw_beams(views, target, grid, body.astype(np.float32))
     return torch.from_numpy(2 * plates - 1)[None], torch.from_numpy(body)[None]
 

@@ -128,7 +128,11 @@ def test_candidates_in_gy_are_what_predict_delivers(places):
     model, cohort = load_model(places / "base.safetensors"), Cohort(places / "drawn")
     patient = load_patient(model, cohort, 0, places / "cases", read_reward("head_neck_70_63_56"))
     case = small_case(0)
-    expected = predict(model, replace(case, dose=None), Options(steps=3, sampler="ddim", precision="fp32"))
+    expected = predict(
+        model,
+        replace(case, dose=None),
+        Options(steps=3, sampler="ddim", precision="fp32", looks=1, mimic=False),
+    )
     noise = torch.randn(patient.reference.shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         latent = SAMPLERS["ddim"](patient.policy(model, "fp32"), noise, 3)
@@ -236,13 +240,13 @@ def test_a_patient_without_a_dose_is_left_out(places, tmp_path):
 def test_the_table_has_every_method_under_one_budget_and_goes_on_with_what_is_there(places, tmp_path):
     settings = config(places, tmp_path, steps=2, learning_rate=1e-2)
     unseen, methods = Unseen(places / "drawn", places / "cases", 2), ("nft", "direct", "ddpo", "best")
-    rows = list(compare(settings, methods, unseen, Options(steps=1)))
+    rows = list(compare(settings, methods, unseen, Options(steps=1, looks=1, mimic=False)))
     assert [row["method"] for row in rows] == ["base", "nft", "direct", "ddpo", "best of 3"]
     assert (rows[0]["gain"], rows[0]["mae_growth_percent"]) == (0.0, 0.0)
     assert all(row["patients"] == 2 for row in rows)
     assert all(row["post_steps"] == 2 for row in rows[1:4])
     assert rows[1]["mae_growth_percent"] != 0.0
-    again = list(compare(settings, ("nft",), unseen, Options(steps=1)))
+    again = list(compare(settings, ("nft",), unseen, Options(steps=1, looks=1, mimic=False)))
     assert again[1] == rows[1]
     with pytest.raises(ValueError, match="nft, direct, ddpo, best"):
-        list(compare(settings, ("ppo",), unseen, Options()))
+        list(compare(settings, ("ppo",), unseen, Options(looks=1, mimic=False)))

@@ -25,9 +25,10 @@ def open_beams(beam: Tensor, level: Level) -> Tensor:
 def ray_numbers(level: Level, spacing_mm: Tensor, plain: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
     """For every sector and row (SECTORS, l) the place of its ray in beam's-eye views of shape (SECTORS * n,
     v, u), and that shape. Rays come from SAD_MM before the isocentre, at the azimuth of the sector's centre
-    (beams.View: 0 anterior, 90 the patient's left), and are one voxel apart there. The isocentre is taken for
-    the middle of what all beams cover, by the mean plate `plain` (l,): a centimetre off it moves no ray by
-    more than two millimetres. spacing_mm: (n, 3) of the level's voxels along x, y, z."""
+    (BeamsEyeView: 0 anterior, 90 the patient's left), and are one voxel apart there. The isocentre is
+    taken for the middle of what all beams cover, by the mean plate `plain` (l,): a centimetre
+    off it moves no ray by more than two millimetres.
+    spacing_mm: (n, 3) of the level's voxels along x, y, z."""
     n, z, y, x = level.mask.nonzero().unbind(dim=1)
     at_mm = torch.stack([x, y, z], dim=1) * spacing_mm[n]
     weight = (plain[:, None] + 1e-3) ** 8

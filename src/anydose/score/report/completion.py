@@ -71,7 +71,7 @@ def _slice(axes: Any, case: Case, target: str, values: Array, axis: int, index: 
         return None
     inside = values[0] if case.body is None else np.where(case.body, values[0], 0.0)
     wash = upright(inside, axis, index)
-    top = 1.1 * case.reference_gy if target in ("ptv", "dose") and case.prescription.levels_gy else 1.0
+    top = 1.1 * case.rx_max_gy if target in ("ptv", "dose") and case.prescription.levels_gy else 1.0
     seen = np.ma.masked_less(wash, 0.05 * top)
     return axes.imshow(seen, cmap="jet", vmin=0, vmax=top, alpha=0.55, **how)
 

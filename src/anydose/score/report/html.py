@@ -64,7 +64,7 @@ def write_report(
     text = {
         "case": case.name,
         "lines": _facts(case),
-        "reference_gy": _top_level(case, dose),
+        "rx_max_gy": _top_level(case, dose),
         "levels_gy": sorted(set(case.prescription.levels_gy.values()), reverse=True),
         "score": {**result.to_json(), "curves": [_curve(item) for item in held.card.items]},
         "comparison": None
@@ -108,7 +108,7 @@ def _facts(case: Case) -> list[list[str]]:
 
 
 def _top_level(case: Case, dose: Volume) -> float:
-    return case.reference_gy if case.prescription.levels_gy else float(dose.in_unit("Gy").max())
+    return case.rx_max_gy if case.prescription.levels_gy else float(dose.in_unit("Gy").max())
 
 
 def _curve(item: Item) -> dict[str, Any]:

@@ -64,8 +64,8 @@ def _slice(axes: Any, case: Case, dose: Volume, axis: int, index: int, name: str
     aspect = {0: y / x, 1: z / x, 2: z / y}[axis]
     low, high = SOFT_TISSUE_HU
     axes.imshow(shown[0], cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="nearest")
-    top = 1.1 * case.reference_gy
-    floor = WASH_FROM * case.reference_gy
+    top = 1.1 * case.rx_max_gy
+    floor = WASH_FROM * case.rx_max_gy
     wash = axes.imshow(
         np.ma.masked_less(shown[1], floor), cmap="jet", vmin=0, vmax=top, alpha=0.5, aspect=aspect
     )
@@ -115,7 +115,7 @@ def _targets(case: Case) -> dict[str, Mask]:
 
 def _histogram(axes: Any, case: Case, dose: Volume, bands: Sequence[Mapping[str, Any]]) -> None:
     structures = {**dict(sorted(_targets(case).items(), reverse=True)), **case.of_role("oar")}
-    at_gy = np.linspace(0, 1.15 * case.reference_gy, 300)
+    at_gy = np.linspace(0, 1.15 * case.rx_max_gy, 300)
     for number, (name, mask) in enumerate(structures.items()):
         colour = COLOURS[number % len(COLOURS)]
         if not mask.any():

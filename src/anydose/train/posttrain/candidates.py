@@ -69,7 +69,7 @@ class Patient:
         """The dose modality (..., d, h, w) in the model's range as Gy, on the case's block."""
         row, body = modality.TABLE["dose"], self.sample.body.to(volume.device)
         scaled = (volume + 1) * ((row.high - row.low) / 2) + row.low
-        return (scaled * self.sample.reference_gy).clamp(min=0) * body
+        return (scaled * self.sample.rx_max_gy).clamp(min=0) * body
 
 
 @torch.no_grad()
@@ -96,7 +96,7 @@ def prepare(model: Any2Any, sample: Sample, case: Case, reward: RewardConfig) ->
         model.region(body, "dose"),
         torch.tensor([sample.spacing_mm], device=device),
         reference,
-        model.air("dose", whole.body.shape, sample.reference_gy),
+        model.air("dose", whole.body.shape, sample.rx_max_gy),
         tuple(slice((n - m) // 2, (n - m) // 2 + m) for n, m in pairs),
     )
 

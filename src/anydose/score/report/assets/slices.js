@@ -37,8 +37,8 @@ PLANES.coronal.centre = [D - 1 - vol.start[0], vol.start[2]];
 PLANES.sagittal.centre = [D - 1 - vol.start[0], vol.start[1]];
 const state = { plane: "axial", slice: { axial: vol.start[0], coronal: vol.start[1], sagittal: vol.start[2] }, hidden: new Set(), window: "soft tissue" };
 const arrays = {};
-const washTop = data.reference_gy * 1.12;
-const washFloor = 0.1 * data.reference_gy;
+const washTop = data.rx_max_gy * 1.12;
+const washFloor = 0.1 * data.rx_max_gy;
 
 // dark blue - blue - cyan - green - yellow - red - dark red, as dose is usually painted
 const WASH = [[0, 0, 143], [0, 64, 255], [0, 220, 255], [40, 255, 120], [255, 240, 0], [255, 120, 0], [230, 0, 0], [128, 0, 0]];
@@ -160,8 +160,8 @@ function outlines(g, plane, s, view) {
   }
 }
 const css = (rgb) => `rgb(${rgb.map(Math.round).join(" ")})`;
-const isodoseLevels = (data.levels_gy.length ? data.levels_gy.map((gy) => 0.95 * gy) : [0.95 * data.reference_gy])
-  .concat([0.5 * data.reference_gy]).map((gy) => [gy, "#ffffff"]);
+const isodoseLevels = (data.levels_gy.length ? data.levels_gy.map((gy) => 0.95 * gy) : [0.95 * data.rx_max_gy])
+  .concat([0.5 * data.rx_max_gy]).map((gy) => [gy, "#ffffff"]);
 
 function drawScale(view, height, ratio) {
   view.scale.width = 62 * ratio; view.scale.height = height * ratio; view.scale.style.height = height + "px";

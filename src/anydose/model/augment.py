@@ -1,0 +1,99 @@
+"""A rendered patient changed as a whole: cropped, mirrored, rotated, deformed. Random numbers are drawn
+before (train/tasks.py), so that every change can be repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from anydose.case import beams, modality
+from anydose.model.sample import Sample
+
+
+def cropped(
+    sample: Sample, size: tuple[int, int, int], offset: tuple[float, float, float] = (0.5, 0.5, 0.5)
+) -> Sample:
+    """The sample cut to at most `size` voxels along (z, y, x), then to the box of the body in them (all of
+    them where they hold none); offset in [0, 1]: the share of what is cut away that lies before."""
+    have = sample.body.shape
+    before = [int(max(0, n - m) * o) for n, m, o in zip(have, size, offset, strict=True)]
+    where = tuple(slice(b, min(b + m, n)) for b, m, n in zip(before, size, have, strict=True))
+    inside = sample.body[where].nonzero()
+    if len(inside):
+        low, high = inside.min(dim=0).values.tolist(), inside.max(dim=0).values.tolist()
+        where = tuple(slice(w.start + a, w.start + b + 1) for w, a, b in zip(where, low, high, strict=True))
+    volumes = {name: volume[(slice(None), *where)] for name, volume in sample.volumes.items()}
+    return Sample(sample.name, volumes, sample.body[where], sample.spacing_mm, sample.rx_max_gy)
+
+
+def flipped(sample: Sample, left_right: bool, cranio_caudal: bool, named: Sequence[str] = ()) -> Sample:
+    """The patient mirrored, with organs and beams exchanged along: left-right swaps paired organs and the
+    angular sectors of the beams; cranio-caudal reverses the slices (coplanar beams map onto themselves).
+    Modalities in `named` keep their channels: the left organ stays the left one, though it lies right."""
+    volumes, axes = dict(sample.volumes), []
+    if left_right:
+        axes.append(-1)
+        swapped = [name for name in volumes if name not in named]
+        volumes |= {name: volumes[name][list(modality.TABLE[name].mirror)] for name in swapped}
+    if cranio_caudal:
+        axes.append(-3)
+    if not axes:
+        return sample
+    turned = {name: torch.flip(v, axes) for name, v in volumes.items()}
+    return Sample(sample.name, turned, torch.flip(sample.body, axes), sample.spacing_mm, sample.rx_max_gy)
+
+
+SMOOTH = {"ct": "bicubic", "dose": "bicubic", "beam": "bilinear"}  # the others are labels
+
+
+def turned(sample: Sample, degrees: float, zoom: float = 1.0, bend_mm: float = 0.0, seed: int = 0) -> Sample:
+    """The patient, with dose and beams, turned about the cranio-caudal axis by `degrees` (towards higher
+    azimuth: anterior goes to the patient's left) and drawn on voxels `zoom` times finer in the plane, so that
+    nothing changes its size in mm, then bent (`bend`). Beams at the centres of their sectors come out as if
+    drawn anew; how a bend turns them is left out."""
+    if degrees == 0 and zoom == 1 and bend_mm == 0:
+        return sample
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    mm = np.array(sample.spacing_mm[1::-1])  # (y, x)
+    centre = (np.array(sample.body.shape[1:]) - 1) / 2
+    inside = np.argwhere(sample.body.any(dim=0).numpy()) if sample.body.any() else centre[None]
+    there = ((inside - centre) * mm) @ np.array([[c, -s], [s, c]]) * (zoom / mm)
+    margin = np.ceil(2 * bend_mm / mm)
+    low, size = there.min(axis=0) - margin, np.ceil(np.ptp(there, axis=0) + 2 * margin - 1e-6).astype(int) + 1
+    y, x = ((np.indices(size) + low[:, None, None]).T * (mm / zoom)).T
+    if bend_mm:
+        y, x = np.stack([y, x]) + bend_mm * bend((size[0], size[1]), mm, seed)
+    wanted = np.stack([(x * c + y * s) / mm[1], (y * c - x * s) / mm[0]], axis=-1)
+    grid = torch.from_numpy((wanted / np.maximum(centre[::-1], 0.5)).astype(np.float32))[None]
+    volumes = {}
+    for name, volume in sample.volumes.items():
+        row = modality.TABLE[name]
+        air = row.background(sample.rx_max_gy if row.by_reference else 1.0)
+        moved = _sampled(volume - air, grid, SMOOTH.get(name, "nearest")).add_(air)
+        volumes[name] = moved.clamp_(volume.min(), volume.max())
+    if "beam" in volumes:
+        volumes["beam"] = torch.tensor(beams.turned_sectors(degrees)) @ volumes["beam"].flatten(1)
+        volumes["beam"] = volumes["beam"].unflatten(1, (-1, *grid.shape[1:3]))
+    body = _sampled(sample.body[None].float(), grid, "nearest")[0] > 0.5
+    sx, sy, sz = sample.spacing_mm
+    return Sample(sample.name, volumes, body, (sx / zoom, sy / zoom, sz), sample.rx_max_gy)
+
+
+def bend(size: tuple[int, int], mm: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
+    """Where each voxel of a plane is taken from, as a displacement (2, h, w) along y and x of root mean
+    square 1: normal numbers about every 60 mm, and between them a smooth surface."""
+    nodes = [int(n * m / 60.0) + 3 for n, m in zip(size, mm, strict=True)]
+    coarse = torch.randn(1, 2, *nodes, generator=torch.Generator().manual_seed(seed))
+    fine: NDArray[np.float32] = F.interpolate(coarse, size, mode="bicubic", align_corners=True)[0].numpy()
+    return fine / np.sqrt(np.square(fine).mean())
+
+
+def _sampled(volume: Tensor, grid: Tensor, mode: str) -> Tensor:
+    """Every slice of (c, d, h, w) at the places of `grid` (1, h', w', 2)."""
+    flat = F.grid_sample(volume.flatten(0, 1)[None], grid, mode, "zeros", align_corners=True)
+    return flat[0].unflatten(0, volume.shape[:2])
