@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from anydose.case import modality
-from anydose.complete import ask, complete, complete_to, completed, structures_of, volumes
+from anydose.complete import ask, complete, completed, structures_of
+from anydose.deliver.completion import complete_to, volumes
 from anydose.io import nifti, openkbp
 from anydose.io.phantom import make_phantom
 from anydose.io.read import read_case

@@ -11,8 +11,10 @@ import torch
 
 from anydose.bench.trust import REMOVED, bench_calibration, bench_conditions, removals
 from anydose.case.volume import Volume
-from anydose.deliver.dose import predict_to, trust_files, write_json
+from anydose.deliver.dose import predict_to
+from anydose.deliver.trust import trust_files
 from anydose.io import nifti, openkbp
+from anydose.io.files import write_json
 from anydose.io.phantom import make_phantom
 from anydose.io.read import read_case
 from anydose.model.any2any import Any2Any, ModelConfig

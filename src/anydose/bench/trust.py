@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from anydose.case.case import Case
-from anydose.deliver.dose import trust_files, write_json
+from anydose.deliver.trust import trust_files
 from anydose.io import openkbp
+from anydose.io.files import write_json
 from anydose.model import registry
 from anydose.model.any2any import pick_device
 from anydose.model.checkpoint import file_hash, load_model

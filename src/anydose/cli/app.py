@@ -132,7 +132,7 @@ def evaluate(
 ) -> None:
     """Score a model, or somebody's predictions, on a cohort: OpenKBP dose and DVH score in Gy."""
     from anydose import evaluate as evaluation
-    from anydose.deliver.dose import write_json
+    from anydose.io.files import write_json
 
     options = sampling(steps, sampler, samples, seed, given, "dose", looks, mimic)
     rows = evaluation.openkbp_split(
@@ -153,7 +153,7 @@ def codec_check(
 ) -> None:
     """Print each codec's own round trip of the true dose: what no model behind it can beat."""
     from anydose import evaluate as evaluation
-    from anydose.deliver.dose import write_json
+    from anydose.io.files import write_json
 
     rows = list(
         evaluation.codec_round_trips(cohort, split, [codec] if codec else ["identity:2", "compact"], limit)
@@ -223,7 +223,7 @@ def chart(
 @app.command()
 def info(as_json: Json = False) -> None:
     """Say which models are there, which device would be used, and all versions."""
-    from anydose.deliver.dose import about
+    from anydose.deliver.record import about
 
     value = about()
     if as_json:

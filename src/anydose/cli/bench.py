@@ -64,7 +64,7 @@ def bench(
         _transfer(cohort, plan, patients, json_file)
         return
     from anydose.bench import table as benchmarks
-    from anydose.deliver.dose import write_json
+    from anydose.io.files import write_json
 
     options = sampling(steps, "ddim", 1, 0, "", "dose", looks, mimic)
     rows = benchmarks.run(name, cohort, limit, benchmarks.How(model, options, device, fit))

@@ -63,7 +63,7 @@ def scardnft(
     from rich.table import Table
 
     from anydose.bench import posttrain as bench_scard
-    from anydose.deliver.dose import write_json
+    from anydose.io.files import write_json
     from anydose.train import recipes
 
     unseen = bench_scard.Unseen(data, cases, limit)

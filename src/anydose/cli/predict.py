@@ -104,7 +104,7 @@ def complete(
     fill_gaps: Gaps = False,
 ) -> None:
     """Generate one modality of a patient, missing or hidden, from the others."""
-    from anydose.complete import complete_to
+    from anydose.deliver.completion import complete_to
 
     options = sampling(steps, sampler, 1, seed, given, target, looks)
     read = {"series": series or (), "beams": beams or None, "rx": rx or (), "fill_gaps": fill_gaps}

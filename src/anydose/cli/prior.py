@@ -96,7 +96,7 @@ def train_tiny(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the losses here.")] = None,
 ) -> None:
     """Train a tiny prior of Wan's form on procedural moving pictures: to try the whole chain with."""
-    from anydose.deliver.dose import write_json
+    from anydose.io.files import write_json
     from anydose.model.prior import tiny as moving
 
     result = moving.train(out, steps, seed, typer.echo)
@@ -111,7 +111,7 @@ def size_check(
     modalities: Annotated[int, typer.Option(help="How many are visible, the dose with them.")] = 7,
 ) -> None:
     """Build the 1.3B transformer in bfloat16 with random weights and time one forward pass at full size."""
-    from anydose.deliver.dose import write_json
+    from anydose.io.files import write_json
     from anydose.model.prior.full_size import measure
 
     kinds = ("sparse", "dense") if tokens == "both" else (tokens,)

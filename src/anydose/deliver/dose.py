@@ -1,34 +1,27 @@
-"""What a prediction leaves on disk: the dose in the input's own form and as NIfTI, its DVH, a page, and the
-record of how it came about. Each file appears by atomic rename, run.json last: a folder with a run.json is
-complete."""
+"""What a prediction leaves on disk: the dose in the input's own form and as NIfTI, its DVH and a page."""
 
 from __future__ import annotations
 
 import csv
-import json
-import platform
-import resource
-import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from anydose import __version__
 from anydose.case.case import Case
 from anydose.case.volume import Volume
+from anydose.deliver.record import Stopwatch, record, title_of
+from anydose.deliver.trust import Trust, trust
 from anydose.io import nifti
-from anydose.io.files import file_name, whole
+from anydose.io.files import file_name, whole, write_json
 from anydose.io.read import read_case
 from anydose.model import registry
 from anydose.model.any2any import pick_device
 from anydose.model.checkpoint import file_hash, load_model
 from anydose.predict import Options, Prediction, predict
 from anydose.score import calibration
-from anydose.score import training_ranges as guard
 from anydose.score.calibration import Calibration
 from anydose.score.dvh import dvh
 from anydose.score.report.page import write_page
@@ -47,48 +40,6 @@ class Dicom:
     bits: int = 32
     anonymize: bool = False
     placeholder_plan: bool = False
-
-
-@dataclass(frozen=True)
-class TrustFiles:
-    """What may lie beside a model's weights: its calibrated uncertainty, and the ranges of its training
-    cohort."""
-
-    uncertainty: Path
-    ranges: Path
-
-
-def trust_files(model: Path) -> TrustFiles:
-    """Where they would lie."""
-    return TrustFiles(*(model.with_name(f"{model.stem}.{kind}.json") for kind in ("uncertainty", "ranges")))
-
-
-@dataclass(frozen=True)
-class Trust:
-    """How far a prediction can be trusted: its intervals, None if not asked for, and sentences on what is
-    unusual."""
-
-    intervals: Calibration | None = None
-    warnings: tuple[str, ...] = field(default=())
-
-
-def trust(case: Case, model: Path, options: Options, intervals: bool) -> Trust:
-    """What the files beside a model say of a case. intervals: ask for them. ValueError if they are asked for
-    and were never calibrated."""
-    files, said, found = trust_files(model), [], None
-    if files.ranges.is_file():
-        said += guard.warnings(case, guard.read(files.ranges))
-    if intervals and not files.uncertainty.is_file():
-        raise ValueError(f"{files.uncertainty}: not found; `anydose bench calibration --fit` writes it")
-    if intervals:
-        found = calibration.read(files.uncertainty)
-        if found.about.get("sha256") != file_hash(model):
-            said.append("the intervals were calibrated with other weights than these")
-        theirs = {k: found.about.get(k) for k in ("steps", "looks", "samples", "mimic")}
-        if any(value != getattr(options, k) for k, value in theirs.items()):
-            words = ", ".join(f"{k} {value}" for k, value in theirs.items())
-            said.append(f"the intervals were calibrated for {words}")
-    return Trust(found, tuple(said))
 
 
 def deliver(
@@ -210,77 +161,3 @@ def predict_to(
     run |= {"warnings": list(trusted.warnings), "outputs": [*outputs, "run.json"]}
     write_json(run, folder / "run.json")
     return run
-
-
-def title_of(case: Case, model: Path, options: Options, prediction: Prediction) -> str:
-    """One line that says of which patient, by which model and how."""
-    steps = f"{options.steps} {options.sampler} step{'s' * (options.steps > 1)}"
-    mimicked = ", dose mimicking" if prediction.mimicked else ""
-    return f"{case.name}: {model.stem}, {steps}, seed {options.seed}{mimicked}"
-
-
-class Stopwatch:
-    """Seconds of each stage of a run, and of all of it."""
-
-    def __init__(self) -> None:
-        self.begin = self.last = time.monotonic()
-        self.stages: dict[str, float] = {}
-
-    def done(self, stage: str) -> None:
-        """A stage that began where the last one ended is done."""
-        now = time.monotonic()
-        self.stages[stage] = now - self.last
-        self.last = now
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """Every stage so far, and 'all'."""
-        return {**self.stages, "all": self.last - self.begin}
-
-
-def record(
-    case: Case,
-    prediction: Prediction,
-    options: Options,
-    source: Path,
-    model: Path,
-    seconds: Mapping[str, float],
-) -> dict[str, Any]:
-    """Inputs and their hashes, model and its hash, options, versions, what was used and inferred, seconds,
-    memory."""
-    inputs = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
-    return {
-        "case": case.name,
-        "inputs": {p.name if p == source else str(p.relative_to(source)): file_hash(p) for p in inputs},
-        "model": {"file": model.name, "sha256": file_hash(model)},
-        "options": asdict(options),
-        "mimicked": prediction.mimicked,
-        "used": list(prediction.used),
-        "inferred": list(prediction.inferred),
-        "rx_max_gy": case.rx_max_gy if case.prescription.levels_gy else None,
-        "seconds": {k: round(v, 2) for k, v in seconds.items()},
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-        "versions": versions(),
-        "notice": "AI prediction for research, not for clinical use",
-    }
-
-
-def versions() -> dict[str, str]:
-    """What a result depends on."""
-    return {
-        "anydose": __version__,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
-
-
-def about() -> dict[str, Any]:
-    """Models, device and versions."""
-    return {"models": registry.listing(), "device": str(pick_device("auto")), "versions": versions()}
-
-
-def write_json(value: Any, path: Path) -> None:
-    """Write JSON by atomic rename."""
-    with whole(path) as scratch:
-        scratch.write_text(json.dumps(value, indent=2) + "\n")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -29,3 +31,9 @@ def file_name(text: str) -> str:
     if not safe:
         raise ValueError(f"the name {text!r} cannot be a file name; a letter or digit is needed")
     return safe
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write JSON by atomic rename."""
+    with whole(path) as scratch:
+        scratch.write_text(json.dumps(value, indent=2) + "\n")

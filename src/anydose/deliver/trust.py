@@ -1,0 +1,55 @@
+"""How far a prediction can be trusted: what the files beside a model's weights say of a case."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from anydose.case.case import Case
+from anydose.model.checkpoint import file_hash
+from anydose.model.options import Options
+from anydose.score import calibration
+from anydose.score import training_ranges as guard
+from anydose.score.calibration import Calibration
+
+
+@dataclass(frozen=True)
+class TrustFiles:
+    """What may lie beside a model's weights: its calibrated uncertainty, and the ranges of its training
+    cohort."""
+
+    uncertainty: Path
+    ranges: Path
+
+
+def trust_files(model: Path) -> TrustFiles:
+    """Where they would lie."""
+    return TrustFiles(*(model.with_name(f"{model.stem}.{kind}.json") for kind in ("uncertainty", "ranges")))
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How far a prediction can be trusted: its intervals, None if not asked for, and sentences on what is
+    unusual."""
+
+    intervals: Calibration | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+
+def trust(case: Case, model: Path, options: Options, intervals: bool) -> Trust:
+    """What the files beside a model say of a case. intervals: ask for them. ValueError if they are asked for
+    and were never calibrated."""
+    files, said, found = trust_files(model), [], None
+    if files.ranges.is_file():
+        said += guard.warnings(case, guard.read(files.ranges))
+    if intervals and not files.uncertainty.is_file():
+        raise ValueError(f"{files.uncertainty}: not found; `anydose bench calibration --fit` writes it")
+    if intervals:
+        found = calibration.read(files.uncertainty)
+        if found.about.get("sha256") != file_hash(model):
+            said.append("the intervals were calibrated with other weights than these")
+        theirs = {k: found.about.get(k) for k in ("steps", "looks", "samples", "mimic")}
+        if any(value != getattr(options, k) for k, value in theirs.items()):
+            words = ", ".join(f"{k} {value}" for k, value in theirs.items())
+            said.append(f"the intervals were calibrated for {words}")
+    return Trust(found, tuple(said))
