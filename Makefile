@@ -1,4 +1,4 @@
-# make setup | demo | test | lint | peers. Needs make and Python >= 3.11; everything else goes into $(VENV).
+# make setup | demo | test | slow | lint | docs | wheel | peers. Needs make and Python >= 3.11; everything else goes into $(VENV).
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= out/demo
@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FL
 SETUP := $(VENV)/.setup
 DEV := $(VENV)/.dev
 
-.PHONY: setup dev demo test lint peers
+.PHONY: setup dev demo test slow lint docs wheel peers
 setup: $(SETUP)
 dev: $(DEV)
 
@@ -41,6 +41,22 @@ lint: $(DEV)
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+# The tests that take minutes each; `make test` leaves them out.
+slow: $(DEV)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+
+# The site, into site/; warnings are errors. Nothing is fetched while it is built.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+$(VENV)/.docs: $(SETUP)
+	$(PIP) --editable '.[docs]'
+	@touch $@
+
+wheel: $(DEV)
+	$(PIP) build
+	$(BIN)/python -m build --wheel --outdir dist .
 
 # The field's tools that cannot live beside pydicom 3, for side-by-side runs, in an environment of their own.
 peers: .venv-peers/.setup

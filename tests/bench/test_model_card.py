@@ -13,6 +13,7 @@ from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import budget, describe, export, save_model, stages
 from anydose.model.network.unet import UNetConfig
 
+REPOSITORY = Path(__file__).parents[2]
 TINY = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
 RECORD = {
     "recipe": {
@@ -95,14 +96,14 @@ def test_rows_of_any_benchmark_are_tables_by_their_columns():
     ]
 
 
-def test_readme_and_card_are_what_their_command_writes(tmp_path):
-    root = Path(__file__).parents[2]
-    results = sorted((root / "docs/results").glob("compact-hn*.json"))
-    results += sorted((root / "docs/results").glob("budget-*.json"))
-    shutil.copy(root / "README.md", tmp_path)
-    command = ["card", *map(str, results), "--out", str(tmp_path / "card.md")]
-    command += ["--readme", str(tmp_path / "README.md")]
-    command += ["--ablation", str(root / "docs/results/ablation.json")]
+@pytest.mark.parametrize("page", ["README.md", "docs/results/index.md"])
+def test_tables_and_card_are_what_their_command_writes(tmp_path, page):
+    results = sorted((REPOSITORY / "docs/results").glob("compact-hn*.json"))
+    results += sorted((REPOSITORY / "docs/results").glob("budget-*.json"))
+    copy = Path(shutil.copy(REPOSITORY / page, tmp_path))
+    command = ["card", *map(str, results), "--out", str(tmp_path / "card.md"), "--readme", str(copy)]
+    if "<!-- ablation:begin -->" in copy.read_text():
+        command += ["--ablation", str(REPOSITORY / "docs/results/ablation.json")]
     assert CliRunner().invoke(cli.app, command).exit_code == 0
-    assert (tmp_path / "README.md").read_text() == (root / "README.md").read_text()
-    assert (tmp_path / "card.md").read_text() == (root / "docs/models/compact-hn.md").read_text()
+    assert copy.read_text() == (REPOSITORY / page).read_text()
+    assert (tmp_path / "card.md").read_text() == (REPOSITORY / "docs/models/compact-hn.md").read_text()
