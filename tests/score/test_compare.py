@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import ndimage
-from test_scoring import GRID, case, dose_gy
+from scored_phantom import GRID, case, dose_gy
 
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume

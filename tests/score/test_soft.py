@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_scoring import CONFORMITY, CORD_MAX, COVERAGE, HEART, HOMOGENEITY, RIND, card, case, dose_gy
+from scored_phantom import CONFORMITY, CORD_MAX, COVERAGE, HEART, HOMOGENEITY, RIND, card, case, dose_gy
 
 from anydose.score.dvh import DVH
 from anydose.score.metrics import TABLE, Definition, evaluate

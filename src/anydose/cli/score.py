@@ -92,29 +92,21 @@ def report(
     from anydose.io.read import read_case, read_dose
     from anydose.score import compare as comparison
     from anydose.score import scoring
-    from anydose.score.report import page
+    from anydose.score.report import page, run_record
     from anydose.score.report.html import write_report
 
     patient = read_case(case)
     predicted = read_dose(dose, patient)
+    beside = run_record.read_beside(dose)
     held = _held(patient, scorecard, name, synonyms, rescale)
     result = scoring.score(held, predicted)
     against = comparison.compare(patient, patient.dose, predicted) if patient.dose else None
     names = {"dose": dose.name, "case": case.name}
-    write_report(out, patient, predicted, held, result, against, names, _warned_of(dose))
+    write_report(out, patient, predicted, held, result, against, names, beside.warnings)
     total = result.text().splitlines()[-1]
     if record is not None:
         page.write_page(patient, predicted, record, f"{patient.name}: {total}")
     typer.echo(f"{out}: {total}")
-
-
-def _warned_of(dose: Path) -> list[str]:
-    """What the run record beside a predicted dose says of its case."""
-    record = dose.parent / "run.json"
-    if not record.is_file():
-        return []
-    warnings: list[str] = json.loads(record.read_text()).get("warnings", [])
-    return warnings
 
 
 def _held(

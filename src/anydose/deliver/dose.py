@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from anydose.score import calibration
 from anydose.score.calibration import Calibration
 from anydose.score.dvh import dvh
 from anydose.score.report.page import write_page
+from anydose.score.spreadsheet import write_csv
 
 DVH_STEP_GY = 0.25
 SHOWN_COVERAGE = 0.8  # of the intervals in uncertainty.nii.gz and on the page
@@ -86,12 +86,10 @@ def _write_intervals(
     nifti.write_volume(Volume(inside, case.grid, "Gy"), folder / "uncertainty.nii.gz")
     known = calibration.features(mean, spread, case.grid, case.rx_max_gy)
     rows = calibration.bands(intervals, calibration.dvh_points(case, mean, known))
-    with whole(folder / "dvh_bands.csv") as scratch, scratch.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]) if rows else ["structure", "point", "gy"])
-        writer.writeheader()
-        writer.writerows(
-            {k: f"{v:.3f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows
-        )
+    columns = list(rows[0]) if rows else ["structure", "point", "gy"]
+    table = ([f"{v:.3f}" if isinstance(v, float) else v for v in row.values()] for row in rows)
+    with whole(folder / "dvh_bands.csv") as scratch:
+        write_csv(scratch, columns, table)
     return rows
 
 
@@ -120,11 +118,9 @@ def write_dvh(case: Case, dose: Volume, path: Path) -> None:
     """Cumulative DVHs as CSV: dose_gy, then the volume in percent of each structure."""
     structures = {name: mask for name, mask in case.structures.items() if mask.any()}
     at_gy = np.arange(0.0, float(dose.array.max()) + 2 * DVH_STEP_GY, DVH_STEP_GY)
-    columns = [dvh(dose, mask, case.grid).curve(at_gy) for mask in structures.values()]
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["dose_gy", *(f"{name}_percent" for name in structures)])
-        writer.writerows([f"{d:.2f}", *(f"{c[k]:.3f}" for c in columns)] for k, d in enumerate(at_gy))
+    curves = [dvh(dose, mask, case.grid).curve(at_gy) for mask in structures.values()]
+    rows = ([f"{gy:.2f}", *(f"{curve[k]:.3f}" for curve in curves)] for k, gy in enumerate(at_gy))
+    write_csv(path, ["dose_gy", *(f"{name}_percent" for name in structures)], rows)
 
 
 def predict_to(

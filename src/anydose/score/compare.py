@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,7 +14,7 @@ from scipy import ndimage, stats
 
 from anydose.case.case import Case
 from anydose.case.volume import Volume, bounding_box
-from anydose.score import challenge
+from anydose.score import challenge, spreadsheet
 from anydose.score.dvh import dvh
 from anydose.score.gamma import gamma
 from anydose.score.metrics import evaluate, parse
@@ -268,7 +267,4 @@ def write_csv(table: Sequence[Comparison], path: Path) -> None:
     """One line a case; the columns are those of all cases together."""
     rows = [comparison.row() for comparison in table]
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
+    spreadsheet.write_csv(path, columns, ([row.get(column, "") for column in columns] for row in rows))

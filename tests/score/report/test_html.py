@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import json
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from test_scoring import CORD_MAX, COVERAGE, GRID, HEART, card, case, dose_gy
+from scored_phantom import CORD, CORD_MAX, COVERAGE, GRID, HEART, card, case, dose_gy
 
 from anydose.case.case import Case
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
 from anydose.score.compare import compare
+from anydose.score.report.embed import LONGEST_NAME
 from anydose.score.report.html import MAX_BYTES, _shown_grid, colours, write_report
 from anydose.score.scoring import hold, own_template, score
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = "--headless --no-sandbox --disable-quic --no-first-run --disable-background-networking --disable-sync"
 # a user's hands: scroll one slice, hover the histogram, then leave word in the title
-HANDS = """<script>
-(async () => {
+HANDS = """(async () => {
   const wait = (ms) => new Promise((done) => setTimeout(done, ms));
   for (let k = 0; k < 300 && !document.body.dataset.ready; k++) await wait(50);
   const where = () => document.getElementById("where").textContent, seen = { before: where() };
@@ -43,15 +46,15 @@ HANDS = """<script>
   seen.loaded = performance.getEntriesByType("resource").map((entry) => entry.name);
   document.title = "SEEN" + JSON.stringify(seen);
 })();
-</script>"""
+"""
 
 pytest.importorskip("plotly")
 
 
-def written(path: Path, of: Case, dose: Volume) -> str:
-    held = hold(of, own_template(of) if len(of.structures) > 4 else card(COVERAGE, CORD_MAX, HEART))
+def written(path: Path, of: Case, dose: Volume, warnings: Sequence[str] = ()) -> str:
+    held = hold(of, own_template(of) if of.name.startswith("pt_") else card(COVERAGE, CORD_MAX, HEART))
     against = compare(of, of.dose, dose) if of.dose is not None else None
-    write_report(path, of, dose, held, score(held, dose), against, {"model": "</script><b>x</b>"})
+    write_report(path, of, dose, held, score(held, dose), against, {"model": "</script><b>x</b>"}, warnings)
     return path.read_text()
 
 
@@ -67,8 +70,10 @@ def unpacked(html: str, name: str, kind: str) -> np.ndarray:
 def shown_by_a_browser(page: Path, folder: Path) -> Any:
     if CHROMIUM is None:
         pytest.skip("no chromium here: apt-get install chromium")
-    acted = folder / "acted.html"
-    acted.write_text(page.read_text().replace("</body>", HANDS + "</body>"))
+    acted, digest = folder / "acted.html", hashlib.sha256(HANDS.encode()).digest()
+    allowed = f"script-src 'sha256-{base64.b64encode(digest).decode()}' "  # the page runs no other script
+    html = page.read_text().replace("script-src ", allowed, 1)
+    acted.write_text(html.replace("</body>", f"<script>{HANDS}</script></body>"))
     command = [CHROMIUM, *FLAGS.split(), f"--user-data-dir={folder / 'profile'}", "--window-size=1400,1000"]
     command += ["--enable-unsafe-swiftshader", "--virtual-time-budget=60000", "--dump-dom", acted.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -97,6 +102,39 @@ def test_the_page_asks_for_nothing_from_outside_and_text_stays_text(tmp_path: Pa
     assert set(re.findall(r"https?://[^\s\"'<]+", html)) <= {"http://www.w3.org/2000/svg"}
     assert "</script><b>" not in html
     assert data_of(html)["provenance"]["model"] == "</script><b>x</b>"
+
+
+ATTACKS = (
+    "<!--PACKED--><img src=x onerror=document.title='HACKED'>",
+    "/*SCRIPT*/",
+    "<!--<script>",
+    "</script><script>document.title='HACKED'</script>",
+    "<img src=x onerror=document.body.dataset.error='HACKED'>",
+    "\u202egnirts\u2028\u2029" + "x" * 9000,
+)
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_no_name_of_the_data_becomes_markup_or_a_mark(attack: str, tmp_path: Path) -> None:
+    html = written(tmp_path / "r.html", case(**{attack: CORD}), Volume(dose_gy(), GRID, "Gy"), [attack])
+    own = written(tmp_path / "own.html", case(Other=CORD), Volume(dose_gy(), GRID, "Gy"))
+    for sign in ("<script", "</script", "<img", "<!--"):
+        assert html.count(sign) == own.count(sign)
+    names = [curve["name"] for curve in data_of(html)["dvh"]["curves"]]
+    assert attack[:20] in names[-2] or "gnirts" in names[-2]
+    assert max(map(len, names)) <= LONGEST_NAME
+    assert attack in data_of(html)["notes"]
+
+
+def test_a_browser_runs_the_pages_own_scripts_alone(tmp_path: Path) -> None:
+    """All attacks at once, as structure, case, scorecard and warning; and one script past the escaping."""
+    of = replace(case(**dict.fromkeys(ATTACKS, CORD)), name=ATTACKS[0])
+    html = written(tmp_path / "r.html", of, Volume(dose_gy(), GRID, "Gy"), ATTACKS)
+    alien = "<script>document.body.dataset.error = 'HACKED'</script>"
+    alien += "<img src=x onerror=\"document.body.dataset.error = 'HACKED'\">"
+    (tmp_path / "r.html").write_text(html.replace("</header>", f"</header>{alien}"))
+    seen = shown_by_a_browser(tmp_path / "r.html", tmp_path)
+    assert (seen["error"], seen["ready"]) == ("", "yes"), "ready, and no alien script ran"
 
 
 def test_the_shown_grid_lies_along_the_patient_whatever_the_case_s_axes() -> None:

@@ -2,7 +2,7 @@
 
 Volumes travel inside the file as gzipped bytes in base64 and are drawn by the page itself; nothing is
 fetched, so the file opens from a disk or a mail. The interactive DVH is plotly.js, taken from the `plotly`
-package (extra `report`). The page is report_page/: report.html and report.css, slices.js and tables.js."""
+package (extra `report`). The page is assets/: report.html and report.css, slices.js and tables.js."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import base64
 import gzip
 import hashlib
 import importlib.util
-import json
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -26,6 +25,7 @@ from anydose.case.grid import Grid
 from anydose.case.volume import Volume, bounding_box
 from anydose.score.compare import LABELS, Comparison
 from anydose.score.dvh import dvh
+from anydose.score.report.embed import content_security_policy, fill, script_json, shown
 from anydose.score.scorecard import Item
 from anydose.score.scoring import Held, Score
 
@@ -62,7 +62,7 @@ def write_report(
     if not dose.grid.matches(case.grid):
         raise ValueError(f"{case.name}: a dose on the case's own grid is needed; resample it first")
     text = {
-        "case": case.name,
+        "case": shown(case.name),
         "lines": _facts(case),
         "rx_max_gy": _top_level(case, dose),
         "levels_gy": sorted(set(case.prescription.levels_gy.values()), reverse=True),
@@ -74,9 +74,8 @@ def write_report(
         "notes": [*warnings, *result.warnings, *(comparison.notes if comparison else ()), *case.inferred],
         "provenance": {**(provenance or {}), **_provenance(dose)},
     }
-    plotly = _plotly()
     for voxels in VOXELS:
-        html = _page(text, _volumes(case, dose, voxels), plotly)
+        html = _page(text, _volumes(case, dose, voxels))
         if len(html) <= MAX_BYTES:
             path.write_bytes(html)
             return
@@ -96,7 +95,7 @@ def colours(case: Case) -> dict[str, str]:
 
 
 def _facts(case: Case) -> list[list[str]]:
-    levels = ", ".join(f"{n} {gy:g} Gy" for n, gy in sorted(case.prescription.levels_gy.items()))
+    levels = ", ".join(f"{shown(n)} {gy:g} Gy" for n, gy in sorted(case.prescription.levels_gy.items()))
     fractions = f" in {case.prescription.fractions} fractions" if case.prescription.fractions else ""
     x, y, z = case.grid.spacing_mm
     beams = ", ".join(f"{b.gantry_deg[0]:g}°" + ("…" if b.is_arc else "") for b in case.beams)
@@ -125,15 +124,15 @@ def _histograms(case: Case, dose: Volume) -> dict[str, Any]:
     doses = {"dose": dose} | ({"reference": case.dose} if case.dose is not None else {})
     top = 1.04 * max(float(d.in_unit("Gy").max()) for d in doses.values())
     at_gy = np.linspace(0, top, CURVE_POINTS)
-    shown = colours(case)
+    shades = colours(case)
     curves = []
-    for name in shown:
+    for name in shades:
         if not case.structures[name].any():
             continue
         found = {key: dvh(d, case.structures[name], case.grid) for key, d in doses.items()}
         volume_cc = next(iter(found.values())).volume_cc
         lines = {key: np.round(h.curve(at_gy), 2).tolist() for key, h in found.items()}
-        curves.append({"name": name, "colour": shown[name], "cc": volume_cc, **lines})
+        curves.append({"name": shown(name), "colour": shades[name], "cc": volume_cc, **lines})
     return {"gy": np.round(at_gy, 3).tolist(), "curves": curves}
 
 
@@ -161,12 +160,14 @@ def _volumes(case: Case, dose: Volume, voxels: int) -> dict[str, Any]:
     for number, name in enumerate(names):
         bits |= _on(case.structures[name], case.grid, grid).astype(np.uint32) << np.uint32(number)
     packed["masks"] = _pack(bits)
+    shades = colours(case)
+    structures = [{"name": shown(n), "colour": shades[n], "target": n in case.targets} for n in names]
     return {
         "shape": grid.shape,
         "spacing_mm": grid.spacing_mm,
         "origin_mm": grid.origin_mm,
         "dose_step_gy": DOSE_STEP_GY,
-        "structures": [{"name": n, "colour": colours(case)[n], "target": n in case.targets} for n in names],
+        "structures": structures,
         "start": _start(case, grid),
         "packed": packed,
     }
@@ -215,40 +216,29 @@ def _pack(array: NDArray[Any]) -> str:
     return base64.b64encode(gzip.compress(np.ascontiguousarray(array).tobytes(), 9, mtime=0)).decode()
 
 
-def _plotly() -> str:
-    """plotly.js of the installed plotly package, packed."""
+def _plotly() -> bytes:
+    """plotly.js of the installed plotly package."""
     spec = importlib.util.find_spec("plotly")
     if spec is None or spec.origin is None:
         raise ValueError("the report needs plotly: pip install plotly")
-    script = (Path(spec.origin).parent / "package_data" / "plotly.min.js").read_bytes()
-    return base64.b64encode(gzip.compress(script, 9, mtime=0)).decode()
+    return (Path(spec.origin).parent / "package_data" / "plotly.min.js").read_bytes()
 
 
-def _plain(value: Any) -> Any:
-    """What JSON can hold: numbers that are not finite become null."""
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, (float, np.floating)):
-        return float(value) if np.isfinite(value) else None
-    return value
-
-
-def _page(text: Mapping[str, Any], volumes: Mapping[str, Any], plotly: str) -> bytes:
-    packed = {f"packed-{name}": value for name, value in volumes["packed"].items()} | {
-        "packed-plotly": plotly
+def _page(text: Mapping[str, Any], volumes: Mapping[str, Any]) -> bytes:
+    """The page as bytes: template, style, scripts and data put together in one pass."""
+    script = "".join((PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS)
+    plotly = _plotly()
+    packed = {**volumes["packed"], "plotly": _pack(np.frombuffer(plotly, dtype=np.uint8))}
+    rest = {key: value for key, value in volumes.items() if key != "packed"}
+    parts = {
+        "POLICY": content_security_policy([script, plotly.decode()]),
+        "STYLE": (PAGE / "report.css").read_text(encoding="utf-8"),
+        "DATA": script_json({**text, "volumes": rest}),
+        "PACKED": "\n".join(_data_block(name, value) for name, value in packed.items()),
+        "SCRIPT": script,
     }
-    rest = {k: v for k, v in volumes.items() if k != "packed"}
-    # "</" inside a script element would end it
-    data = json.dumps(_plain({**text, "volumes": rest}), allow_nan=False).replace("</", "<\\/")
-    scripts = "\n".join(f'<script type="text/plain" id="{k}">{v}</script>' for k, v in packed.items())
-    page = (PAGE / "report.html").read_text(encoding="utf-8")
-    for mark, content in (
-        ("/*STYLE*/", (PAGE / "report.css").read_text(encoding="utf-8")),
-        ("/*DATA*/", data),
-        ("<!--PACKED-->", scripts),
-        ("/*SCRIPT*/", "".join((PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS)),
-    ):
-        page = page.replace(mark, content, 1)
-    return page.encode()
+    return fill((PAGE / "report.html").read_text(encoding="utf-8"), parts).encode()
+
+
+def _data_block(name: str, packed: str) -> str:
+    return f'<script type="text/plain" id="packed-{name}">{packed}</script>'

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from anydose.case.case import Case, Mask
 from anydose.case.volume import Volume, bounding_box
 from anydose.score.dvh import dvh
+from anydose.score.report.embed import figure_text
 
 SHOWN_WARNINGS = 4
+LONGEST_TITLE = 160
 WASH_FROM = 0.1  # of the reference dose: below it the wash is transparent
 SOFT_TISSUE_HU = (-200.0, 300.0)
 COLOURS = (
@@ -48,9 +50,10 @@ def write_page(
     ]
     figure.colorbar(washes[0], ax=figure.axes[:3], label="dose (Gy)", shrink=0.9)
     _histogram(figure.add_subplot(grid[1, :]), case, dose, bands)
-    figure.suptitle(f"{title}\nAI prediction for research, not for clinical use", fontsize=11)
+    said = figure_text(title, LONGEST_TITLE)
+    figure.suptitle(f"{said}\nAI prediction for research, not for clinical use", fontsize=11)
     if warnings:
-        lines = [textwrap.shorten(w, 190) for w in warnings[:SHOWN_WARNINGS]]
+        lines = [textwrap.shorten(w, 190).replace("$", r"\$") for w in warnings[:SHOWN_WARNINGS]]
         more = len(warnings) - SHOWN_WARNINGS
         lines += [f"and {more} more in run.json"] if more > 0 else []
         figure.supxlabel("\n".join(lines), fontsize=9, color="#b00000", x=0.01, ha="left")
@@ -120,7 +123,9 @@ def _histogram(axes: Any, case: Case, dose: Volume, bands: Sequence[Mapping[str,
         colour = COLOURS[number % len(COLOURS)]
         if not mask.any():
             continue
-        axes.plot(at_gy, dvh(dose, mask, case.grid).curve(at_gy), color=colour, lw=1.6, label=name)
+        axes.plot(
+            at_gy, dvh(dose, mask, case.grid).curve(at_gy), color=colour, lw=1.6, label=figure_text(name)
+        )
         steps = [row for row in bands if row["structure"] == name and row["point"][2:].isdigit()]
         if steps:
             percent = [int(row["point"][2:]) for row in steps]

@@ -1,0 +1,84 @@
+"""The record that a prediction leaves beside its dose (run.json), as far as a report shows it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+NAME = "run.json"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a report says of how a dose came about. Every part may be empty."""
+
+    warnings: tuple[str, ...] = ()
+    """What makes the case unlike the model's training data."""
+    lines: Mapping[str, str] = field(default_factory=dict)
+    """Model, options, used inputs: heading -> text."""
+    structures: Mapping[str, str] = field(default_factory=dict)
+    """Structure of the case -> what the model took it for, or 'ignored'."""
+
+
+def read_beside(dose: Path) -> RunRecord:
+    """The record beside a dose file, or in the folder of a prediction; an empty one where there is none.
+    ValueError with one sentence for a file that is no such record."""
+    path = (dose if dose.is_dir() else dose.parent) / NAME
+    if not path.is_file():
+        return RunRecord()
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path}: no run record: not JSON ({error}); delete it or predict again") from error
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path}: no run record: an object is needed, {_kind(raw)} found")
+    return RunRecord(_sentences(raw, "warnings", path), _lines(raw, path), _mapping(raw, path))
+
+
+def _sentences(raw: dict[str, Any], key: str, path: Path) -> tuple[str, ...]:
+    value = raw.get(key, [])
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ValueError(f"{path}: {key}: a list of sentences is needed, {_kind(value)} found")
+    return tuple(value)
+
+
+def _object(raw: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
+    value = raw.get(key, {})
+    if not isinstance(value, dict):
+        raise ValueError(f"{path}: {key}: an object is needed, {_kind(value)} found")
+    return value
+
+
+def _lines(raw: dict[str, Any], path: Path) -> dict[str, str]:
+    model, options = _object(raw, "model", path), _object(raw, "options", path)
+    said = {
+        "Model": ", ".join(f"{key} {value}" for key, value in model.items()),
+        "Options": ", ".join(f"{key} {_text(value)}" for key, value in options.items()),
+        "Shown to the model": ", ".join(_sentences(raw, "used", path)),
+        "Filled in": "; ".join(_sentences(raw, "inferred", path)),
+    }
+    if "mimicked" in raw:
+        said["Dose mimicking"] = "moved towards what the beams can deliver" if raw["mimicked"] else "none"
+    return {heading: text for heading, text in said.items() if text}
+
+
+def _mapping(raw: dict[str, Any], path: Path) -> dict[str, str]:
+    """What each structure was taken for; the record may lack it."""
+    return {name: _text(value) for name, value in _object(raw, "structures", path).items()}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_text(entry)}" for key, entry in value.items())
+    if isinstance(value, list):
+        return ", ".join(_text(entry) for entry in value) or "all"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _kind(value: Any) -> str:
+    return {list: "a list", dict: "an object", str: "text", type(None): "null"}.get(type(value), "a number")
