@@ -17,10 +17,10 @@ from anydose.case.case import Case
 from anydose.case.volume import block
 from anydose.io import openkbp
 from anydose.model import registry
-from anydose.model.any2any import make_codec, pick_device
+from anydose.model.any2any import pick_device
 from anydose.model.checkpoint import budget, describe, load_model
 from anydose.model.codec.codec import Codec
-from anydose.model.codec.compact import load as load_codec
+from anydose.model.codec.make import named_codec
 from anydose.model.sample import draw_sample, padded
 from anydose.predict import Options, predict
 from anydose.score import challenge
@@ -131,13 +131,6 @@ def openkbp_split(
         for r in table
     ]
     return [{**how, "split": split, **summary(table)}, *patients]
-
-
-def named_codec(name: str) -> Codec:
-    """'identity:N', 'compact' (the shipped one) or a codec file."""
-    if name.startswith("identity"):
-        return make_codec(name)
-    return load_codec(registry.WEIGHTS / "codec-compact.safetensors" if name == "compact" else Path(name))
 
 
 def codec_round_trips(

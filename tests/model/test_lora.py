@@ -10,7 +10,7 @@ from anydose.model import lora, registry
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import describe, load_model, save_adapted, save_model
 from anydose.model.network.dit import DiT, DiTConfig
-from anydose.model.network.unet import UNetConfig
+from anydose.model.network.unet import UNet, UNetConfig
 
 CONFIG = DiTConfig(dim=32, depth=2, heads=2, ffn=64, patch=(("ct", 2), ("dose", 2)))
 
@@ -144,7 +144,7 @@ def convolutional(seed=0):
 
 def post_trained(seed=0):
     model = convolutional(seed)
-    for p in lora.add_lora(model, 4, 8, lora.CONVS):
+    for p in lora.add_lora(model, 4, 8, UNet.adapted):
         torch.nn.init.normal_(p, std=0.1)
     with torch.no_grad():
         model.backbone.last_norm.modulation.bias.add_(0.5)
@@ -164,7 +164,7 @@ def dose(model, size=4):
 def test_a_convolutions_adapter_starts_as_nothing_and_merges_exactly():
     model = convolutional()
     before = dose(model)
-    assert len(lora.add_lora(model, 4, targets=lora.CONVS)) == 2 * 6
+    assert len(lora.add_lora(model, 4, targets=UNet.adapted)) == 2 * 6
     assert torch.equal(dose(model), before)
     model = post_trained()
     adapted = dose(model)

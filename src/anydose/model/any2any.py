@@ -8,28 +8,17 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anydose.case import modality
 from anydose.diffusion import flow
-from anydose.model.codec.codec import Codec, IdentityCodec, lead, on_latent_grid, strides
-from anydose.model.codec.compact import CompactCodec
-from anydose.model.codec.maisi import MaisiCodec
-from anydose.model.codec.wan import WanCodec
-from anydose.model.network.baselines import KINDS, Baseline, BaselineConfig
-from anydose.model.network.dit import DiT, DiTConfig
-from anydose.model.network.maisi import MaisiConfig, MaisiUNet
-from anydose.model.network.tokens import edges, kept_blocks
-from anydose.model.network.unet import UNet, UNetConfig
+from anydose.model.codec.codec import lead, on_latent_grid, strides
+from anydose.model.codec.make import make_codec
+from anydose.model.network.backbone import Backbone, BackboneConfig
+from anydose.model.network.backbones import config_class
+from anydose.model.network.tokens import edges
+from anydose.model.network.unet import UNetConfig
 
-BACKBONES: dict[str, Any] = {
-    "unet": UNetConfig,
-    "dit": DiTConfig,
-    "maisi": MaisiConfig,
-    **dict.fromkeys(KINDS, BaselineConfig),
-}
-CODECS = {"identity": IdentityCodec, "compact": CompactCodec, "wan": WanCodec, "maisi": MaisiCodec}
 PLATES = ("all", "plain", "attenuated")  # all ten, the plain mean alone, the mean of the attenuated alone
 
 
@@ -41,7 +30,7 @@ class ModelConfig:
     other case is brought to; sided: in a mirror image the organs that are given keep their names, so that the
     left parotid is told from the right one (the clinic's plans have a side)."""
 
-    backbone: UNetConfig | DiTConfig | MaisiConfig | BaselineConfig = field(default_factory=UNetConfig)
+    backbone: BackboneConfig = field(default_factory=UNetConfig)
     codec: str = "identity:2"
     modalities: tuple[str, ...] = modality.NAMES
     predicts: str = "v"
@@ -49,18 +38,6 @@ class ModelConfig:
     working_mm: tuple[float, float, float] = (4.2, 4.2, 2.5)
     plates: str = "all"
     sided: bool = False
-
-
-def make_codec(spec: str) -> Codec:
-    """The codec of a spec, a learned one still without its weights: 'identity:N' (N^3 voxel patches),
-    'compact:N' (N latent channels), 'wan:Z' or 'wan:Z:BASE' (Z latent channels, BASE the width of its first
-    level, 96 in Wan 2.1), 'maisi:Z' or 'maisi:Z:BASE'. ValueError for an unknown one."""
-    kind, *numbers = spec.split(":")
-    usable = kind in CODECS and numbers and all(n.isdigit() and int(n) > 0 for n in numbers)
-    if not usable or len(numbers) > (2 if kind in ("wan", "maisi") else 1):
-        raise ValueError(f"codec {spec!r}: identity:N, compact:N, wan:Z[:BASE] or maisi:Z[:BASE] is accepted")
-    codec = CODECS[kind](*(int(n) for n in numbers))
-    return codec.requires_grad_(False) if isinstance(codec, nn.Module) else codec
 
 
 class Any2Any(nn.Module):
@@ -72,24 +49,12 @@ class Any2Any(nn.Module):
         self.codec = make_codec(config.codec)
         per_channel = self.codec.latent_channels
         channels = {name: modality.TABLE[name].channels * per_channel for name in config.modalities}
-        self.backbone: UNet | DiT | MaisiUNet | Baseline
         if config.predicts not in flow.CONVENTIONS:
             known = ", ".join(flow.CONVENTIONS)
             raise ValueError(f"predicts {config.predicts!r}: one of {known} is accepted")
         if config.plates not in PLATES:
             raise ValueError(f"plates {config.plates!r}: one of {', '.join(PLATES)} is accepted")
-        if isinstance(config.backbone, DiTConfig):
-            if lead(self.codec) and config.backbone.multiple[0] > 1:
-                raise ValueError(f"codec {config.codec} repeats a slice: patches of depth 1 are needed")
-            self.backbone = DiT(config.backbone, channels, self.codec.stride)
-        elif isinstance(config.backbone, MaisiConfig):
-            self.backbone = MaisiUNet(config.backbone, channels)
-        elif isinstance(config.backbone, BaselineConfig):
-            self.backbone = Baseline(config.backbone, channels)
-        else:
-            if config.backbone.rays and not isinstance(self.codec, IdentityCodec):
-                raise ValueError(f"rays: codec {config.codec} does not show plates; identity:N does")
-            self.backbone = UNet(config.backbone, channels, strides(self.codec)[0])
+        self.backbone: Backbone = config.backbone.build(channels, self.codec)
 
     def on(self, device: torch.device) -> Any2Any:
         """The model itself, moved to `device`, with the weights of 3D convolutions in the format that is
@@ -100,13 +65,11 @@ class Any2Any(nn.Module):
         return self
 
     def adopt(self, config: ModelConfig) -> None:
-        """Go on with the settings of `config` that any weights fit: a U-Net's `sparse`, and `sided` and
-        `rays`, which stay once they are there."""
-        self.config = replace(self.config, sided=self.config.sided or config.sided)
-        if isinstance(self.backbone, UNet) and isinstance(config.backbone, UNetConfig):
-            self.backbone.config = replace(self.backbone.config, sparse=config.backbone.sparse)
-            self.backbone.exchange(config.backbone.rays)
-            self.config = replace(self.config, backbone=self.backbone.config)
+        """Go on with the settings of `config` that any weights fit: those of the backbone (`Backbone.adopt`),
+        and `sided`, which stays once it is there."""
+        self.backbone.adopt(config.backbone)
+        sided = self.config.sided or config.sided
+        self.config = replace(self.config, sided=sided, backbone=self.backbone.config)
 
     def named_in_mirror(self, target: str) -> tuple[str, ...]:
         """The conditions whose channels stay what they are in a mirror image (`sample.flipped`)."""
@@ -130,27 +93,21 @@ class Any2Any(nn.Module):
         return on_latent_grid(self.codec, body)
 
     def region(self, body: Tensor, target: str) -> Tensor:
-        """The part of the latent grid (n, 1, d, h, w) that the network predicts: the body for a convolutional
-        backbone, every token that touches it for the transformer, everything where the body itself is
-        wanted."""
-        if not isinstance(self.backbone, DiT):
-            return torch.ones_like(body) if target == "body" else body
-        p = self.backbone.patch[target]
-        blocks = kept_blocks(body, p).float()
-        return F.interpolate(blocks, size=body.shape[2:], mode="nearest") > 0
+        """The part of the latent grid (n, 1, d, h, w) that the network predicts."""
+        return self.backbone.region(body, target)
 
     @property
     def blind_at_one(self) -> bool:
         """Whether v at t = 1 does not depend on the noise, so that one evaluation serves any number of
         samples."""
-        return isinstance(self.backbone, UNet) and self.backbone.config.spread > 0
+        return self.backbone.blind_at_one
 
     def air(self, target: str, space: Sequence[int], rx_max_gy: float) -> Tensor:
         """The latent (1, c, d, h, w) of a target where there is no patient, over a volume of `space`
         voxels."""
         row = modality.TABLE[target]
         value = row.background(rx_max_gy if row.by_reference else 1.0)
-        device = next(self.backbone.parameters()).device
+        device = next(self.parameters()).device
         return self.codec.encode(torch.full((1, row.channels, *space), value, device=device))
 
     def velocity(
@@ -199,9 +156,7 @@ def pick_device(name: str) -> torch.device:
 def config_from_dict(values: Mapping[str, Any]) -> ModelConfig:
     """A ModelConfig from its `asdict` form; ValueError for a key this version does not know."""
     settings = dict(values["backbone"])
-    kind = BACKBONES.get(settings.get("kind", ""))
-    if kind is None:
-        raise ValueError(f"backbone {settings.get('kind')!r}: one of {', '.join(BACKBONES)} is accepted")
+    kind = config_class(settings.get("kind", ""))
     unknown = set(settings) - {f.name for f in fields(kind)}
     if unknown:
         raise ValueError(f"backbone setting {sorted(unknown)[0]!r} is not known to this version")

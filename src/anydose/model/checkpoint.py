@@ -18,10 +18,10 @@ from anydose.case import modality
 from anydose.model import lora
 from anydose.model.any2any import Any2Any, config_from_dict
 from anydose.model.tensors import load_tensors, save_tensors
+from anydose.model.weights import WEIGHTS
 
 FORMAT = "anydose-model-1"
 ADAPTER = "anydose-adapter-1"
-WEIGHTS = Path(__file__).parent.parent / "weights"
 
 
 def describe(path: Path) -> dict[str, Any]:

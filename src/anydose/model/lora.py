@@ -18,13 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from anydose.model.any2any import Any2Any
 from anydose.model.network.layers import Conv3
 from anydose.model.shards import account
 from anydose.model.tensors import load_tensors, save_tensors
 
 ATTENTION = r"(.*\.)?blocks\.\d+\.(q|k|v|o)"
 BLOCKS = r"(.*\.)?blocks\.\d+\.(q|k|v|o|ffn\.0|ffn\.2)"  # attention and MLP of the transformer
-CONVS = r"backbone\.(down|up)\.\d+\.\d+\.convs\.\d+"  # of the U-Net's blocks
 WEIGHTS, SETTINGS, PREFIX = "adapter_model.safetensors", "adapter_config.json", "base_model.model."
 
 
@@ -57,16 +57,17 @@ class LoraLinear(nn.Module):
 
 
 class LoraConv(Conv3):
-    """A 3 x 3 x 3 convolution with its adapter; holds the layer's own weight and bias under their own
-    names."""
+    """A convolution that keeps the size, with its adapter; holds the layer's own weight and bias under their
+    own names."""
 
-    def __init__(self, base: Conv3, rank: int, alpha: float) -> None:
+    def __init__(self, base: nn.Conv3d, rank: int, alpha: float) -> None:
+        edge, bias = base.kernel_size[0], base.bias is not None
         with torch.device("meta"):
-            super().__init__(base.in_channels, base.out_channels, bias=base.bias is not None)
+            super().__init__(base.in_channels, base.out_channels, edge, bias=bias)
         self.weight, self.bias = base.weight, base.bias
         self.scale, self.active = alpha / rank, True
         with base.weight.device:
-            self.lora_A = Conv3(base.in_channels, rank, bias=False)
+            self.lora_A = Conv3(base.in_channels, rank, edge, bias=False)
             self.lora_B = Conv3(rank, base.out_channels, 1, bias=False)
         nn.init.zeros_(self.lora_B.weight)
         self.to(memory_format=torch.channels_last_3d)
@@ -81,7 +82,8 @@ class LoraConv(Conv3):
         """The plain layer of the same function, of new tensors."""
         change = torch.einsum("or,ridhw->oidhw", self.lora_B.weight[..., 0, 0, 0], self.lora_A.weight)
         with torch.device("meta"):
-            plain = Conv3(self.in_channels, self.out_channels, bias=self.bias is not None)
+            edge, bias = self.kernel_size[0], self.bias is not None
+            plain = Conv3(self.in_channels, self.out_channels, edge, bias=bias)
         plain.weight = nn.Parameter((self.weight + self.scale * change).detach())
         plain.bias = None if self.bias is None else nn.Parameter(self.bias.detach().clone())
         return plain.to(memory_format=torch.channels_last_3d)
@@ -90,38 +92,41 @@ class LoraConv(Conv3):
 Adapted = LoraLinear | LoraConv
 
 
-def targets(model: nn.Module) -> str:
-    """Which layers get adapters: a U-Net's convolutions, a transformer's attention and MLP."""
-    return CONVS if any(re.fullmatch(CONVS, name) for name, _ in model.named_modules()) else BLOCKS
-
-
 def add_lora(
     model: nn.Module, rank: int = 64, alpha: float = 0.0, targets: str = BLOCKS
 ) -> list[nn.Parameter]:
-    """Adapt every linear layer and 3 x 3 x 3 convolution whose whole name matches `targets`, and freeze it;
-    alpha 0 stands for the rank. Returns the adapters' parameters. ValueError if nothing matches."""
+    """Adapt every linear layer, and every convolution that keeps the size, whose whole name matches
+    `targets`, and freeze it; alpha 0 stands for the rank. Returns the adapters' parameters. ValueError if
+    nothing matches."""
     matching = [
         (name, layer)
         for name, layer in model.named_modules()
-        if isinstance(layer, nn.Linear | Conv3)
-        and not isinstance(layer, LoraConv)
-        and re.fullmatch(targets, name)
+        if re.fullmatch(targets, name) and _adaptable(layer)
     ]
     if not matching:
         raise ValueError(
             f"LoRA targets {targets!r}: no linear layer or convolution of that name in the model"
         )
     for name, layer in matching:
-        kind = LoraConv if isinstance(layer, Conv3) else LoraLinear
+        kind = LoraConv if isinstance(layer, nn.Conv3d) else LoraLinear
         _put(model, name, kind(layer, rank, alpha or rank))
     return [p for layer in adapters(model).values() for p in (layer.lora_A.weight, layer.lora_B.weight)]
 
 
-def adapt(model: nn.Module, rank: int, alpha: float, whole: Sequence[str]) -> dict[str, nn.Parameter]:
-    """Freeze a model but for adapters on the layers of its blocks and for the layers whose last name is in
-    `whole`. Returns what learns, under peft's names."""
+def _adaptable(layer: nn.Module) -> bool:
+    """Whether a layer is linear, or an odd cubic convolution of stride 1 that pads by half its edge."""
+    if not isinstance(layer, nn.Conv3d) or isinstance(layer, LoraConv):
+        return isinstance(layer, nn.Linear)
+    edge = layer.kernel_size[0]
+    same = (layer.kernel_size, layer.padding) == ((edge,) * 3, (edge // 2,) * 3)
+    return same and edge % 2 == 1 and layer.stride == (1, 1, 1) and layer.groups == 1
+
+
+def adapt(model: Any2Any, rank: int, alpha: float, whole: Sequence[str]) -> dict[str, nn.Parameter]:
+    """Freeze an Any2Any model but for adapters on the layers that its backbone names (`Backbone.adapted`) and
+    for the layers whose last name is in `whole`. Returns what learns, under peft's names."""
     model.requires_grad_(False)
-    add_lora(model, rank, alpha, targets(model))
+    add_lora(model, rank, alpha, model.backbone.adapted)
     return {name: p.requires_grad_() for name, p in weights(model, whole).items()}
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from anydose.model.checkpoint import WEIGHTS, describe
+from anydose.model.checkpoint import describe
+from anydose.model.weights import WEIGHTS
 
 DEFAULT = "compact-hn"
 

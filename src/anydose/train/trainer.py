@@ -20,10 +20,9 @@ from anydose.diffusion import path as vp
 from anydose.model import registry
 from anydose.model.any2any import Any2Any, ModelConfig, config_from_dict
 from anydose.model.checkpoint import describe, load_model, save_adapted, save_model
-from anydose.model.codec.codec import IdentityCodec
+from anydose.model.codec.codec import is_voxelwise
 from anydose.model.codec.compact import load as load_codec
-from anydose.model.lora import adapt, add_lora, merged, save_adapter, targets
-from anydose.model.network.dit import DiT
+from anydose.model.lora import adapt, add_lora, merged, save_adapter
 from anydose.model.tensors import load_tensors, save_tensors
 from anydose.train import log, losses
 from anydose.train.data import Cohort
@@ -124,14 +123,13 @@ class Trainer:
             self.model.codec = load_codec(Path(config.codec))
         if config.adapter and not (config.lora and config.init and config.task.targets):
             raise ValueError("adapter: lora, init and task.targets say of what rank, to what and for what")
-        if config.organ_weight and not isinstance(self.model.codec, IdentityCodec):
+        if config.organ_weight and not is_voxelwise(self.model.codec):
             raise ValueError(f"organ_weight: codec {self.model.codec.spec} has no voxels; identity:N has")
         if config.adapter:
             adapt(self.model, config.lora, 0.0, config.task.targets)
         elif config.lora:
-            add_lora(self.model, config.lora, targets=targets(self.model))
-        if isinstance(self.model.backbone, DiT):
-            self.model.backbone.checkpointing = config.checkpointing
+            add_lora(self.model, config.lora, targets=self.model.backbone.adapted)
+        self.model.backbone.checkpointing = config.checkpointing
         self.model.on(self.device).train()
         data = Path(config.data)
         self.cohort = LatentCohort(data, self.model.codec) if config.latents else Cohort(data)

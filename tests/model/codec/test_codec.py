@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from anydose.model.any2any import make_codec
 from anydose.model.codec.codec import IdentityCodec
 from anydose.model.codec.compact import CompactCodec, load, save
+from anydose.model.codec.make import make_codec
 
 
 def rough(codec):

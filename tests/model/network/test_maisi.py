@@ -8,9 +8,10 @@ from tiny_priors import write_maisi
 
 from anydose.diffusion import flow
 from anydose.diffusion.path import alpha_sigma
-from anydose.model.any2any import Any2Any, ModelConfig, make_codec
+from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import load_model
 from anydose.model.codec import maisi as maisi_codec
+from anydose.model.codec.make import make_codec
 from anydose.model.network import maisi
 from anydose.model.network.dit import DiTConfig
 from anydose.model.network.maisi import MaisiUNet

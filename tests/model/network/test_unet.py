@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from anydose.model.any2any import Any2Any, ModelConfig, config_from_dict, make_codec, pick_device
+from anydose.model.any2any import Any2Any, ModelConfig, config_from_dict, pick_device
 from anydose.model.checkpoint import describe, load_model, save_model
+from anydose.model.codec.make import make_codec
 from anydose.model.network.layers import Conv3
 from anydose.model.network.unet import UNet, UNetConfig
 

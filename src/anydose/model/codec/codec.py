@@ -35,6 +35,8 @@ class Codec(Protocol):
 class IdentityCodec:
     """Voxel patches: every stride^3 block of voxels becomes channels; exact in both directions."""
 
+    voxelwise = True
+
     def __init__(self, stride: int = 2) -> None:
         self.stride = stride
         self.latent_channels = stride**3
@@ -59,6 +61,11 @@ def strides(codec: Codec) -> tuple[int, int, int]:
 def lead(codec: Codec) -> int:
     """Latent slices in front that hold only a copy of the first slice."""
     return getattr(codec, "lead", 0)
+
+
+def is_voxelwise(codec: Codec) -> bool:
+    """Whether every latent channel is a voxel, so that a latent shows what the volume shows."""
+    return getattr(codec, "voxelwise", False)
 
 
 def on_latent_grid(codec: Codec, mask: Tensor) -> Tensor:

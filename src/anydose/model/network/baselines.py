@@ -13,6 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anydose.diffusion.path import alpha_sigma
+from anydose.model.codec.codec import Codec
+from anydose.model.network.backbone import VoxelNetwork
 from anydose.model.network.layers import with_conv3
 
 KINDS = ("dynunet", "mednext", "c3d")
@@ -33,8 +35,12 @@ class BaselineConfig:
         """Latent sizes must be multiples of this."""
         return 16 if self.kind == "mednext" else 2 ** (len(self.widths) - 1)
 
+    def build(self, channels: Mapping[str, int], codec: Codec) -> Baseline:
+        """The network."""
+        return Baseline(self, channels)
 
-class Baseline(nn.Module):
+
+class Baseline(VoxelNetwork):
     """channels: {modality: latent channels}; the target's own slot is empty at t = 1, as in unet.py."""
 
     def __init__(self, config: BaselineConfig, channels: Mapping[str, int]) -> None:

@@ -9,19 +9,19 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from anydose.model.codec.codec import Codec, lead
+from anydose.model.network.backbone import Edges, VoxelNetwork
 from anydose.model.network.layers import sinusoid
 from anydose.model.network.tokens import (
-    Edges,
     Patches,
     edges,
+    kept_blocks,
     pack,
     rope_frequencies,
     rope_phases,
@@ -63,6 +63,12 @@ class DiTConfig:
         d, h, w = (max(sizes) for sizes in zip(*(edges(p) for _, p in self.patch), strict=True))
         return d, h, w
 
+    def build(self, channels: Mapping[str, int], codec: Codec) -> DiT:
+        """The network. Raises ValueError for patches of several slices where the codec repeats one."""
+        if lead(codec) and self.multiple[0] > 1:
+            raise ValueError(f"codec {codec.spec} repeats a slice: patches of depth 1 are needed")
+        return DiT(self, channels, codec.stride)
+
 
 class Block(nn.Module):
     """x += gate Attention(modulated norm x); x += gate FFN(modulated norm x); q and k normed over all
@@ -103,15 +109,15 @@ def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     return F.layer_norm(x.float(), x.shape[-1:], eps=1e-6) * (1 + scale) + shift
 
 
-class DiT(nn.Module):
-    """channels: {modality: latent channels}; stride: voxels along a latent voxel's edges. checkpointing:
-    blocks are computed again in the backward pass instead of kept (set by training)."""
+class DiT(VoxelNetwork):
+    """channels: {modality: latent channels}; stride: voxels along a latent voxel's edges."""
+
+    adapted = r"backbone\.blocks\.\d+\.(q|k|v|o|ffn\.0|ffn\.2)"  # attention and MLP
 
     def __init__(self, config: DiTConfig, channels: Mapping[str, int], stride: Edges) -> None:
         super().__init__()
         c, self.names = config, tuple(channels)
         self.config, self.stride, self.patch = config, stride, dict(config.patch)
-        self.checkpointing = False
         sizes = {name: channels[name] * math.prod(edges(self.patch[name])) for name in self.names}
         shared = nn.Linear(max(sizes.values()), c.dim) if not c.modality_patchify else None
         self.embed = nn.ModuleDict({name: shared or nn.Linear(f, c.dim) for name, f in sizes.items()})
@@ -158,13 +164,16 @@ class DiT(nn.Module):
             e = self.time(sinusoid(times[target], 256)) + self.condition(self._code(times, target))
             e6 = self.project(F.silu(e)).unflatten(1, (6, -1))
         for block in self.blocks:
-            again = self.checkpointing and torch.is_grad_enabled()
-            run = partial(checkpoint, block, use_reentrant=False) if again else block
-            x = run(x, e6, phases, mask)
+            x = self.run(block, x, e6, phases, mask)
         shift, scale = (self.head_modulation + e[:, None]).unsqueeze(2).unbind(1)
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 would quantise the dose
             v = self.head[target](modulate(x[:, :wanted], shift, scale))
         return unpack(v, tokens[target], self.patch[target])
+
+    def region(self, body: Tensor, target: str) -> Tensor:
+        """Every token that touches the body."""
+        blocks = kept_blocks(body, self.patch[target]).float()
+        return F.interpolate(blocks, size=body.shape[2:], mode="nearest") > 0
 
     def _voxel_mm(self, spacing_mm: Tensor, name: str) -> Tensor:
         """(n, 3) edges of a latent voxel along (z, y, x); where positions count patches, a patch has edge

@@ -18,7 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anydose.diffusion.path import alpha_sigma
+from anydose.model.codec.codec import Codec
 from anydose.model.codec.maisi import read
+from anydose.model.network.backbone import VoxelNetwork
 from anydose.model.shards import account
 
 CLASSES, CT = 128, 1  # rows of the class embedding, and the one of CT images
@@ -44,6 +46,10 @@ class MaisiConfig:
     def multiple(self) -> int:
         """Latent sizes must be multiples of this (voxels: of 32)."""
         return 2 ** (len(self.widths) - 1)
+
+    def build(self, channels: Mapping[str, int], codec: Codec) -> MaisiUNet:
+        """The network, weights at random."""
+        return MaisiUNet(self, channels)
 
 
 def network(c: MaisiConfig) -> nn.Module:
@@ -102,7 +108,7 @@ class TargetAndRoles(nn.Module):
         return roles if self.table is None else roles + self.table(labels[:, 0].long())
 
 
-class MaisiUNet(nn.Module):
+class MaisiUNet(VoxelNetwork):
     """channels: {modality: latent channels}, each a multiple of config.latent."""
 
     def __init__(self, config: MaisiConfig, channels: Mapping[str, int]) -> None:

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
+from anydose.model.network.backbone import Edges
+
 
 @dataclass(frozen=True)
 class Patches:
@@ -24,9 +26,6 @@ class Patches:
     valid: Tensor
     index: Tensor
     grid: tuple[int, int, int]
-
-
-Edges = int | tuple[int, int, int]
 
 
 def edges(p: Edges) -> tuple[int, int, int]:

@@ -15,6 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from anydose.diffusion.path import alpha_sigma, velocity_of_estimate
+from anydose.model.codec.codec import Codec, is_voxelwise, strides
+from anydose.model.network.backbone import VoxelNetwork
 from anydose.model.network.beams_eye_view import Rays, open_beams, ray_numbers
 from anydose.model.network.body_voxels import Level, double, halve, pointwise, put, pyramid, take
 from anydose.model.network.layers import ConditionCode, Conv3, ModulatedNorm
@@ -44,6 +46,12 @@ class UNetConfig:
         """Latent sizes must be multiples of this."""
         return 2 ** (len(self.widths) - 1)
 
+    def build(self, channels: Mapping[str, int], codec: Codec) -> UNet:
+        """The network. Raises ValueError for `rays` with a codec whose latents are no voxels."""
+        if self.rays and not is_voxelwise(codec):
+            raise ValueError(f"rays: codec {codec.spec} does not show plates; identity:N does")
+        return UNet(self, channels, strides(codec)[0])
+
 
 class Block(nn.Module):
     """norm-modulate, SiLU, conv, twice, added to the input; starts as the identity."""
@@ -62,9 +70,11 @@ class Block(nn.Module):
         return x + h
 
 
-class UNet(nn.Module):
+class UNet(VoxelNetwork):
     """channels: {modality: latent channels}; stride: voxels along the edge of a latent voxel. Absent slots
     are zero; the code says which are visible and how noisy."""
+
+    adapted = r"backbone\.(down|up)\.\d+\.\d+\.convs\.\d+"
 
     def __init__(self, config: UNetConfig, channels: Mapping[str, int], stride: int = 1) -> None:
         super().__init__()
@@ -92,6 +102,17 @@ class UNet(nn.Module):
         for head in self.read_out.values():
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
+
+    @property
+    def blind_at_one(self) -> bool:
+        """Whether pure noise is weighed with zero (`spread`)."""
+        return self.config.spread > 0
+
+    def adopt(self, config: Any) -> None:
+        """Take over `sparse`, and `rays` unless they are there."""
+        if isinstance(config, UNetConfig):
+            self.config = replace(self.config, sparse=config.sparse)
+            self.exchange(config.rays)
 
     def exchange(self, size: int) -> None:
         """Have exchanges along the rays of `size` channels, which start as nothing, unless they are there."""
@@ -125,7 +146,7 @@ class UNet(nn.Module):
         skips = []
         for i, blocks in enumerate(self.down):
             for block in blocks:
-                x = block(x, code, levels[i])
+                x = self.run(block, x, code, levels[i])
             if beams and i == 0:
                 x = self.rays[0](x, *beams)
             if i < len(self.shrink):
@@ -135,7 +156,7 @@ class UNet(nn.Module):
             x = double(x, levels[i], self.grow[i].weight, self.grow[i].bias)
             x = pointwise(torch.cat([x, skips[i]], dim=1), self.merge[i].weight, self.merge[i].bias)
             for block in self.up[i]:
-                x = block(x, code, levels[i])
+                x = self.run(block, x, code, levels[i])
         if beams:
             x = self.rays[1](x, *beams)
         x = F.silu(self.last_norm(x, code, levels[0].counts))
