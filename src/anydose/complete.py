@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from anydose.case import modality, names
 from anydose.case.case import Case, Mask, Prescription
 from anydose.case.volume import Volume, bounding_box
-from anydose.io import openkbp
+from anydose.io.formats import format_for
 from anydose.model.any2any import Any2Any
 from anydose.predict import Options, Prediction, predict
 from anydose.score import completion
@@ -86,8 +86,7 @@ def structures_of(question: Question, target: str, made: NDArray[np.float32]) ->
         by_level = {gy: name for name, gy in reversed(list(question.levels_gy.items()))}
         return completion.masks(target, made, {}, {name: gy for gy, name in by_level.items()})
     own = {names.organ_channel(name): name for name in case.of_role("oar")}
-    theirs = {names.organ_channel(name): name for name in openkbp.ORGANS}
-    usual = theirs if case.meta.get("format") == "openkbp" else dict(enumerate(names.ORGAN_CHANNELS))
+    usual = {names.organ_channel(name): name for name in format_for(case).organ_names}
     wanted = {k: own.get(k, usual.get(k, "")) for k in range(len(names.ORGAN_CHANNELS) - 1)}
     return completion.masks(target, made, {k: name for k, name in wanted.items() if name}, {})
 

@@ -7,7 +7,7 @@ import pytest
 from anydose.case.case import Case
 from anydose.case.grid import Grid
 from anydose.io.files import file_name, whole
-from anydose.io.kinds import kind_of
+from anydose.io.formats import format_of
 from anydose.io.plan_options import from_names, level_gy, with_beams, with_prescription
 from anydose.io.read import read_case
 
@@ -23,7 +23,7 @@ def test_nothing_and_several_are_refused_by_name(tmp_path):
     with pytest.raises(ValueError, match="nothing found; a DICOM folder"):
         read_case(tmp_path)
     (tmp_path / "ct.csv").write_text("")
-    assert kind_of(tmp_path) == "openkbp"
+    assert format_of(tmp_path).name == "openkbp"
     (tmp_path / "ct.nii.gz").write_bytes(b"")
     with pytest.raises(ValueError, match="openkbp and nifti found together"):
         read_case(tmp_path)
@@ -36,7 +36,7 @@ def test_nothing_and_several_are_refused_by_name(tmp_path):
 def test_dicom_is_known_by_its_mark_not_its_name(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "000001").write_bytes(b"\0" * 128 + b"DICM")
-    assert kind_of(tmp_path) == "dicom"
+    assert format_of(tmp_path).name == "dicom"
 
 
 @pytest.mark.parametrize(

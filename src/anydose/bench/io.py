@@ -36,7 +36,7 @@ def seconds(work: Callable[[], object], repeats: int = 3, warm: bool = True) -> 
 _READERS = {
     "anydose": """
 from pathlib import Path
-from anydose.io import dicom_ct, dicom_files, dicom_struct
+from anydose.io.dicom import ct as dicom_ct, files as dicom_files, struct as dicom_struct
 opened = timer()
 slices = [f for f in dicom_files.scan(Path(study)) if f.header.Modality == "CT"]
 ct, _ = dicom_ct.read_ct(slices)

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,13 +38,27 @@ class Prescription:
 
 
 @dataclass(frozen=True)
+class Source:
+    """Where a case came from. A format that must remember more for its writer subclasses this."""
+
+    format: str = ""
+    """Name of its row in the table of formats; '' for a case made in memory."""
+    frame_of_reference_uid: str | None = None
+    """DICOM frame of reference of the case's grid; None where the format has none."""
+    structure_types: Mapping[str, str] = field(default_factory=dict)
+    """Structure -> DICOM RTROIInterpretedType (3006,00A4), of those that state one."""
+    structure_codes: Mapping[str, str] = field(default_factory=dict)
+    """Structure -> code value of its RTROIIdentificationCodeSequence (3006,0086), of those that state one."""
+
+
+@dataclass(frozen=True)
 class Case:
     """One patient. ct in HU, dose in Gy and every mask lie on `grid`; absent things are None or not in the
     mapping.
 
     structures: name as the source spells it -> boolean mask (d, h, w). inferred: sentences on what the source
-    did not state and the reader filled in by a documented rule. patient_position: DICOM (0018,5100). meta:
-    what a writer of the same format needs to give the result back in the input's own form.
+    did not state and the reader filled in by a documented rule. patient_position: DICOM (0018,5100). source:
+    its format, and what a writer of that format needs to give the result back in the input's own form.
     """
 
     name: str
@@ -57,7 +70,7 @@ class Case:
     dose: Volume | None = None
     patient_position: str = "HFS"
     inferred: tuple[str, ...] = ()
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    source: Source = field(default_factory=Source)
 
     def __post_init__(self) -> None:
         for label, volume, unit in (("ct", self.ct, "HU"), ("dose", self.dose, "Gy")):

@@ -17,8 +17,9 @@ from anydose.case.case import Case
 from anydose.case.volume import Volume
 from anydose.complete import Question, ask, complete, completed, structures_of
 from anydose.deliver.record import Stopwatch, record
-from anydose.io import nifti, openkbp
+from anydose.io import nifti
 from anydose.io.files import file_name, whole, write_json
+from anydose.io.formats import format_for
 from anydose.io.read import read_case
 from anydose.model import registry
 from anydose.model.any2any import pick_device
@@ -109,20 +110,13 @@ def _figures(
 
 
 def _write_patient(case: Case | None, folder: Path) -> list[str]:
-    """The completed patient in its own form (OpenKBP or DICOM, else NIfTI); the folder appears whole."""
+    """The completed patient in its own form where that can hold it, else NIfTI; the folder appears whole."""
     if case is None:
         return []
     scratch = folder.with_name(f".{os.getpid()}.{folder.name}")
     try:
         scratch.mkdir(parents=True)
-        if case.meta.get("format") == "openkbp":
-            openkbp.write_case(case, scratch)
-        elif case.meta.get("format") == "dicom" and case.ct is not None:
-            from anydose.io.dicom import write as dicom_write
-
-            dicom_write.write_study(case, scratch)
-        else:
-            nifti.write_case(case, scratch)
+        format_for(case).write_case(case, scratch)
         shutil.rmtree(folder, ignore_errors=True)
         scratch.replace(folder)
     finally:

@@ -14,7 +14,9 @@ from anydose.case.volume import Volume
 from anydose.deliver.record import Stopwatch, record, title_of
 from anydose.deliver.trust import Trust, trust
 from anydose.io import nifti
-from anydose.io.files import file_name, whole, write_json
+from anydose.io.files import whole, write_json
+from anydose.io.format import DoseOptions
+from anydose.io.formats import write_dose
 from anydose.io.read import read_case
 from anydose.model import registry
 from anydose.model.any2any import pick_device
@@ -54,10 +56,10 @@ def deliver(
     """Write a dose prediction into `folder`; model: what made it (a hash); returns the names of the files."""
     trust = trust or Trust()
     folder.mkdir(parents=True, exist_ok=True)
-    dose, name = prediction.volume(case), file_name(case.name)
+    dose = prediction.volume(case)
     written = ["dose.nii.gz", "dvh.csv", "page.png"]
     nifti.write_volume(dose, folder / "dose.nii.gz")
-    written += _own_form(case, dose, folder, name, model, dicom)
+    written += write_dose(dose, case, folder, DoseOptions(model=model, **asdict(dicom)))
     if len(prediction.members) > 1:
         nifti.write_volume(Volume(prediction.spread[0], case.grid, "Gy"), folder / "dose_std.nii.gz")
         written.append("dose_std.nii.gz")
@@ -91,27 +93,6 @@ def _write_intervals(
     with whole(folder / "dvh_bands.csv") as scratch:
         write_csv(scratch, columns, table)
     return rows
-
-
-def _own_form(case: Case, dose: Volume, folder: Path, name: str, model: str, dicom: Dicom) -> list[str]:
-    """The dose in the form that the case came in, where that is not NIfTI."""
-    if case.meta.get("format") == "openkbp":
-        from anydose.io import openkbp
-
-        openkbp.write_dose(dose, case, folder / f"{name}.csv")
-        return [f"{name}.csv"]
-    if case.meta.get("format") == "dicom":
-        from anydose.io.dicom import write as dicom_write
-
-        how = asdict(dicom)
-        on_grid = dose.resample(dicom_write.dose_grid(case, how.pop("grid")))
-        dicom_write.write_rtdose(on_grid, case, folder / "dose.dcm", model=model, **how)
-        return ["dose.dcm"]
-    if case.meta.get("format") == "gdphmm":
-        from anydose.io import gdphmm
-
-        return [gdphmm.write_prediction(dose, case, folder).name]
-    return []
 
 
 def write_dvh(case: Case, dose: Volume, path: Path) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from anydose.case.case import Case
-from anydose.io.kinds import kind_of
 from anydose.io.read import read_case
 from anydose.io.sources import sources
 
@@ -46,7 +45,7 @@ def check(root: Path) -> Iterator[Checked]:
             continue
         yield Checked(
             name,
-            kind_of(path),
+            case.source.format,
             case.grid.shape,
             case.grid.spacing_mm,
             len(case.structures),

@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 
 from anydose.case.beams import Beam
-from anydose.case.case import Case, Prescription
+from anydose.case.case import Case, Prescription, Source
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
 from anydose.io.files import whole
@@ -96,7 +96,7 @@ def _case(plan: dict[str, Any], path: Path) -> Case:
         Volume(image, grid, "HU"),
         dose,
         inferred=(*said, "patient position: HFS (GDP-HMM does not state it)"),
-        meta={"format": "gdphmm", "isocentre_index": tuple(plan.get("isocenter", ()))},
+        source=Source("gdphmm"),
     )
 
 

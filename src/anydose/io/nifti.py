@@ -13,7 +13,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from anydose.case.case import Case
+from anydose.case.case import Case, Source
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
 from anydose.io.describe import describe, words
@@ -106,7 +106,7 @@ def read_case(folder: Path) -> Case:
     if dose is not None:
         dose = dose.resample(given.grid)
     text = words(_json(folder / "case.json"), str(folder / "case.json"))
-    return Case(folder.name, given.grid, structures, ct=ct, dose=dose, **text, meta={"format": "nifti"})
+    return Case(folder.name, given.grid, structures, ct=ct, dose=dose, **text, source=Source("nifti"))
 
 
 def write_case(case: Case, folder: Path) -> None:

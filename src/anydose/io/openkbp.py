@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anydose.case.beams import equispaced
-from anydose.case.case import Case, Prescription
+from anydose.case.case import Case, Prescription, Source
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
 from anydose.io.files import whole
@@ -76,7 +76,7 @@ def read_case(folder: Path) -> Case:
             "isocentre: centroid of the targets (OpenKBP does not state it)",
             "body: possible_dose_mask (OpenKBP has no external contour)",
         ),
-        meta={"format": "openkbp"},
+        source=Source("openkbp"),
     )
 
 

@@ -16,10 +16,11 @@ import numpy as np
 from scipy import ndimage
 
 from anydose.case.beams import equispaced
-from anydose.case.case import Case, Prescription
+from anydose.case.case import Case, Prescription, Source
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
 from anydose.io import openkbp
+from anydose.io.formats import named
 from anydose.io.solids import Floats, Mask, Space
 
 SHAPE = (128, 128, 128)
@@ -114,7 +115,7 @@ def make_phantom(seed: int = 0) -> Case:
         prescription=Prescription(openkbp.LEVELS_GY, FRACTIONS),
         beams=equispaced(openkbp.BEAMS, grid.to_mm(centroid)),
         ct=Volume(ct, grid, "HU"),
-        meta={"format": "openkbp"},
+        source=Source("openkbp"),
     )
 
 
@@ -129,25 +130,11 @@ def write_phantom(seed: int, folder: Path, format: str = "openkbp") -> Case:
     scratch = folder.with_name(f".{os.getpid()}.{folder.name}")
     try:
         scratch.mkdir(parents=True)
-        _write(case, scratch, format)
+        named(format).write_case(case, scratch)
         scratch.replace(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return case
-
-
-def _write(case: Case, folder: Path, format: str) -> None:
-    """Imports here: pydicom and nibabel cost half a second that OpenKBP files need not wait for."""
-    if format == "dicom":
-        from anydose.io.dicom import write as dicom_write
-
-        dicom_write.write_study(case, folder)
-    elif format == "nifti":
-        from anydose.io import nifti
-
-        nifti.write_case(case, folder)
-    else:
-        openkbp.write_case(case, folder)
 
 
 def patient_frame(grid: Grid, traits: Traits) -> Space:

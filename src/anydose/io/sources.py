@@ -6,10 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from anydose.io.kinds import ACCEPTED, kind_of
+from anydose.io.formats import accepted, dose_suffixes, format_of
 
-DOSES = (".csv", ".nii.gz", ".nii", ".npy", ".npz", ".dcm", "")
-CT_AND_STRUCT = {"1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.481.3"}
+CASES = (".npz", "")  # endings of cases that hold a dose, beside those of dose files
 
 
 def sources(root: Path) -> list[tuple[str, Path]]:
@@ -18,7 +17,7 @@ def sources(root: Path) -> list[tuple[str, Path]]:
     ValueError if there is none."""
     found = list(_cases(root))
     if not found:
-        raise ValueError(f"{root}: no case found; {ACCEPTED}, or a folder of these, is accepted")
+        raise ValueError(f"{root}: no case found; {accepted()}, or a folder of these, is accepted")
     stems = [_stem(path) for path in found]
     if len(set(stems)) < len(stems):
         stems = ["_".join([*path.relative_to(root).parts[:-1], _stem(path)]) for path in found]
@@ -30,10 +29,11 @@ def dose_of(doses: Path, case_name: str, single: bool) -> Path:
     after the case. ValueError if there is none."""
     if single:
         return doses
-    for suffix in DOSES:
+    suffixes = dict.fromkeys((*dose_suffixes(), *CASES))
+    for suffix in suffixes:
         if (found := doses / f"{case_name}{suffix}").exists():
             return found
-    raise ValueError(f"{doses}: no dose named {case_name} ({', '.join(s for s in DOSES if s)})")
+    raise ValueError(f"{doses}: no dose named {case_name} ({', '.join(s for s in suffixes if s)})")
 
 
 def _stem(path: Path) -> str:
@@ -41,52 +41,17 @@ def _stem(path: Path) -> str:
 
 
 def _cases(path: Path) -> Iterator[Path]:
-    if path.is_file():
-        if path.suffix == ".npz":
-            yield path
-        return
-    inside = sorted(p for p in path.iterdir() if not p.name.startswith(".")) if path.is_dir() else []
-    if _is_case(path, inside):
+    if _is_case(path):
         yield path
-        return
-    for below in inside:
-        yield from _cases(below)
+    elif path.is_dir():
+        for below in sorted(p for p in path.iterdir() if not p.name.startswith(".")):
+            yield from _cases(below)
 
 
-def _is_case(folder: Path, inside: list[Path]) -> bool:
-    """True if the folder itself is one case: kind_of looks below it too, where DICOM is concerned, so a
-    folder of patients with DICOM in each is told apart by the CT and the structure set that each of them
-    has."""
+def _is_case(path: Path) -> bool:
+    """True if the file or folder itself is one case: a format may look below a folder, so a folder of
+    patients has to be told from a patient."""
     try:
-        kind = kind_of(folder)
+        return format_of(path).is_one_case(path)
     except ValueError:
         return False
-    if kind == "store":
-        return not any((p / "zarr.json").is_file() and (p / "structures").is_dir() for p in inside)
-    if kind != "dicom" or any(p.is_file() and p.name != "DICOMDIR" and _class(p) for p in inside):
-        return True
-    folders = [p for p in inside if p.is_dir()]
-    return len(folders) == 1 or not any(_holds_patient(p) for p in folders)
-
-
-def _holds_patient(folder: Path) -> bool:
-    """True if there is a CT and a structure set below the folder."""
-    missing = set(CT_AND_STRUCT)
-    for path in folder.rglob("*"):
-        if path.is_file():
-            missing.discard(_class(path))
-            if not missing:
-                return True
-    return False
-
-
-def _class(path: Path) -> str:
-    """The SOP class a DICOM file states in its head; '' for any other file."""
-    from pydicom.filereader import read_file_meta_info
-
-    from anydose.io.dicom.files import is_dicom, naming
-
-    if not is_dicom(path):
-        return ""
-    with naming(path):
-        return str(read_file_meta_info(path).get("MediaStorageSOPClassUID", ""))

@@ -22,7 +22,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
 
-from anydose.case.case import Case
+from anydose.case.case import Case, Source
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume, bounding_box
 from anydose.io.describe import describe, words
@@ -122,7 +122,7 @@ def read_stored(path: Path | str) -> Case:
         ct=_volume(arrays.get("ct"), grid, "HU"),
         dose=_volume(arrays.get("dose"), grid, "Gy"),
         **words(about["case"], str(path)),
-        meta={"format": "store", "source": about.get("source")},
+        source=Source("store"),
     )
 
 

@@ -63,9 +63,8 @@ def matching(case: Case, by_hand: Iterable[str] = (), synonyms: Sequence[frozens
             raise ValueError(
                 f"{text!r}: SCORECARD=CASE is accepted, a name of the scorecard and one of the case"
             )
-    return Matching(
-        {a.strip(): b.strip() for a, _, b in pairs}, synonyms, case.meta.get("structure_codes") or {}
-    )
+    by_name = {a.strip(): b.strip() for a, _, b in pairs}
+    return Matching(by_name, synonyms, case.source.structure_codes)
 
 
 def match(wanted: Wanted, present: Iterable[str], by: Matching) -> str | None:

@@ -33,7 +33,7 @@ def everything(written_study, tmp_path_factory):
     DICOM."""
     folder = tmp_path_factory.mktemp("out")
     case = read_case(written_study)
-    planless = replace(case, meta={**case.meta, "plan_uid": None})
+    planless = replace(case, source=replace(case.source, plan_uid=None))
     for bits in (16, 32):
         write_rtdose(case.dose, case, folder / f"plan_{bits}.dcm", bits=bits, model="a" * 64)
         write_rtdose(case.dose, planless, folder / f"planless_{bits}.dcm", bits=bits)

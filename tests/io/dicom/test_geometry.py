@@ -41,7 +41,7 @@ def test_a_physical_point_keeps_its_dose(position, turn, tmp_path):
     for k, (text, bits) in enumerate([("ct", 32), ("2.5", 16), ("reference", 16), ("1.7", 32)]):
         predicted = case.dose.resample(dose_grid(case, text))
         write_rtdose(predicted, case, tmp_path / f"{k}.dcm", bits=bits)
-        own_grid = read_rtdose(tmp_path / f"{k}.dcm", case.meta["frame_of_reference_uid"])
+        own_grid = read_rtdose(tmp_path / f"{k}.dcm", case.source.frame_of_reference_uid)
         assert own_grid.grid.matches(predicted.grid) or turn == "mirrored"
         for dose in (own_grid, read_dose(tmp_path / f"{k}.dcm", case)):
             worst = max(worst, np.abs(at_points(dose) - dose_at(POINTS)).max())

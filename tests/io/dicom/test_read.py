@@ -47,7 +47,7 @@ def test_names_and_folders_and_order_do_not_matter(study):
     case = read_case(study)
     assert (case.ct.array == clean.ct.array).all()
     assert case.beams == clean.beams
-    assert case.meta["dose_grid"].matches(patient().grid)
+    assert case.source.dose_grid.matches(patient().grid)
 
 
 def test_a_slice_stored_twice_counts_once(study):
@@ -174,7 +174,7 @@ def test_two_plans_are_chosen_by_uid(study):
     edit(study / "second.dcm", SOPInstanceUID=uid)
     with pytest.raises(ValueError, match="2 RTPLAN objects"):
         read_case(study)
-    assert read_case(study, series=[uid]).meta["plan_uid"] == uid
+    assert read_case(study, series=[uid]).source.plan_uid == uid
 
 
 def test_another_frame_of_reference_is_refused(study):
@@ -194,7 +194,7 @@ def test_another_frame_of_reference_is_refused(study):
 def test_our_own_prediction_is_no_reference_dose(study):
     case = read_case(study)
     write_rtdose(case.dose, case, study / "predicted.dcm")
-    assert read_case(study).meta["dose_grid"].matches(patient().grid)
+    assert read_case(study).source.dose_grid.matches(patient().grid)
     (study / "RTDOSE.dcm").unlink()
     assert read_case(study).dose is None
     assert np.abs(read_dose(study / "predicted.dcm", case).array - case.dose.array).max() < 1e-4

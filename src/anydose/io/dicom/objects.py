@@ -25,6 +25,7 @@ from anydose.case.grid import Floats, Grid
 from anydose.case.volume import Volume
 from anydose.io.dicom import files as dicom_files
 from anydose.io.dicom.contours import Mask, outlines
+from anydose.io.dicom.source import dicom_source
 
 ROI_TYPES = {
     "ptv": "PTV",
@@ -51,8 +52,8 @@ class Identity:
 def identity(case: Case, anonymize: bool = False) -> Identity:
     """The identity of the study a case was read from; a new one for a case that is not DICOM's. anonymize: no
     patient data, and UIDs replaced by ones derived from them, the same for the same input (PS3.15)."""
-    study = dict(case.meta.get("study", {}))
-    frame = case.meta.get("frame_of_reference_uid")
+    known = dicom_source(case)
+    study, frame = dict(known.study), known.frame_of_reference_uid
     if anonymize or not study:
         source = study.get("StudyInstanceUID")
         study = {"PatientID": case.name, "PatientName": case.name, "StudyInstanceUID": anonymous_uid(source)}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from anydose.io.dicom.ct import read_ct
 from anydose.io.dicom.dose import read_rtdose
 from anydose.io.dicom.files import Found, items, naming, scan, text
 from anydose.io.dicom.plan import Plan, read_plan
+from anydose.io.dicom.source import DicomSource
 from anydose.io.dicom.struct import Roi, masks, read_rois
 
 PREDICTED = "AI PREDICTED DOSE - NOT FOR CLINICAL USE"  # SeriesDescription of every dose we predict
@@ -79,7 +79,7 @@ def _read(folder: Path, series: Sequence[str], fill_gaps: bool) -> Case:
         dose=dose and dose.resample(ct.grid),
         patient_position=position,
         inferred=(*said, *more, *(plan[1].said if plan else ()), *rest),
-        meta=_meta(slices[0], struct, plan and plan[0], rois, dose),
+        source=_source(slices[0], struct, plan and plan[0], rois, dose),
     )
 
 
@@ -264,16 +264,17 @@ def _check_isocentres(plan: Plan, found: Found, grid: Grid) -> None:
             )
 
 
-def _meta(
+def _source(
     ct: Found, struct: Found, plan: Found | None, rois: list[Roi], dose: Volume | None
-) -> dict[str, Any]:
-    """What dicom_write needs to put a dose beside these objects."""
-    return {
-        "format": "dicom",
-        "study": {keyword: ct.header[keyword].value for keyword in STUDY if keyword in ct.header},
-        "frame_of_reference_uid": text(ct.header, "FrameOfReferenceUID"),
-        "struct_uid": struct.uid,
-        "plan_uid": plan.uid if plan else None,
-        "roi_numbers": {roi.name: roi.number for roi in rois},
-        "dose_grid": dose.grid if dose else None,
-    }
+) -> DicomSource:
+    """What a writer needs to put a dose beside these objects."""
+    return DicomSource(
+        frame_of_reference_uid=text(ct.header, "FrameOfReferenceUID"),
+        structure_types={roi.name: roi.kind for roi in rois if roi.kind},
+        structure_codes={roi.name: roi.code for roi in rois if roi.code},
+        study={keyword: ct.header[keyword].value for keyword in STUDY if keyword in ct.header},
+        struct_uid=struct.uid,
+        plan_uid=plan.uid if plan else None,
+        roi_numbers={roi.name: roi.number for roi in rois},
+        dose_grid=dose.grid if dose else None,
+    )

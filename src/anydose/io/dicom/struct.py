@@ -19,8 +19,8 @@ CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 @dataclass(frozen=True)
 class Roi:
     """One region of interest. name: unique in its file; kind: RTROIInterpretedType or ''; frame_uid: its
-    frame of reference or ''; contours: closed ones, (n, 3) LPS mm; skipped: how many points and open contours
-    it has."""
+    frame of reference or ''; contours: closed ones, (n, 3) LPS mm; said: what was left out of it;
+    code: code value of its RTROIIdentificationCodeSequence or ''."""
 
     number: int
     name: str
@@ -28,6 +28,7 @@ class Roi:
     frame_uid: str
     contours: tuple[Floats, ...]
     said: tuple[str, ...] = ()
+    code: str = ""
 
 
 def read_rois(path: Path) -> list[Roi]:
@@ -35,10 +36,13 @@ def read_rois(path: Path) -> list[Roi]:
     numbers or not as many as it states, and for contours of an ROI that the file does not name."""
     dataset = load(path)
     with naming(path):
-        kinds = {
-            int(number(item, "ReferencedROINumber")): text(item, "RTROIInterpretedType", needed=False)
-            for item in items(dataset, "RTROIObservationsSequence")
-        }
+        kinds: dict[int, str] = {}
+        codes: dict[int, str] = {}
+        for item in items(dataset, "RTROIObservationsSequence"):
+            observed = int(number(item, "ReferencedROINumber"))
+            kinds[observed] = text(item, "RTROIInterpretedType", needed=False)
+            coded = items(item, "RTROIIdentificationCodeSequence")
+            codes[observed] = text(coded[0], "CodeValue", needed=False) if coded else ""
         drawn: dict[int, list[Dataset]] = {}
         for item in items(dataset, "ROIContourSequence"):
             drawn.setdefault(int(number(item, "ReferencedROINumber")), []).extend(
@@ -56,7 +60,13 @@ def read_rois(path: Path) -> list[Roi]:
             said += [] if stated else ["no name stated, called by its number"]
             frame_uid = text(item, "ReferencedFrameOfReferenceUID", needed=False)
             rois[roi_number] = Roi(
-                roi_number, name, kinds.get(roi_number, ""), frame_uid, closed, tuple(said)
+                roi_number,
+                name,
+                kinds.get(roi_number, ""),
+                frame_uid,
+                closed,
+                said=tuple(said),
+                code=codes.get(roi_number, ""),
             )
         if drawn:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,13 +10,14 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.uid import generate_uid
 
-from anydose.case.case import Case
+from anydose.case.case import Case, Source
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
 from anydose.io.dicom import files as dicom_files
 from anydose.io.dicom import objects as dicom_objects
 from anydose.io.dicom.objects import Identity
 from anydose.io.dicom.read import PREDICTED
+from anydose.io.dicom.source import dicom_source
 from anydose.io.files import whole
 
 DEFAULT_MM = 2.5
@@ -27,7 +29,7 @@ def dose_grid(case: Case, text: str = "") -> Grid:
     """The grid a predicted dose is written on. text: 'ct' (the case's own), 'reference' (that of the plan's
     RTDOSE), a spacing in mm ('2.5'), or '' for the reference's where there is one, else 2.5 mm over the CT.
     ValueError for anything else."""
-    reference = case.meta.get("dose_grid")
+    reference = dicom_source(case).dose_grid
     if text == "ct":
         return case.grid
     if text == "reference" or (not text and reference):
@@ -60,13 +62,14 @@ def write_rtdose(
     refers to a beamless RTPLAN written beside it as `<stem>_plan.dcm`. bits: 16 or 32; model: what made it (a
     hash). ValueError for a dose that is negative, not finite or above 1000 Gy."""
     who = dicom_objects.identity(case, anonymize)
-    uids = {key: case.meta.get(key) for key in ("struct_uid", "plan_uid")}
+    known = dicom_source(case)
+    uids = {"struct_uid": known.struct_uid, "plan_uid": known.plan_uid}
     if anonymize:
         uids = {key: uid and dicom_objects.anonymous_uid(uid) for key, uid in uids.items()}
     out = _dose(who, dose, PREDICTED, bits)
     out.DoseComment = COMMENT
     out.DeviceSerialNumber = model[:64]
-    numbers = case.meta.get("roi_numbers", {})
+    numbers = known.roi_numbers
     if placeholder_plan and not uids["plan_uid"]:
         plan = dicom_objects.plan(who, replace(case, beams=()), uids["struct_uid"], numbers, "AI placeholder")
         _save(plan, path.with_name(f"{path.stem}_plan.dcm"))
@@ -87,7 +90,7 @@ def write_study(case: Case, folder: Path) -> None:
         raise ValueError(f"{case.name}: a CT and at least one structure are needed for a DICOM study")
     if any(folder.rglob("*.dcm")):
         raise ValueError(f"{folder}: holds DICOM files already; an empty or new folder is accepted")
-    who = dicom_objects.identity(replace(case, meta={}))
+    who = dicom_objects.identity(replace(case, source=Source()))
     ct, series_uid = _right_handed(case.ct), generate_uid()
     slices = []
     for k in range(ct.grid.shape[0]):
@@ -148,7 +151,7 @@ def _refer_to_plan(dose: Dataset, plan_uid: str) -> None:
     dose.ReferencedRTPlanSequence = [dicom_objects.reference(dicom_files.RTPLAN, plan_uid)]
 
 
-def _overview(dose: Dataset, case: Case, struct_uid: str | None, numbers: dict[str, int]) -> None:
+def _overview(dose: Dataset, case: Case, struct_uid: str | None, numbers: Mapping[str, int]) -> None:
     """The reference of a dose without a plan (PS3.3 C.8.8.3, PLAN_OVERVIEW)."""
     overview = dicom_objects.item(PlanOverviewIndex=1, RTPlanLabel="", PrescriptionOverviewSequence=[])
     if struct_uid:

@@ -1,0 +1,80 @@
+"""What a format of patients is: how it is recognised, read and written. The table of them: formats.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from anydose.case import names
+from anydose.case.case import Case
+from anydose.case.volume import Volume
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """What a reader is told beside the path; each format takes what it knows."""
+
+    series: tuple[str, ...] = ()
+    """SeriesInstanceUIDs or SOPInstanceUIDs to use where a DICOM folder holds several."""
+    fill_gaps: bool = False
+    """Interpolate one or two missing CT slices of a DICOM series."""
+
+
+@dataclass(frozen=True)
+class DoseOptions:
+    """How a predicted dose is written; each format takes what it knows."""
+
+    model: str = ""
+    """What made the dose (a hash)."""
+    grid: str = ""
+    """Grid of an RTDOSE: 'ct', 'reference', a spacing in mm, or '' for the reference's or 2.5 mm."""
+    bits: int = 32
+    """Bits a voxel of an RTDOSE, 16 or 32."""
+    anonymize: bool = False
+    """Other identifiers than the patient's."""
+    placeholder_plan: bool = False
+    """Refer to a beamless plan written beside the dose."""
+
+
+class Format:
+    """One form that patients come in. A subclass overrides what its format can do."""
+
+    name: str
+    """What the format is called in refusals and on the command line."""
+    accepts: str
+    """What a case of it looks like, for the sentence on what is accepted."""
+    dose_suffixes: tuple[str, ...] = ()
+    """Endings of the dose files that `read_dose` takes."""
+    organ_names: Sequence[str] = names.ORGAN_CHANNELS
+    """What the format calls the organs of `names.ORGAN_CHANNELS`, in that order."""
+
+    def recognises(self, path: Path) -> bool:
+        """True if the file or folder at `path` looks like a case of this format."""
+        raise NotImplementedError
+
+    def is_one_case(self, path: Path) -> bool:
+        """False if what is recognised at `path` is a folder of cases rather than one."""
+        return True
+
+    def read_case(self, path: Path, options: ReadOptions) -> Case:
+        """The case at `path`. ValueError (file, found, accepted) for anything that is not exactly one."""
+        raise NotImplementedError
+
+    def read_dose(self, path: Path, case: Case) -> Volume:
+        """The dose file at `path` in Gy, on its own grid. ValueError if it is none."""
+        raise ValueError(f"{path}: no dose file of {self.name} can be read")
+
+    def write_dose(self, dose: Volume, case: Case, folder: Path, options: DoseOptions) -> list[str]:
+        """Write the prediction of `case` into `folder` as this format has it; returns the files' names, none
+        for a format that has no dose file."""
+        return []
+
+    def holds(self, case: Case) -> bool:
+        """True if `write_case` can hold such a case."""
+        return False
+
+    def write_case(self, case: Case, path: Path) -> None:
+        """Write a case as `path`, a folder or a file as the format has it. ValueError for what it cannot
+        hold."""
+        raise ValueError(f"{case.name}: no case can be written as {self.name}")
