@@ -38,3 +38,17 @@ def test_muon_takes_the_blocks_of_a_transformer_and_leaves_embeddings_and_heads(
 def test_an_unknown_optimiser_is_named():
     with pytest.raises(ValueError, match="sgd: adamw or muon"):
         make_optimisers("sgd", nn.Conv3d(1, 1, 3), 1e-3, 0.0)
+
+
+def test_a_layer_of_many_inputs_has_its_share_of_adamws_rate_and_a_default_changes_nothing():
+    net = nn.Sequential(nn.Linear(256, 4), nn.Linear(32, 4))
+    (adam,) = make_optimisers("adamw", net, 0.01, 0.1, full_rate_inputs=64)
+    shares = {id(p): group["share"] for group in adam.param_groups for p in group["params"]}
+    assert shares == {
+        id(net[0].weight): 0.25,
+        id(net[0].bias): 1.0,
+        id(net[1].weight): 1.0,
+        id(net[1].bias): 1.0,
+    }
+    (plain,) = make_optimisers("adamw", net, 0.01, 0.1)
+    assert [group["share"] for group in plain.param_groups] == [1.0]

@@ -41,18 +41,32 @@ def _matrix(weight: Tensor) -> Tensor:
 
 
 def make_optimisers(
-    kind: str, model: nn.Module, lr: float, weight_decay: float
+    kind: str, model: nn.Module, lr: float, weight_decay: float, full_rate_inputs: int = 0
 ) -> list[torch.optim.Optimizer]:
     """kind: 'adamw', or 'muon': Muon for the weights of the 3D convolutions with a kernel and of the layers
-    in a transformer's blocks, AdamW for the rest. ValueError for another."""
+    in a transformer's blocks, AdamW for the rest; ValueError for another. Layers of more than
+    `full_rate_inputs` inputs (0: none) have a smaller share of AdamW's rate (`rate_share`), which their
+    parameter group holds as 'share'."""
     if kind not in ("adamw", "muon"):
         raise ValueError(f"optimiser={kind}: adamw or muon is accepted")
     learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
     hidden = [p for name, p in learning.items() if kind == "muon" and _hidden(name, p)]
     chosen = {id(p) for p in hidden}
-    rest = [p for p in learning.values() if id(p) not in chosen]
+    groups: dict[float, list[nn.Parameter]] = {}
+    for p in learning.values():
+        if id(p) not in chosen:
+            groups.setdefault(rate_share(p, full_rate_inputs), []).append(p)
+    rest = [{"params": each, "lr": share * lr, "share": share} for share, each in groups.items()]
     adam = torch.optim.AdamW(rest, lr=lr, weight_decay=weight_decay, betas=BETAS)
     return [adam, Muon(hidden, lr, weight_decay)] if hidden else [adam]
+
+
+def rate_share(weight: Tensor, full_rate_inputs: int) -> float:
+    """The share of the learning rate for a layer's weight: 1 / its inputs, from `full_rate_inputs` on. AdamW
+    moves every weight by about the rate, so a layer's output moves by its inputs times that; patches of 8^3
+    voxels have thousands (muP: Yang et al., arXiv 2203.03466, table 3)."""
+    inputs = weight[0].numel() if weight.ndim in (2, 5) else 1
+    return min(1.0, full_rate_inputs / inputs) if full_rate_inputs else 1.0
 
 
 def stored(optimisers: Sequence[torch.optim.Optimizer]) -> dict[str, Tensor]:

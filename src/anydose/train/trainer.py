@@ -43,9 +43,11 @@ class TrainConfig:
     no noise, one step); dvh: weight of the area between DVH curves beside the error of v; dvh_points: weight,
     within that, of their means and ends (losses.dvh_loss); accumulate: examples a step; optimiser: 'adamw' or
     'muon';
-    last_rate: share of the learning rate that is left at the end; precision: 'bf16' (autocast) or 'fp32';
-    workers: processes that prepare examples (0: this one); side_by_side: examples of a step computed at once,
-    a thread each; crop: at most so many voxels along (z, y, x), then cut to what body they hold.
+    last_rate: share of the learning rate that is left at the end; full_rate_inputs: layers of more inputs
+    have a smaller share of AdamW's rate (optimiser.rate_share; 0: all have all of it); precision: 'bf16'
+    (autocast) or 'fp32'; workers: processes that prepare examples (0: this one); side_by_side: examples of a
+    step computed at once, a thread each; crop: at most so many voxels along (z, y, x), then cut to what body
+    they hold.
 
     adapter: what learns is adapters of rank `lora` and the read-outs of the task's targets, and they are
     saved as a file beside the model that names the weights at `init` as its base; organ_weight: of the voxels
@@ -70,6 +72,7 @@ class TrainConfig:
     optimiser: str = "adamw"
     learning_rate: float = 6e-4
     last_rate: float = 0.0
+    full_rate_inputs: int = 0
     warmup: int = 100
     weight_decay: float = 0.01
     clip: float = 1.0
@@ -138,7 +141,7 @@ class Trainer:
             config = replace(config, steps=steps)
         self.config = config
         self.optimisers = make_optimisers(
-            config.optimiser, self.model, config.learning_rate, config.weight_decay
+            config.optimiser, self.model, config.learning_rate, config.weight_decay, config.full_rate_inputs
         )
         self.ema = Ema(self.model, config.ema)
         self.pool = (
@@ -192,7 +195,7 @@ class Trainer:
         grad = float(torch.nn.utils.clip_grad_norm_(self.trained(), c.clip))
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
-                group["lr"] = self.learning_rate(self.step)
+                group["lr"] = self.learning_rate(self.step) * group.get("share", 1.0)
             optimiser.step()
         self.model.zero_grad(set_to_none=True)
         self.ema.update(self.model, self.step)
