@@ -15,12 +15,15 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from anydose.model.codec.codec import Codec, lead
+from anydose.diffusion.path import alpha_sigma, velocity_of_estimate
+from anydose.model.codec.codec import Codec, is_voxelwise, lead
 from anydose.model.network.backbone import Edges, VoxelNetwork
 from anydose.model.network.layers import sinusoid
+from anydose.model.network.read_out import ConvolutionalHead, PlateReadOut
 from anydose.model.network.tokens import (
     Patches,
     edges,
+    interpolate,
     kept_blocks,
     pack,
     rope_frequencies,
@@ -34,28 +37,55 @@ PATCH = (("ct", 4), ("ptv", 2), ("oar", 4), ("body", 4), ("beam", 2), ("angle", 
 
 @dataclass(frozen=True)
 class DiTConfig:
-    """patch: latent voxels along a token's edges, per modality; unit_mm: the millimetres that are one RoPE
-    position (0: every patch is one position, as in Wan). role to dense: switches for the ablations; `dense`
-    makes tokens of air too. The last three are for priors: null_text: a vector a block, what cross-attention
-    to an empty text added; compose: the slot axis turns with, not instead of, the slowest temporal pairs;
-    fixed_slots: a modality keeps its slot in every role (dose is 0)."""
+    """The transformer's size, and what it has beside the paper's blocks. Every default is the plain DiT."""
 
     dim: int = 256
+    """Width of a token."""
     depth: int = 8
+    """Blocks."""
     heads: int = 4
+    """Attention heads; each has dim / heads numbers, which the four axes of the position code share."""
     ffn: int = 1024
+    """Width of the blocks' MLP."""
     patch: tuple[tuple[str, Edges], ...] = PATCH
+    """Latent voxels along a token's edges, per modality."""
     unit_mm: float = 16.0
+    """Millimetres that are one RoPE position; 0: every patch is one position, as in Wan."""
     kind: str = "dit"
+
     role: bool = True
+    """Ablation: tokens say whether they are target or condition."""
     modality_patchify: bool = True
+    """Ablation: a patchify of its own for every modality."""
     slot_axis: bool = True
+    """Ablation: the position code has a modality axis."""
     full_attention: bool = True
+    """Ablation: attention in both directions, not causal."""
     visible_code: bool = True
+    """Ablation: the condition code says which modalities are visible."""
     dense: bool = False
+    """Ablation: air has tokens too."""
+
     null_text: bool = False
+    """Prior: a vector a block, what cross-attention to an empty text added."""
     compose: bool = False
+    """Prior: the slot axis turns with, not instead of, the slowest temporal pairs."""
     fixed_slots: bool = False
+    """Prior: a modality keeps its slot in every role (dose is 0)."""
+
+    sigma_data: float = 0.0
+    """How far, in model range, a target is known from its conditions: the network then estimates the data and
+    noise is weighed in (`path.velocity_of_estimate`); 0: the read-out is v itself."""
+    co_located: bool = False
+    """The target's tokens start with the sum of all tokens of the same block, so that attention need not find
+    first what lies where the target is; among modalities whose patches are as large as the target's."""
+    plate_read_out: bool = False
+    """The dose has a second read-out: weights of the beams' plates (`read_out.PlateReadOut`)."""
+    head_width: int = 0
+    """Channels of convolutions behind the tokens, on the latent grid (`read_out.ConvolutionalHead`); 0:
+    none."""
+    head_blocks: int = 2
+    """Residual blocks of two convolutions each in that head."""
 
     @property
     def multiple(self) -> tuple[int, int, int]:
@@ -64,9 +94,12 @@ class DiTConfig:
         return d, h, w
 
     def build(self, channels: Mapping[str, int], codec: Codec) -> DiT:
-        """The network. Raises ValueError for patches of several slices where the codec repeats one."""
+        """The network. Raises ValueError for patches of several slices where the codec repeats one, and for a
+        read-out of plates where the codec does not show them."""
         if lead(codec) and self.multiple[0] > 1:
             raise ValueError(f"codec {codec.spec} repeats a slice: patches of depth 1 are needed")
+        if self.plate_read_out and not is_voxelwise(codec):
+            raise ValueError(f"plate_read_out: codec {codec.spec} shows no plates; identity:N does")
         return DiT(self, channels, codec.stride)
 
 
@@ -133,6 +166,10 @@ class DiT(VoxelNetwork):
             nn.init.zeros_(layer.weight)
         for layer in self.head.values():
             nn.init.zeros_(layer.bias)
+        self.plates = PlateReadOut(c.dim) if c.plate_read_out else None
+        self.convolve = (
+            ConvolutionalHead(c.dim, channels, c.head_width, c.head_blocks, c.dim) if c.head_width else None
+        )
         head_dim = c.dim // c.heads
         slots = head_dim // 16 if c.slot_axis else 0
         theta = 100.0 if head_dim >= 128 else 10.0  # slower, and slot 6 would look like slot 0 (2 pi)
@@ -150,12 +187,18 @@ class DiT(VoxelNetwork):
         """latents: {modality: (n, c, d, h, w)}, the target's noised; times: their t (n,), 0 for conditions;
         spacing_mm: (n, 3) voxels along (x, y, z); body: (n, 1, d, h, w). Returns v of the target (n, c, d, h,
         w), zero in blocks that are no tokens."""
+        noisy, t = latents[target], times[target]
+        if self.config.sigma_data:  # pure noise says nothing: at t = 1 none enters
+            latents = {**latents, target: noisy * alpha_sigma(t)[0][:, None, None, None, None]}
         order = (target, *(name for name in self.names if name in latents and name != target))
         tokens = {
             m: pack(latents[m], body, self.patch[m], self._voxel_mm(spacing_mm, m), self.config.dense)
             for m in order
         }
-        x = torch.cat([self._embed(m, tokens[m], is_target=m == target) for m in order], dim=1)
+        parts = {m: self._embed(m, tokens[m], is_target=m == target) for m in order}
+        if self.config.co_located:
+            parts[target] = sum(parts[m] for m in order if self.patch[m] == self.patch[target])
+        x = torch.cat(list(parts.values()), dim=1)
         unit_mm = self.config.unit_mm or 1.0
         phases = rope_phases(list(tokens.values()), self._slots(order), self.frequencies, unit_mm)
         wanted = tokens[target].features.shape[1]
@@ -166,12 +209,40 @@ class DiT(VoxelNetwork):
         for block in self.blocks:
             x = self.run(block, x, e6, phases, mask)
         shift, scale = (self.head_modulation + e[:, None]).unsqueeze(2).unbind(1)
-        with torch.autocast(x.device.type, enabled=False):  # bfloat16 would quantise the dose
-            v = self.head[target](modulate(x[:, :wanted], shift, scale))
-        return unpack(v, tokens[target], self.patch[target])
+        features = modulate(x[:, :wanted], shift, scale)
+        out = self._read_out(features, tokens[target], latents, target, e, body)
+        return velocity_of_estimate(out, noisy, t, self.config.sigma_data) if self.config.sigma_data else out
+
+    def _read_out(
+        self,
+        features: Tensor,
+        tokens: Patches,
+        latents: Mapping[str, Tensor],
+        target: str,
+        code: Tensor,
+        body: Tensor,
+    ) -> Tensor:
+        """The target (n, c, d, h, w) from the features (n, l, dim) of its tokens: the free read-out, what the
+        beams' plates hold and what convolutions add."""
+        p = self.patch[target]
+        with torch.autocast(features.device.type, enabled=False):  # bfloat16 would quantise the dose
+            out = unpack(self.head[target](features), tokens, p)
+            if self.plates is not None and target == "dose" and "beam" in latents:
+                out = out + 1 - self.plates(features, tokens, p, latents["beam"])
+        if self.convolve is None:
+            return out
+        context = interpolate(self.convolve.context(features).float(), tokens, p)
+        return out + self.convolve(context, out, latents, target, code, self.region(body, target)[:, 0])
+
+    @property
+    def blind_at_one(self) -> bool:
+        """Whether noise has no say at t = 1."""
+        return self.config.sigma_data > 0
 
     def region(self, body: Tensor, target: str) -> Tensor:
-        """Every token that touches the body."""
+        """Every token that touches the body; with convolutions the body alone, unless it is wanted."""
+        if self.config.head_width and target != "body":
+            return body
         blocks = kept_blocks(body, self.patch[target]).float()
         return F.interpolate(blocks, size=body.shape[2:], mode="nearest") > 0
 

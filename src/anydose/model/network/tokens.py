@@ -72,6 +72,17 @@ def unpack(features: Tensor, patches: Patches, p: Edges) -> Tensor:
     return rearrange(rows, "n (d h w) (c i j k) -> n c (d i) (h j) (w k)", d=d, h=h, w=w, i=i, j=j, k=k)
 
 
+def interpolate(features: Tensor, patches: Patches, p: Edges) -> Tensor:
+    """Features (n, l, f) of the tokens at every latent voxel (n, f, d, h, w), linear between the centres of
+    the kept patches; zero away from them."""
+    i, j, k = edges(p)
+    rows = torch.cat([features, torch.ones_like(features[..., :1])], dim=-1)
+    coarse = unpack(rows, patches, 1)
+    scale = (float(i), float(j), float(k))
+    fine = F.interpolate(coarse, scale_factor=scale, mode="trilinear", align_corners=False)
+    return fine[:, :-1] / fine[:, -1:].clamp(min=1e-3)
+
+
 def rope_frequencies(
     head_dim: int, slot_pairs: int, theta: float = 1e4, theta_slot: float = 10.0, compose: bool = False
 ) -> Tensor:
