@@ -1,4 +1,4 @@
-# make setup | demo | test | slow | lint | docs | wheel | peers. Needs make and Python >= 3.11; everything else goes into $(VENV).
+# make setup | demo | test | slow | lint | docs | wheel | mutants | peers. Needs make and Python >= 3.11; everything else goes into $(VENV).
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= out/demo
@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FL
 SETUP := $(VENV)/.setup
 DEV := $(VENV)/.dev
 
-.PHONY: setup dev demo test slow lint docs wheel peers
+.PHONY: setup dev demo test slow lint docs wheel mutants peers
 setup: $(SETUP)
 dev: $(DEV)
 
@@ -45,6 +45,10 @@ test: lint
 # The tests that take minutes each; `make test` leaves them out.
 slow: $(DEV)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+
+# Break the code on purpose, a line at a time, and see that a test notices: about an hour on one core.
+mutants: $(DEV)
+	OMP_NUM_THREADS=1 $(BIN)/python tools/mutants.py --out docs/results/mutants.json
 
 # The site, into site/; warnings are errors. Nothing is fetched while it is built.
 docs: $(VENV)/.docs
