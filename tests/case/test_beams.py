@@ -282,3 +282,20 @@ def test_the_angle_plate_points_from_the_isocentre_to_each_source():
     assert h[forward].min() == 10 and w[left].max() == 110  # 50 voxels towards the front and the left
     assert plate[15, 11:60, 60].all() and plate[15, 60, 61:110].all()
     assert not plate[15, 64:, :58].any()  # nothing behind on the right
+
+
+def test_a_rotation_by_one_sector_moves_every_attenuated_plate_to_the_next_azimuth():
+    channels = np.eye(1 + beams.SECTORS, dtype=np.float32)
+    moved = beams.turned_sectors(360.0 / beams.SECTORS) @ channels
+    assert np.array_equal(moved[0], channels[0])  # the mean plate stays
+    for sector in range(beams.SECTORS):
+        assert np.array_equal(moved[1 + (sector + 1) % beams.SECTORS], channels[1 + sector])
+
+
+def test_the_angle_plate_points_from_the_isocentre_towards_the_source_alone():
+    grid = Grid((20, 121, 121), (2.5, 2.5, 2.0))
+    isocentre = tuple(grid.to_mm((10, 60, 60)))
+    plate = beams.angle_plate(beams.beams_eye_views([Beam((0.0,), isocentre)]), isocentre, grid)
+    _, rows, _ = np.nonzero(plate)
+    assert rows.max() == 60  # nothing posterior of the isocentre
+    assert rows.min() == 10  # fifty voxels to the front

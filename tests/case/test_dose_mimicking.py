@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from anydose.case import dose_mimicking
 from anydose.case.beams import MU_PER_MM, Beam, equispaced
@@ -134,3 +135,27 @@ def test_steps_of_the_fluence_are_between_neighbours_and_fewer_where_they_cost()
     assert rough["v"][1] < 0.8 * rough["free"][1]
     assert rough["u"][0] < rough["v"][0]
     assert rough["v"][1] < rough["u"][1]
+
+
+def test_no_fluence_is_negative_though_a_negative_one_would_fit():
+    one_pixel_a_voxel = dose_mimicking.DoseInfluence(
+        dose=sparse.csr_array(np.eye(3, dtype=np.float32)),
+        steps=sparse.csr_array((0, 3), dtype=np.float32),
+        step_cost=np.zeros(0, np.float32),
+    )
+    wanted = np.array([-1.0, 1.0, 2.0], np.float32)
+    found = dose_mimicking.fluence(one_pixel_a_voxel, wanted, np.ones(3, np.float32), MimicConfig())
+    assert found == pytest.approx([0.0, 1.0, 2.0], abs=1e-3)
+
+
+def test_the_huber_loss_is_half_the_square_up_to_its_bend_and_linear_beyond():
+    value, slope = dose_mimicking._huber(np.array([0.5, 1.0, 3.0, -3.0], np.float32), 1.0)
+    assert value == pytest.approx([0.125, 0.5, 2.5, 2.5])
+    assert slope == pytest.approx([0.5, 1.0, 1.0, -1.0])
+
+
+def test_steps_along_u_where_leaves_travel_cost_smoothness_u():
+    columns = np.array([[0, 1, 2]])  # one row v, three pixels along u
+    how = MimicConfig(smoothness_u=7.0, smoothness_v=3.0)
+    assert dose_mimicking._steps(columns, how)[1] == pytest.approx([7.0, 7.0])
+    assert dose_mimicking._steps(columns.T, how)[1] == pytest.approx([3.0, 3.0])

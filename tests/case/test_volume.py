@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from anydose.case.grid import Grid
-from anydose.case.volume import Volume, block, bounding_box
+from anydose.case.volume import Volume, averaged, block, bounding_box
 
 SOURCE = Grid((14, 12, 10), (3.0, 2.0, 4.0), (-20.0, 5.0, -30.0))
 SLOPE = np.array([0.3, -0.7, 1.1])
@@ -100,3 +100,18 @@ def test_a_bounding_box_is_tight():
     assert bounding_box(mask) == ((1, 4, 2), (3, 2, 5))
     with pytest.raises(ValueError, match="no voxel"):
         bounding_box(np.zeros((2, 2, 2), dtype=bool))
+
+
+def test_a_value_holds_to_the_outer_face_of_its_voxel_and_no_further():
+    volume = Volume(np.arange(1.0, 5.0)[None, None, :], Grid((1, 1, 4), (1, 1, 1)), "Gy")
+    for x_mm, expected in ((-0.4, 1.0), (-0.6, np.nan), (3.4, 4.0), (3.6, np.nan), (1.5, 2.5)):
+        found = volume.resample(Grid((1, 1, 1), (1, 1, 1), (x_mm, 0, 0)), outside=np.nan).array.item()
+        assert found == pytest.approx(expected, nan_ok=True), x_mm
+
+
+def test_smoothing_adds_the_variance_that_a_coarse_box_has_beyond_a_fine_one():
+    point = np.zeros((1, 1, 81))
+    point[0, 0, 40] = 1.0
+    smooth = averaged(Volume(point, Grid((1, 1, 81), (1, 1, 1)), "Gy"), (4.0, 1.0, 1.0)).array[0, 0]
+    variance = ((np.arange(81) - 40.0) ** 2 * smooth).sum() / smooth.sum()
+    assert variance == pytest.approx((4**2 - 1) / 12, rel=0.02)

@@ -89,3 +89,20 @@ def test_one_step_of_either_sampler_is_the_network_s_regression():
 def test_step_counts_outside_1_to_50_are_refused(steps):
     with pytest.raises(ValueError, match="1 to 50"):
         times(steps)
+
+
+def test_both_ends_of_the_path_are_exact_to_the_last_bit():
+    a, s = vp.alpha_sigma(torch.tensor([0.0, 1.0]))
+    assert a.tolist() == [1.0, 0.0]
+    assert s.tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("t", [0.2, 0.5, 0.9])
+def test_an_estimate_with_its_noise_weighed_in_is_the_posterior_mean_of_a_gaussian(t):
+    """x_0 ~ N(m, c^2): by Bayes E[x_0 | x_t] = m + c^2 a (x_t - a m) / (c^2 a^2 + s^2)."""
+    mean, width, x_t = torch.tensor([[0.3]]), 0.4, torch.tensor([[1.1]])
+    a, s = math.cos(math.pi * t / 2), math.sin(math.pi * t / 2)
+    posterior = mean + width**2 * a * (x_t - a * mean) / (width**2 * a**2 + s**2)
+    times = torch.tensor([t])
+    v = vp.velocity_of_estimate(-mean, x_t, times, width)
+    assert vp.data_from_velocity(x_t, v, times).item() == pytest.approx(posterior.item(), abs=1e-5)
