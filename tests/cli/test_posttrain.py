@@ -11,7 +11,7 @@ from anydose.case.volume import Volume
 from anydose.cli.app import app, main
 from anydose.io.openkbp import write_dose
 from anydose.io.phantom import write_phantom
-from anydose.train.posttrain.reward import judge, read_reward
+from anydose.train.posttrain.reward import bind_reward, read_reward
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_a_row_of_the_table_by_hand():
     """Gains 0, 2 and 4 %: mean 2, standard deviation 2, half width 4.303 * 2 / sqrt(3)."""
     from anydose.io.phantom import make_phantom
 
-    held = judge(make_phantom(0), read_reward("head_neck_70_63_56"))
+    held = bind_reward(make_phantom(0), read_reward("head_neck_70_63_56"))
     one = held.reward(np.zeros(held.score.case.grid.shape, np.float32))
 
     def group(scores, mae, d95):

@@ -14,7 +14,8 @@ from anydose.model.network.dit import DiT, DiTConfig
 from anydose.model.network.unet import UNetConfig
 from anydose.train import distributed
 from anydose.train.tasks import ANY2ANY
-from anydose.train.trainer import TrainConfig, Trainer
+from anydose.train.config import TrainConfig
+from anydose.train.trainer import Trainer
 
 CONFIG = DiTConfig(dim=32, depth=2, heads=2, ffn=64, patch=(("ct", 2), ("ptv", 2), ("dose", 2)))
 UNET = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16), "identity:4")

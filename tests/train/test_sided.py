@@ -15,8 +15,9 @@ from anydose.model.network.unet import UNetConfig
 from anydose.model.sample import draw_sample
 from anydose.predict import Options
 from anydose.train.examples import example
-from anydose.train.tasks import Draw
-from anydose.train.trainer import TrainConfig, Trainer
+from anydose.train.tasks import Augmentation, Draw
+from anydose.train.config import TrainConfig
+from anydose.train.trainer import Trainer
 
 TINY = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
 CONDITIONS = tuple(name for name in modality.NAMES if name != "dose")
@@ -62,9 +63,9 @@ def test_organs_keep_their_names_in_training_where_they_are_given_but_not_where_
 ):
     model = some_model(sided)
     visible = tuple(name for name in modality.NAMES if name != target)
-    mirrored = Draw(0, target, visible, 1.0, True, False, (0.5, 0.5, 0.5), 0)
+    mirrored = Draw(0, target, visible, 1.0, 0, Augmentation(left_right=True))
     image, _, _ = example(model, sample, mirrored, "regression")
-    plain, v_plain, _ = example(model, sample, replace(mirrored, left_right=False), "regression")
+    plain, v_plain, _ = example(model, sample, replace(mirrored, augmentation=Augmentation()), "regression")
     if target == "oar":
         _, v, _ = example(model, sample, mirrored, "regression")
         per_organ, plainly = (x.unflatten(1, (len(EXCHANGED), -1)).sum(dim=2) for x in (v, v_plain))

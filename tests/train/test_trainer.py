@@ -19,7 +19,8 @@ from anydose.train import recipes
 from anydose.train.data import Cohort, render, render_file
 from anydose.train.losses import dvh_loss, organ_loss, velocity_loss
 from anydose.train.tasks import ANY2ANY, TaskConfig, draw
-from anydose.train.trainer import TrainConfig, Trainer
+from anydose.train.config import TrainConfig
+from anydose.train.trainer import Trainer
 
 TINY = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
 
@@ -127,7 +128,7 @@ def test_the_dvh_loss_is_the_area_between_the_curves_and_is_trained(cohort_folde
     assert report["points"] == pytest.approx(criteria)
     assert with_points == pytest.approx(float(dvh_loss(dose, reference, masks)[0]) + 2 * criteria)
     c = config(cohort_folder, tmp_path, steps=60, save_every=60, learning_rate=3e-3, dvh=1.0, dvh_points=0.5)
-    seen = [s.metrics["dvh"] for s in Trainer(replace(c, task=TaskConfig(at_one=1.0))).run()]
+    seen = [s.metrics["dvh"] for s in Trainer(replace(c, task=TaskConfig(t1_probability=1.0))).run()]
     assert np.mean(seen[-10:]) < 0.6 * np.mean(seen[:5])
 
 
@@ -165,7 +166,7 @@ def test_resuming_with_another_configuration_is_refused(cohort_folder, tmp_path)
 def test_training_lowers_the_error_and_regression_shares_the_trainer(cohort_folder, tmp_path):
     for objective in ("diffusion", "regression"):
         c = config(cohort_folder, tmp_path / objective, steps=60, save_every=60, objective=objective)
-        c = replace(c, task=TaskConfig(at_one=1.0), learning_rate=3e-3)
+        c = replace(c, task=TaskConfig(t1_probability=1.0), learning_rate=3e-3)
         loss = [s.metrics["loss"] for s in Trainer(c).run()]
         assert np.mean(loss[-10:]) < 0.6 * np.mean(loss[:5])
 
@@ -346,8 +347,8 @@ def test_drawn_files_are_kept_and_an_empty_folder_is_refused(cohort_folder, tmp_
 
 
 def test_recipes_resolve_with_changes_and_refuse_what_they_do_not_know():
-    c = recipes.resolve("dose", ["steps=12", "task.at_one=1", "model.backbone.widths=[8, 16]", "name=x"])
-    assert (c.steps, c.task.at_one, c.model.backbone.widths, c.name) == (12, 1.0, (8, 16), "x")
+    c = recipes.resolve("dose", ["steps=12", "task.t1_probability=1", "model.backbone.widths=[8, 16]", "name=x"])
+    assert (c.steps, c.task.t1_probability, c.model.backbone.widths, c.name) == (12, 1.0, (8, 16), "x")
     assert recipes.resolve("dose", ["learning_rate=1e-3"]).learning_rate == 1e-3
     for bad, word in (
         ("stepz=1", "stepz"),

@@ -20,12 +20,13 @@ from anydose.model.network.dit import DiTConfig
 from anydose.model.registry import WEIGHTS
 from anydose.predict import Options
 from anydose.train.recipes import BUDGET, changed
-from anydose.train.trainer import TrainConfig, Trainer
+from anydose.train.config import TrainConfig
+from anydose.train.trainer import Trainer
 
 Row = dict[str, Any]
 DIT = ModelConfig(DiTConfig(), "compact:32")
 ADAMW = ("optimiser=adamw", "learning_rate=6e-4")
-ANY = ("task.dose_share=0.5", "task.keep=[0.5, 0.9]")
+ANY = ("task.dose_share=0.5", "task.condition_keep_probability=[0.5, 0.9]")
 DIFFUSES = (1, 2, 4, 10)  # sampling steps of the rows that ask for them
 LOOKS = 1
 
@@ -68,7 +69,7 @@ VARIANTS: tuple[Variant, ...] = (
         "the network gives noise - data",
         ("model.backbone.spread=0.0", "model.predicts=noise - data"),
     ),
-    Variant("uniform-t", "unet", "half of the steps at t = 1", ("task.at_one=0.5",), steps=DIFFUSES),
+    Variant("uniform-t", "unet", "half of the steps at t = 1", ("task.t1_probability=0.5",), steps=DIFFUSES),
     Variant("any2any", "unet", "half of the steps on other targets", ANY),
     Variant("no-role", "any2any", "no role code", (*ANY, "model.backbone.role_code=false")),
     Variant("no-visible", "any2any", "no visible-set code", (*ANY, "model.backbone.visible_code=false")),

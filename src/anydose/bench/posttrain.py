@@ -74,7 +74,7 @@ def best_of(k: int, config: PostConfig) -> Doses:
         noise = starting_noise(tuple(patient.reference.shape), k, generator).to(patient.reference)
         latents = SAMPLERS[config.sampler](patient.policy(model), noise, config.sampling_steps)
         found: Sequence[NDArray[np.float32]] = patient.to_gy(model, latents).cpu().numpy()
-        return max(found, key=lambda one: patient.judge.reward(one).total)
+        return max(found, key=lambda one: patient.reward_on_case.reward(one).total)
 
     return dose
 
@@ -85,11 +85,11 @@ def judged(model: Any2Any, patients: Iterable[Patient], dose_of: Doses) -> list[
 
 
 def _judged(patient: Patient, dose: NDArray[np.float32]) -> Judged:
-    case = patient.judge.score.case
+    case = patient.reward_on_case.score.case
     dvhs = [DVH(dose[mask], case.grid.voxel_cc) for mask in case.targets.values()]
     levels = (parse("D95%[Gy]"), parse("D99%[Gy]"))
     d95, d99 = (tuple(as_float(evaluate(level, one)) for one in dvhs) for level in levels)
-    return Judged(patient.judge.reward(dose), d95, d99)
+    return Judged(patient.reward_on_case.reward(dose), d95, d99)
 
 
 def row(name: str, found: list[Judged], base: list[Judged]) -> dict[str, Any]:
@@ -186,10 +186,10 @@ def bench_candidates(cases: Iterable[Case], model: Any2Any, k: int = 8, steps: i
             sampled(prepare(model, sample, case, reward), one)
         singly = perf_counter()
         for dose in doses:
-            patient.judge.reward(dose)
+            patient.reward_on_case.reward(dose)
         scored = perf_counter()
         with ThreadPoolExecutor(2) as pool:
-            jobs = [pool.submit(patient.judge.reward, dose) for dose in doses]
+            jobs = [pool.submit(patient.reward_on_case.reward, dose) for dose in doses]
             sampled(patient, noise)
             done = perf_counter()
             for job in jobs:

@@ -26,7 +26,8 @@ from anydose.predict import Options
 from anydose.train.data import Cohort
 from anydose.train.recipes import BUDGET, RECIPES, changed
 from anydose.train.tasks import ANY2ANY
-from anydose.train.trainer import TrainConfig, Trainer
+from anydose.train.config import TrainConfig
+from anydose.train.trainer import Trainer
 
 Row = dict[str, Any]
 CODEC = str(WEIGHTS / "codec-compact.safetensors")
@@ -147,7 +148,11 @@ def stages_of(arm: Arm, plan: Plan, patients: int, seed: int) -> Iterator[tuple[
     for stage in arm.prior:
         task = replace(base.task, dose_share=stage.share, targets=stage.targets)
         if stage.share < 1:
-            task = replace(task, keep=ANY2ANY.keep, at_one=ANY2ANY.at_one)
+            task = replace(
+                task,
+                condition_keep_probability=ANY2ANY.condition_keep_probability,
+                t1_probability=ANY2ANY.t1_probability,
+            )
         steps = plan.prior_steps // len(arm.prior)
         name += f"{stage.name}-{steps}-" + (f"of{patients}-" if stage.own else "")
         run = replace(base, name=f"{name}seed{seed}", task=task, steps=steps, init=init, seed=seed)

@@ -67,10 +67,7 @@ def train(
     """Train a model by a recipe; the run lies in runs/NAME."""
     from anydose.train import recipes, run
 
-    if recipe == recipes.SCARDNFT.name:
-        run.show_posttrain(recipes.changed(recipes.SCARDNFT, changes or ()), resume=resume, device=device)
-        return
-    run.show(recipes.resolve(recipe, changes or (), prior, machine), resume=resume, device=device)
+    run.start(recipes.resolve(recipe, changes or (), prior, machine), resume=resume, device=device)
 
 
 @app.command("train-codec")

@@ -33,14 +33,14 @@ def reward(
 
     patient = read_case(case)
     config = rewards.read_reward(reward) if reward else rewards.own_reward(patient)
-    judge = rewards.judge(patient, config)
+    on_patient = rewards.bind_reward(patient, config)
 
     def on_case(path: Path) -> NDArray[Any]:
         volume = read_dose(path, patient)
         return (volume if volume.grid.matches(patient.grid) else volume.resample(patient.grid)).array
 
-    base = None if versus is None else judge.mae_gy(on_case(versus))
-    found = judge.reward(on_case(dose), None if base is None else float(base))
+    base = None if versus is None else on_patient.mae_gy(on_case(versus))
+    found = on_patient.reward(on_case(dose), None if base is None else float(base))
     if as_json:
         sys.stdout.write(json.dumps(found.to_json(), indent=2) + "\n")
     else:
@@ -68,7 +68,7 @@ def scardnft(
 
     unseen = bench_scard.Unseen(data, cases, limit)
     names = [name.strip() for name in methods.split(",") if name.strip()]
-    config = recipes.changed(recipes.SCARDNFT, changes or ())
+    config = recipes.changed(recipes.POSTTRAIN, changes or ())
     rows = []
     for row in bench_scard.compare(config, names, unseen, Options(steps=steps, looks=looks), device):
         rows.append(row)

@@ -23,17 +23,28 @@ from anydose.train.data import Cohort
 
 @dataclass(frozen=True)
 class CodecConfig:
-    """channels: volumes a step (the first is the dose); axes_cases: cases whose dose blocks give the axes."""
+    """Training of the compact codec, fully resolved."""
+
+    data: str = "runs/rendered/train"
+    """Folder of rendered cases (`anydose render`)."""
+    out: str = "runs/codec"
+    """Folder of the codec's file."""
 
     latent_channels: int = 32
-    steps: int = 300
-    channels: int = 3
+    """Channels of the latent."""
     axes_cases: int = 50
+    """Cases whose dose blocks give the principal axes that training starts from."""
+
+    steps: int = 300
+    """Optimiser steps."""
+    channels: int = 3
+    """Volumes a step, the dose first."""
     learning_rate: float = 3e-4
+    """Learning rate after a warm-up of 50 steps."""
     seed: int = 0
-    data: str = "runs/rendered/train"
-    out: str = "runs/codec"
+    """Seed of weights and draws."""
     threads: int = 1
+    """Threads of torch."""
 
 
 def train(config: CodecConfig) -> Iterator[tuple[int, float]]:

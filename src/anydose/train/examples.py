@@ -22,11 +22,12 @@ Example = tuple[dict[str, Any], Tensor, Tensor | None]  # inputs, true v, masks 
 
 def example(model: Any2Any, sample: Sample, d: Draw, objective: str, crop: tuple[int, ...] = ()) -> Example:
     """Apply a draw to volumes: the model's inputs, the true v and, for a dose, the masks of its DVHs."""
+    a = d.augmentation
     if crop:
-        sample = cropped(sample, (crop[0], crop[1], crop[2]), d.offset)
-    sample = turned(sample, d.turn_deg, d.zoom, d.bend_mm, d.noise_seed)
-    whole = padded(sample, model.multiple, d.offset)
-    sample = flipped(whole, d.left_right, d.cranio_caudal, model.named_in_mirror(d.target))
+        sample = cropped(sample, (crop[0], crop[1], crop[2]), a.offset)
+    sample = turned(sample, a.rotation_deg, a.zoom, a.deformation_mm, d.noise_seed)
+    sample = padded(sample, model.multiple, a.offset)
+    sample = flipped(sample, a.left_right, a.cranio_caudal, model.named_in_mirror(d.target))
     values = {name: model.codec.encode(sample.volumes[name][None]) for name in (d.target, *d.visible)}
     body = model.latent_body(sample.body[None])
     inputs, v, _ = noisy_example(Latents(sample.name, values, body, sample.spacing_mm), d, objective)

@@ -7,13 +7,20 @@ from torch import Tensor
 
 from anydose.diffusion.path import data_from_velocity
 
+ERRORS = ("absolute", "squared")
 
-def velocity_loss(v: Tensor, v_true: Tensor, weight: Tensor) -> tuple[Tensor, dict[str, float]]:
-    """Mean absolute error of v over the voxels that count. An absolute loss makes the one-step prediction (t
-    = 1, v = -x_0) the conditional median, and the scores are absolute errors. v, v_true: (n, c, d, h, w);
-    weight: (n, 1 or c, d, h, w)."""
-    error = (v.float() - v_true).abs() * weight
-    loss = error.sum() / (weight.expand_as(error).sum() + 1e-6)
+
+def velocity_loss(
+    v: Tensor, v_true: Tensor, weight: Tensor, error: str = "absolute"
+) -> tuple[Tensor, dict[str, float]]:
+    """Mean error of v over the voxels that count. An absolute error makes the one-step prediction (t = 1, v =
+    -x_0) the conditional median, and the scores are absolute errors; a 'squared' one makes it the mean. v,
+    v_true: (n, c, d, h, w); weight: (n, 1 or c, d, h, w). ValueError for another `error`."""
+    if error not in ERRORS:
+        raise ValueError(f"error={error}: {' or '.join(ERRORS)} is accepted")
+    difference = v.float() - v_true
+    size = difference.abs() if error == "absolute" else difference.square()
+    loss = (size * weight).sum() / (weight.expand_as(size).sum() + 1e-6)
     return loss, {"loss": float(loss.detach())}
 
 
@@ -36,9 +43,9 @@ def dvh_loss(
     dose: Tensor, reference: Tensor, structures: Tensor, points: float = 0.0
 ) -> tuple[Tensor, dict[str, float]]:
     """How far DVH curves are apart, a mean over structures: the area between the two, which is the mean
-    absolute difference of the sorted doses and their Wasserstein-1 distance (a value-based DVH loss,
-    method.md's OpenKBP facts), and, with weight `points`, the mean absolute difference of their mean doses
-    and of the mean doses in `DVH_POINTS` (a criteria-based one: smoother than single percentiles).
+    absolute difference of the sorted doses and their Wasserstein-1 distance (a value-based DVH loss), and,
+    with weight `points`, the mean absolute difference of their mean doses and of the mean doses in
+    `DVH_POINTS` (a criteria-based one: smoother than single percentiles).
     dose, reference: (d, h, w); structures: (s, d, h, w) masks, empty ones are left out."""
     areas, criteria = [dose.sum() * 0.0], [dose.sum() * 0.0]
     for mask in structures:

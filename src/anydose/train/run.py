@@ -20,9 +20,18 @@ from anydose.train import codec, distributed
 from anydose.train.codec import CodecConfig
 from anydose.train.posttrain.config import PostConfig
 from anydose.train.posttrain.trainer import PostTrainer
-from anydose.train.trainer import TrainConfig, Trainer
+from anydose.train.config import TrainConfig
+from anydose.train.trainer import Trainer
 
 WINDOW = 50  # steps that the shown loss is averaged over
+
+
+def start(recipe: TrainConfig | PostConfig, *, resume: bool, device: str) -> None:
+    """Run a recipe of either kind to its end. ValueError as in `show` and `show_posttrain`."""
+    if isinstance(recipe, PostConfig):
+        show_posttrain(recipe, resume, device)
+    else:
+        show(recipe, resume, device)
 
 
 def show(config: TrainConfig, resume: bool, device: str) -> None:
@@ -46,7 +55,7 @@ def show_codec(config: CodecConfig) -> None:
 
 
 def show_posttrain(config: PostConfig, resume: bool, device: str) -> None:
-    """Post-train to the end, or to where the guard is broken, with the reward and what it is made of."""
+    """Post-train to the end, or to where the stop rule is met, with the reward and what it is made of."""
     trainer = PostTrainer(config, str(pick_device(device)))
     if resume:
         trainer.resume()

@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,81 +18,23 @@ from torch.utils.data import DataLoader
 
 from anydose.diffusion import path as vp
 from anydose.model import registry
-from anydose.model.any2any import Any2Any, ModelConfig, config_from_dict
+from anydose.model.any2any import Any2Any
 from anydose.model.checkpoint import describe, load_model, save_adapted, save_model
 from anydose.model.codec.codec import is_voxelwise
 from anydose.model.codec.compact import load as load_codec
 from anydose.model.lora import adapt, add_lora, merged, save_adapter
 from anydose.model.tensors import load_tensors, save_tensors
 from anydose.train import log, losses
+from anydose.train.config import TrainConfig, train_config_from_dict
 from anydose.train.data import Cohort
 from anydose.train.distributed import average_gradients, rank_and_world
 from anydose.train.ema import Ema
 from anydose.train.examples import Example, Examples
 from anydose.train.latents import LatentCohort
 from anydose.train.optimiser import make_optimisers, restore, stored
-from anydose.train.tasks import TaskConfig
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """One named run, fully resolved.
-
-    init: a checkpoint to start from ('' for scratch; of `model`, only what `adopt` names holds then); codec:
-    a learned codec's file, for a start from scratch; objective: 'diffusion', or 'regression' (the baseline:
-    no noise, one step); dvh: weight of the area between DVH curves beside the error of v; dvh_points: weight,
-    within that, of their means and ends (losses.dvh_loss); accumulate: examples a step; optimiser: 'adamw' or
-    'muon';
-    last_rate: share of the learning rate that is left at the end; full_rate_inputs: layers of more inputs
-    have a smaller share of AdamW's rate (optimiser.rate_share; 0: all have all of it); precision: 'bf16'
-    (autocast) or 'fp32'; workers: processes that prepare examples (0: this one); side_by_side: examples of a
-    step computed at once, a thread each; crop: at most so many voxels along (z, y, x), then cut to what body
-    they hold.
-
-    adapter: what learns is adapters of rank `lora` and the read-outs of the task's targets, and they are
-    saved as a file beside the model that names the weights at `init` as its base; organ_weight: of the voxels
-    of an organ, where organs are wanted as voxels (losses.organ_loss; 0: the loss of every other target).
-
-    For priors: epochs: in the place of steps; latents: train from the cohort's latent cache; lora: rank of
-    the adapters that learn in the place of the blocks' layers (0: those learn); checkpointing: less memory,
-    more time."""
-
-    name: str = "any2any"
-    model: ModelConfig = field(default_factory=ModelConfig)
-    task: TaskConfig = field(default_factory=TaskConfig)
-    data: str = "runs/rendered/train"
-    out: str = "runs"
-    init: str = ""
-    codec: str = ""
-    objective: str = "diffusion"
-    dvh: float = 0.0
-    dvh_points: float = 0.0
-    steps: int = 4000
-    accumulate: int = 1
-    optimiser: str = "adamw"
-    learning_rate: float = 6e-4
-    last_rate: float = 0.0
-    full_rate_inputs: int = 0
-    warmup: int = 100
-    weight_decay: float = 0.01
-    clip: float = 1.0
-    ema: float = 0.998
-    seed: int = 0
-    precision: str = "bf16"
-    threads: int = 0
-    workers: int = 0
-    side_by_side: int = 1
-    save_every: int = 250
-    epochs: int = 0
-    crop: tuple[int, ...] = ()
-    latents: bool = False
-    lora: int = 0
-    adapter: bool = False
-    organ_weight: float = 0.0
-    checkpointing: bool = False
-
 
 LOG = "log.csv"
+FREE = ("threads", "workers", "side_by_side", "save_every", "out", "data")  # may change on resume
 
 
 @dataclass(frozen=True)
@@ -213,7 +155,7 @@ class Trainer:
             inside = vp.data_from_velocity(inputs["noisy"], v_true, inputs["t"]) > 0
             loss, report = losses.organ_loss(v, v_true, counted, inside, c.organ_weight)
         else:
-            loss, report = losses.velocity_loss(v, v_true, counted)
+            loss, report = losses.velocity_loss(v, v_true, counted, c.error)
         if not math.isfinite(report["loss"]):
             raise ValueError(
                 f"{c.name}: the loss is {report['loss']} at step {self.step}; lower learning_rate"
@@ -272,12 +214,11 @@ class Trainer:
         """Continue from state.safetensors; ValueError if the run was made with another configuration."""
         state, meta = load_tensors(self.folder / "state.safetensors")
         about = json.loads(meta["state"])
-        mine, theirs = json.loads(json.dumps(asdict(self.config))), _completed(about["config"])
+        theirs = train_config_from_dict(about["config"])
         changed = [
-            k
-            for k in mine
-            if mine[k] != theirs.get(k)
-            and k not in ("threads", "workers", "side_by_side", "save_every", "out", "data")
+            f.name
+            for f in fields(theirs)
+            if f.name not in FREE and getattr(theirs, f.name) != getattr(self.config, f.name)
         ]
         if changed:
             raise ValueError(f"{self.folder}: the run was started with other values of {', '.join(changed)}")
@@ -295,14 +236,6 @@ def _size(example: Example) -> float:
 def _alone() -> None:
     """A thread that computes an example by itself, beside others."""
     torch.set_num_threads(1)
-
-
-def _completed(theirs: dict[str, Any]) -> dict[str, Any]:
-    """A stored configuration with the defaults of settings that are younger than it."""
-    new = asdict(TrainConfig(model=config_from_dict(theirs["model"])))
-    task = {**new["task"], **theirs["task"]}
-    completed: dict[str, Any] = json.loads(json.dumps({**new, **theirs, "model": new["model"], "task": task}))
-    return completed
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from anydose.predict import Options, predict
 from anydose.train.data import Cohort, render_file
 from anydose.train.posttrain.candidates import load_patient, starting_noise
 from anydose.train.posttrain.config import PostConfig
-from anydose.train.posttrain.reward import Guard, read_reward
+from anydose.train.posttrain.reward import StopRule, read_reward
 from anydose.train.posttrain.trainer import PostTrainer, broken
 
 TINY = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16, spread=0.5))
@@ -74,7 +74,7 @@ def log(folder):
 
 @pytest.mark.parametrize("method", ["nft", "direct", "ddpo"])
 def test_a_run_killed_between_checkpoints_resumes_with_the_same_numbers(places, tmp_path, method):
-    changes = {"method": method, "at_one": 0.5}
+    changes = {"method": method, "t1_probability": 0.5}
     whole = PostTrainer(config(places, tmp_path / "whole", **changes))
     list(whole.run())
     cut = PostTrainer(config(places, tmp_path / "cut", **changes))
@@ -114,11 +114,11 @@ def test_the_reward_rises(places, tmp_path, method):
     (tmp_path / "more.yaml").write_text(
         "scorecard: head_neck_70_63_56\n"
         "constraints: [{structure: PTV70, metric: 'Mean[Gy]', at_least: 140, weight: 0.02}]\n"
-        "guard: {mae_growth: 9}\n"
+        "stop_rule: {mae_growth: 9}\n"
     )
     changes = {"steps": 25, "candidates": 8, "patients": 1, "watch": 2, "save_every": 100, "rank": 4}
     changes |= {"learning_rate": 3e-3, "diffusion_weight": 0.0, "coarse_share": 0.2, "coarse_block": 4}
-    changes |= {"at_one": 1.0, "reward": str(tmp_path / "more.yaml"), "method": method}
+    changes |= {"t1_probability": 1.0, "reward": str(tmp_path / "more.yaml"), "method": method}
     rows = list(PostTrainer(config(places, tmp_path, **changes)).run())
     first, last = (np.mean([row["hinge"] for row in part]) for part in (rows[:3], rows[-3:]))
     assert last > first + 0.04  # 2 Gy
@@ -138,7 +138,7 @@ def test_candidates_in_gy_are_what_predict_delivers(places):
         latent = SAMPLERS["ddim"](patient.policy(model, "fp32"), noise, 3)
         dose = patient.to_gy(model, latent)[0].numpy()
     inside = expected.mean[0][case.body]
-    assert np.abs(dose[patient.judge.score.case.body] - inside).max() < 0.3  # the drawn case is in float16
+    assert np.abs(dose[patient.reward_on_case.score.case.body] - inside).max() < 0.3  # the drawn case is in float16
     assert inside.max() > 1
 
 
@@ -189,16 +189,16 @@ def test_the_stochastic_samplers_density_is_that_of_its_steps():
 
 
 def test_the_guard_speaks_only_when_a_whole_window_is_beyond_it():
-    guard = Guard(mae_growth=0.02, constraint_loss=0.01, window=2)
-    assert broken([[0.5, 0.0]], guard) == ""
-    assert broken([[0.5, 0.0], [0.0, 0.0], [0.01, 0.0]], guard) == ""
-    assert "error grew by 3.0%" in broken([[0.0, 0.0], [0.03, 0.0], [0.03, 0.0]], guard)
-    assert "lost 0.0200 of reward to hard constraints" in broken([[0.0, -0.02], [0.0, -0.02]], guard)
+    rule = StopRule(mae_growth=0.02, constraint_loss=0.01, window=2)
+    assert broken([[0.5, 0.0]], rule) == ""
+    assert broken([[0.5, 0.0], [0.0, 0.0], [0.01, 0.0]], rule) == ""
+    assert "error grew by 3.0%" in broken([[0.0, 0.0], [0.03, 0.0], [0.03, 0.0]], rule)
+    assert "lost 0.0200 of reward to hard constraints" in broken([[0.0, -0.02], [0.0, -0.02]], rule)
 
 
 def test_a_run_that_breaks_the_guard_stops_itself_with_a_sentence(places, tmp_path):
     (tmp_path / "strict.yaml").write_text(
-        "scorecard: head_neck_70_63_56\nguard: {mae_growth: -1, window: 1}\n"
+        "scorecard: head_neck_70_63_56\nstop_rule: {mae_growth: -1, window: 1}\n"
     )
     trainer = PostTrainer(config(places, tmp_path, reward=str(tmp_path / "strict.yaml")))
     assert len(list(trainer.run())) == 2

@@ -10,7 +10,7 @@ from anydose.case.volume import Volume
 from anydose.score import scoring
 from anydose.score.scorecard import templates
 from anydose.score.soft import SoftDVH
-from anydose.train.posttrain.reward import judge, own_reward, packaged, read_reward
+from anydose.train.posttrain.reward import bind_reward, own_reward, packaged, read_reward
 
 LIMITS = """
 scorecard: head_neck_70_63_56
@@ -42,7 +42,7 @@ def config(tmp_path):
 
 
 def test_within_every_limit_it_is_the_scores_own_fraction(case, config):
-    held = judge(case, config)
+    held = bind_reward(case, config)
     found = held.reward(case.dose.array, base_mae_gy=1.0)
     score = scoring.score(scoring.hold(case, config.card), case.dose.array)
     assert found.total == found.scored == score.total / score.maximum
@@ -53,7 +53,7 @@ def test_beyond_the_limits_it_falls_by_weight_times_units(case, config):
     dose = case.dose.array.copy()
     dose[case.structures["PTV70"]] = 61.5  # 5 Gy below: 0.1
     dose[case.structures["SpinalCord"]] = 48.0  # 3 Gy above: 0.3
-    found = judge(case, config).reward(dose, base_mae_gy=1.0)
+    found = bind_reward(case, config).reward(dose, base_mae_gy=1.0)
     assert found.hinge == pytest.approx(-0.4, abs=1e-6)
     mae = (8.5 * 100 + 8 * 50) / 1000
     assert found.mae_gy == pytest.approx(mae)
@@ -66,14 +66,14 @@ def test_beyond_the_limits_it_falls_by_weight_times_units(case, config):
 
 def test_without_guards_and_without_a_base_error_only_the_score_counts(case, config):
     dose = case.dose.array * 0.9
-    free = judge(case, config.without_guards()).reward(dose, base_mae_gy=0.1)
+    free = bind_reward(case, config.bare()).reward(dose, base_mae_gy=0.1)
     assert free.total == free.scored
-    assert judge(case, config).reward(dose).anchor == 0.0
+    assert bind_reward(case, config).reward(dose).anchor == 0.0
 
 
 def test_a_tensor_gets_the_same_reward_and_gradients_that_raise_it(case, config):
     dose = case.dose.array * 0.9
-    held = judge(case, config)
+    held = bind_reward(case, config)
     x = torch.tensor(dose, requires_grad=True)
     found = held.moved(torch.from_numpy).reward(x, 1.0, SoftDVH)
     assert float(found.total) == pytest.approx(held.reward(dose, 1.0).total, abs=1e-5)

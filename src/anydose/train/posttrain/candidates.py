@@ -20,7 +20,7 @@ from anydose.io.store import read_stored
 from anydose.model.any2any import Any2Any
 from anydose.model.sample import Sample, body_block, padded
 from anydose.train.data import Cohort
-from anydose.train.posttrain.reward import Judge, Reward, RewardConfig, judge
+from anydose.train.posttrain.reward import RewardOnCase, Reward, RewardConfig, bind_reward
 
 CHUNK = 4  # samples evaluated as one batch
 
@@ -32,7 +32,7 @@ class Patient:
     latent where there is no patient; inside: the patient's block within the padded volume."""
 
     sample: Sample
-    judge: Judge
+    reward_on_case: RewardOnCase
     given: Mapping[str, Tensor]
     body: Tensor
     region: Tensor
@@ -90,7 +90,7 @@ def prepare(model: Any2Any, sample: Sample, case: Case, reward: RewardConfig) ->
     pairs = list(zip(whole.body.shape, sample.body.shape, strict=True))
     return Patient(
         sample,
-        judge(block, reward),
+        bind_reward(block, reward),
         latents,
         body,
         model.region(body, "dose"),
@@ -112,7 +112,7 @@ def one_step(model: Any2Any, patient: Patient, precision: str = "bf16") -> Rewar
     """The reward of a model's one-step dose from fixed noise, without the anchor."""
     noise = starting_noise(tuple(patient.reference.shape), 1, torch.Generator().manual_seed(0))
     latent = ddim(patient.policy(model, precision), noise.to(patient.reference), 1)
-    return patient.judge.reward(patient.to_gy(model, latent)[0].cpu().numpy())
+    return patient.reward_on_case.reward(patient.to_gy(model, latent)[0].cpu().numpy())
 
 
 def starting_noise(

@@ -1,6 +1,6 @@
 """How post-training learns from one patient: ScardNFT, and two controls beside it.
 
-Each method is two functions: `draw` samples from the old policy and hands the doses to worker threads for
+Each method is two functions: `sample` samples from the old policy and hands the doses to worker threads for
 their rewards; `learn` turns them into a loss. In between other patients are sampled."""
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Method:
-    """A way to learn. draw: (policy, patient, settings, seed, pool) -> Group; learn: (policy, group, rewards,
+    """A way to learn. sample: (policy, patient, settings, seed, pool) -> Group; learn: (policy, group, rewards,
     settings) -> (loss, report)."""
 
-    draw: Callable[[Policy, Patient, PostConfig, tuple[int, ...], Executor], Group]
+    sample: Callable[[Policy, Patient, PostConfig, tuple[int, ...], Executor], Group]
     learn: Callable[[Policy, Group, list[Reward], PostConfig], Outcome]
 
 
@@ -57,7 +57,7 @@ def _generator(seed: tuple[int, ...]) -> torch.Generator:
     )
 
 
-def draw_candidates(
+def sample_candidates(
     policy: Policy, patient: Patient, c: PostConfig, seed: tuple[int, ...], pool: Executor
 ) -> Group:
     """K candidates by the deterministic solver from different noises; the base's own dose from the first."""
@@ -72,7 +72,7 @@ def draw_candidates(
     return _group(patient, latents, doses, base, seed, pool)
 
 
-def draw_trajectories(
+def sample_trajectories(
     policy: Policy, patient: Patient, c: PostConfig, seed: tuple[int, ...], pool: Executor
 ) -> Group:
     """K candidates by the stochastic sampler, with the steps that it took."""
@@ -88,7 +88,7 @@ def draw_trajectories(
     return _group(patient, latents, doses, base, seed, pool, taken)
 
 
-def draw_base(
+def sample_base(
     policy: Policy, patient: Patient, c: PostConfig, seed: tuple[int, ...], pool: Executor
 ) -> Group:
     """No candidates: the base's own one-step dose alone, which the anchor is relative to."""
@@ -107,8 +107,8 @@ def _group(
     pool: Executor,
     taken: Sequence[Transition] = (),
 ) -> Group:
-    base_mae = as_float(patient.judge.mae_gy(base[0].cpu().numpy()))
-    jobs = [pool.submit(patient.judge.reward, dose, base_mae) for dose in doses.cpu().numpy()]
+    base_mae = as_float(patient.reward_on_case.mae_gy(base[0].cpu().numpy()))
+    jobs = [pool.submit(patient.reward_on_case.reward, dose, base_mae) for dose in doses.cpu().numpy()]
     return Group(patient, latents, jobs, base_mae, seed, tuple(taken))
 
 
@@ -117,7 +117,7 @@ def learn_nft(policy: Policy, g: Group, rewards: list[Reward], c: PostConfig) ->
     for `pairs` of them; with the reference dose as one more row for the diffusion loss."""
     p, rng = g.patient, np.random.default_rng((*g.seed, 1))
     r = losses.advantage(torch.tensor([r.total for r in rewards]), c.spread).to(g.latents)
-    at = 1.0 if rng.random() < c.at_one else float(rng.random())
+    at = 1.0 if rng.random() < c.t1_probability else float(rng.random())
     shared = at == 1.0 and policy.model.blind_at_one
     chosen = np.arange(len(r)) if shared else rng.choice(len(r), min(c.pairs, len(r)), replace=False)
     x0 = torch.cat([g.latents[chosen], p.reference])
@@ -138,7 +138,7 @@ def learn_direct(policy: Policy, g: Group, rewards: list[Reward], c: PostConfig)
     t = torch.ones(1, device=p.reference.device)
     x_t, v, _, report, fit = _evaluated(policy, p, p.reference, t, c, (*g.seed, 2))
     dose = p.to_gy(policy.model, vp.data_from_velocity(x_t, v, t))[0]
-    held = p.judge.moved(lambda array: torch.from_numpy(array).to(dose.device))
+    held = p.reward_on_case.moved(lambda array: torch.from_numpy(array).to(dose.device))
     found = held.reward(dose, g.base_mae_gy, SoftDVH)
     return fit - found.total, {"nft": -as_float(found.total), **report, **found.parts()}
 
@@ -178,7 +178,7 @@ def _evaluated(
 
 
 METHODS: dict[str, Method] = {
-    "nft": Method(draw_candidates, learn_nft),
-    "direct": Method(draw_base, learn_direct),
-    "ddpo": Method(draw_trajectories, learn_ddpo),
+    "nft": Method(sample_candidates, learn_nft),
+    "direct": Method(sample_base, learn_direct),
+    "ddpo": Method(sample_trajectories, learn_ddpo),
 }

@@ -30,14 +30,18 @@ MEANS = ("reward", "scored", "hinge", "anchor", "mae_gy", "growth")  # what a lo
 
 @dataclass(frozen=True)
 class Constraint:
-    """A hard limit: `metric` (as 'D95%[Gy]') of `structure` is at least or at most so much; weight: reward
-    lost per unit of the metric beyond it. ValueError unless exactly one of the two limits is given."""
+    """A hard limit on a metric. ValueError unless exactly one of `at_least` and `at_most` is given."""
 
     structure: str
+    """The structure's TG-263 name or the scorecard's own."""
     metric: str
+    """As a scorecard writes it: 'D95%[Gy]'."""
     weight: float
+    """Reward lost per unit of the metric beyond the limit."""
     at_least: float | None = None
+    """The lowest value that loses nothing."""
     at_most: float | None = None
+    """The highest value that loses nothing."""
 
     def __post_init__(self) -> None:
         metrics.parse(self.metric)
@@ -55,52 +59,66 @@ class Constraint:
 
 @dataclass(frozen=True)
 class Anchor:
-    """weight: reward lost per unit by which MAE / the base model's MAE exceeds 1 + tolerance."""
+    """Keeps the error in place: what is lost where MAE / the base model's MAE exceeds 1 + tolerance."""
 
     tolerance: float = 0.01
+    """Growth of the error that loses nothing."""
     weight: float = 1.0
+    """Reward lost per unit of growth beyond it."""
 
 
 @dataclass(frozen=True)
-class Guard:
-    """When post-training stops itself: the watched patients' mean error grew by more than `mae_growth` (of
-    the base model's), or they lost more than `constraint_loss` of reward to the hard constraints, both over
-    the mean of the last `window` checks."""
+class StopRule:
+    """When post-training stops itself; both over the mean of the last `window` checks."""
 
     mae_growth: float = 0.02
+    """Most that the watched patients' mean error may grow, as a share of the base model's."""
     constraint_loss: float = 0.01
+    """Most reward that they may lose to the hard constraints."""
     window: int = 3
+    """Checks that are averaged."""
 
 
 @dataclass(frozen=True)
 class RewardConfig:
-    """What a reward file says. anchor: None for no anchor."""
+    """What a reward file says."""
 
     name: str
+    """The file's name without its suffix."""
     card: Scorecard
+    """The scorecard whose share of points is the reward's main part."""
     constraints: tuple[Constraint, ...] = ()
+    """Hard limits."""
     anchor: Anchor | None = None
-    guard: Guard = Guard()  # noqa: RUF009 (frozen)
+    """The anchor on the error; None for none."""
+    stop_rule: StopRule = StopRule()  # noqa: RUF009 (frozen)
+    """When a run stops itself."""
 
-    def without_guards(self) -> RewardConfig:
-        """The bare scorecard: what a model would hack."""
-        return RewardConfig(f"{self.name}, unguarded", self.card, guard=self.guard)
+    def bare(self) -> RewardConfig:
+        """The scorecard without constraints and anchor: what a model would hack."""
+        return RewardConfig(f"{self.name}, bare", self.card, stop_rule=self.stop_rule)
 
 
 @dataclass(frozen=True)
 class Reward:
-    """A dose's reward and how it is made up. total: a tensor if the dose was one; scored: total / maximum of
-    the scorecard; hinge, anchor: what is lost, <= 0; mae_gy: to the reference dose within the body, None
-    without one; growth: MAE / base MAE - 1, None where either is not known."""
+    """A dose's reward and how it is made up."""
 
     total: Number
+    """scored + hinge + anchor; a tensor if the dose was one."""
     scored: float
+    """Total / maximum of the scorecard."""
     hinge: float
+    """Lost to the hard constraints, <= 0."""
     anchor: float
+    """Lost to the growth of the error, <= 0."""
     mae_gy: float | None
+    """Mean absolute error to the reference dose within the body, in Gy; None without a reference."""
     growth: float | None
+    """MAE / the base model's MAE - 1; None where either is not known."""
     score: Score
+    """The scorecard, item by item."""
     limits: Score
+    """The hard constraints, item by item."""
 
     def parts(self) -> dict[str, Any]:
         """What it is made of, by the names of MEANS."""
@@ -134,7 +152,7 @@ class Reward:
 
 
 @dataclass(frozen=True)
-class Judge:
+class RewardOnCase:
     """A reward held on one case: structures are found once, every dose after that is a page of sums. body:
     flat indices of the body; reference: the reference dose there (n,) in Gy, None if the case has none."""
 
@@ -144,11 +162,11 @@ class Judge:
     body: Any
     reference: Any | None
 
-    def moved(self, convert: Callable[[NDArray[Any]], Any]) -> Judge:
+    def moved(self, convert: Callable[[NDArray[Any]], Any]) -> RewardOnCase:
         """The same with `convert` (torch.from_numpy) applied to every array, for doses that are tensors."""
         reference = None if self.reference is None else convert(self.reference)
         parts = (self.score.moved(convert), self.limits.moved(convert), convert(self.body), reference)
-        return Judge(self.config, *parts)
+        return RewardOnCase(self.config, *parts)
 
     def mae_gy(self, dose: Any) -> Number | None:
         """Mean absolute error of a dose (d, h, w) in Gy to the reference, within the body."""
@@ -176,14 +194,14 @@ class Judge:
         return Reward(total, *parts, None if mae is None else as_float(mae), growth, found, limits)
 
 
-def judge(case: Case, config: RewardConfig) -> Judge:
+def bind_reward(case: Case, config: RewardConfig) -> RewardOnCase:
     """Hold a reward on a case. ValueError for a case without a body."""
     if case.body is None:
         raise ValueError(f"{case.name}: no body structure; the error is measured within it")
     limits = Scorecard("hard constraints", tuple(c.item() for c in config.constraints))
     body = np.flatnonzero(case.body)
     reference = None if case.dose is None else case.dose.in_unit("Gy").reshape(-1)[body]
-    return Judge(config, scoring.hold(case, config.card), scoring.hold(case, limits), body, reference)
+    return RewardOnCase(config, scoring.hold(case, config.card), scoring.hold(case, limits), body, reference)
 
 
 def packaged() -> dict[str, Path]:
@@ -204,10 +222,11 @@ def read_reward(source: str | Path) -> RewardConfig:
     except yaml.YAMLError as error:
         raise ValueError(f"{path}: not a YAML file ({error})") from error
     if not isinstance(raw, dict) or "scorecard" not in raw:
-        raise ValueError(f"{path}: a mapping with scorecard, constraints, anchor and guard is needed")
-    unknown = set(raw) - {"scorecard", "constraints", "anchor", "guard"}
+        raise ValueError(f"{path}: a mapping with scorecard, constraints, anchor and stop_rule is needed")
+    raw = {"stop_rule" if key == "guard" else key: value for key, value in raw.items()}  # its former name
+    unknown = set(raw) - {"scorecard", "constraints", "anchor", "stop_rule"}
     if unknown:
-        raise ValueError(f"{path}: {sorted(unknown)[0]!r} is not scorecard, constraints, anchor or guard")
+        raise ValueError(f"{path}: {sorted(unknown)[0]!r} is not scorecard, constraints, anchor or stop_rule")
     card = templates().get(str(raw["scorecard"]), path.parent / str(raw["scorecard"]))
     rows = enumerate(raw.get("constraints") or (), start=1)
     constraints = tuple(_made(Constraint, row, f"{path}: constraint {n}") for n, row in rows)
@@ -217,7 +236,7 @@ def read_reward(source: str | Path) -> RewardConfig:
         importers.read_any(card),
         constraints,
         None if anchor is None else _made(Anchor, anchor, f"{path}: anchor"),
-        _made(Guard, raw.get("guard") or {}, f"{path}: guard"),
+        _made(StopRule, raw.get("stop_rule") or {}, f"{path}: stop_rule"),
     )
 
 

@@ -27,10 +27,11 @@ from anydose.train import log
 from anydose.train.data import Cohort
 from anydose.train.optimiser import restore, stored
 from anydose.train.posttrain.candidates import Patient, load_patient, one_step
-from anydose.train.posttrain.config import PostConfig
+from anydose.train.posttrain.config import PostConfig, post_config_from_dict
 from anydose.train.posttrain.methods import METHODS, Group
 from anydose.train.posttrain.policy import Policy
-from anydose.train.posttrain.reward import MEANS, Guard, Reward, read_reward
+from anydose.train.posttrain.reward import MEANS, StopRule, Reward, read_reward
+from anydose.train.tasks import EPOCH_STREAM
 
 FREE = (
     "threads",
@@ -60,7 +61,7 @@ class PostTrainer:
         torch.manual_seed(config.seed)
         self.config, self.stopped = config, ""
         self.full = read_reward(config.reward)
-        self.reward = self.full if config.anchor else self.full.without_guards()
+        self.reward = self.full if config.anchor else self.full.bare()
         self.policy = Policy(registry.find(config.base), config.rank, config.alpha, torch.device(device))
         self.cohort = Cohort(Path(config.data))
         planned = [k for k, names in enumerate(self.cohort.modalities) if "dose" in names]
@@ -79,7 +80,7 @@ class PostTrainer:
 
     def run(self) -> Iterator[dict[str, float]]:
         """Train to the last step, yielding a row of COLUMNS a step; saves every `save_every` steps and at the
-        end. Where the guard is broken it ends, with the best adapter before."""
+        end. Where the stop rule is met it ends, with the best adapter before."""
         self.folder.mkdir(parents=True, exist_ok=True)
         c = self.config
         with ThreadPoolExecutor(c.workers) as pool:
@@ -111,11 +112,11 @@ class PostTrainer:
     def _one_step(self, pool: ThreadPoolExecutor) -> dict[str, float]:
         c, method = self.config, METHODS[self.config.method]
         loads = [pool.submit(self._patient, number) for number in self._numbers()]
-        drawn = [
-            method.draw(self.policy, load.result(), c, (c.seed, self.step, k), pool)
+        sampled = [
+            method.sample(self.policy, load.result(), c, (c.seed, self.step, k), pool)
             for k, load in enumerate(loads)
         ]
-        reports = [self._learn(group) for group in drawn]
+        reports = [self._learn(group) for group in sampled]
         grad = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), c.clip))
         if not np.isfinite(grad):
             raise ValueError(f"{c.name}: the gradient is {grad} at step {self.step}; lower learning_rate")
@@ -144,7 +145,7 @@ class PostTrainer:
         `watch` of the cohort never."""
         c, n = self.config, len(self.learnt)
         places = range(self.step * c.patients, (self.step + 1) * c.patients)
-        orders = [np.random.default_rng((c.seed, 1 << 20, k // n)).permutation(n) for k in places]
+        orders = [np.random.default_rng((c.seed, EPOCH_STREAM, k // n)).permutation(n) for k in places]
         return [self.learnt[int(order[k % n])] for k, order in zip(places, orders, strict=True)]
 
     def _patient(self, number: int) -> Patient:
@@ -152,7 +153,7 @@ class PostTrainer:
 
     def _look(self) -> dict[str, float]:
         """The averaged policy's one-step doses of the watched patients, against the base's: mean gain in
-        score, mean growth of the error, reward lost to the constraints. Ends the run where the guard says
+        score, mean growth of the error, reward lost to the constraints. Ends the run where the stop rule says
         so, and writes the adapter (averaged) if their mean reward was never higher."""
         c = self.config
         if not self._watched:
@@ -168,7 +169,7 @@ class PostTrainer:
         limits = float(np.mean([new.hinge - old.hinge for new, old in pairs]))
         self.checks.append([growth, limits])
         if c.anchor:
-            self.stopped = broken(self.checks, self.full.guard)
+            self.stopped = broken(self.checks, self.full.stop_rule)
         gain = float(np.mean([new.scored - old.scored for new, old in pairs]))
         anchor, value = self.full.anchor, gain
         if c.anchor and anchor:
@@ -205,8 +206,8 @@ class PostTrainer:
         base weights."""
         state, meta = load_tensors(self.folder / "state.safetensors")
         about = json.loads(meta["state"])
-        mine, theirs = asdict(self.config), about["config"]
-        changed = [k for k in mine if k not in FREE and mine[k] != theirs.get(k)]
+        mine, theirs = asdict(self.config), asdict(post_config_from_dict(about["config"]))
+        changed = [k for k in mine if k not in FREE and mine[k] != theirs[k]]
         if about["sha256"] != file_hash(self.policy.path):
             changed.append("base (its weights)")
         if changed:
@@ -223,20 +224,20 @@ def _fits(path: Path, most_voxels: int) -> bool:
         return not most_voxels or math.prod(file.get_slice("mask").get_shape()) <= most_voxels
 
 
-def broken(checks: list[list[float]], guard: Guard) -> str:
-    """The sentence to stop with where the guard is broken over the last checks [growth of the error, reward
+def broken(checks: list[list[float]], rule: StopRule) -> str:
+    """The sentence to stop with where the stop rule is met over the last checks [growth of the error, reward
     lost to the constraints]; '' where it holds or there are too few."""
-    if len(checks) < guard.window:
+    if len(checks) < rule.window:
         return ""
-    growth, limits = np.mean(checks[-guard.window :], axis=0)
-    if growth > guard.mae_growth:
+    growth, limits = np.mean(checks[-rule.window :], axis=0)
+    if growth > rule.mae_growth:
         return (
-            f"stopped: the watched patients' error grew by {growth:.1%} over the last {guard.window} checks, "
-            f"{guard.mae_growth:.1%} is tolerated (the reward is being hacked)"
+            f"stopped: the watched patients' error grew by {growth:.1%} over the last {rule.window} checks, "
+            f"{rule.mae_growth:.1%} is tolerated (the reward is being hacked)"
         )
-    if limits < -guard.constraint_loss:
+    if limits < -rule.constraint_loss:
         return (
             f"stopped: the watched patients lost {-limits:.4f} of reward to hard constraints over the last "
-            f"{guard.window} checks, {guard.constraint_loss:g} is tolerated"
+            f"{rule.window} checks, {rule.constraint_loss:g} is tolerated"
         )
     return ""

@@ -1,0 +1,116 @@
+"""A configuration changed by `key=value` or by a YAML file, and written as one."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from anydose.io.files import whole
+from anydose.model.any2any import config_from_dict
+from anydose.train import tasks
+from anydose.train.posttrain import config as posttrain
+from anydose.train.settings import docstrings
+
+Config = TypeVar("Config")
+FORMER_NAMES = tasks.FORMER_NAMES | posttrain.FORMER_NAMES  # one release longer
+
+
+def changed(config: Config, changes: Sequence[str]) -> Config:
+    """A configuration with `key=value` changes; a dotted key reaches into a part (task.zoom=0.1). ValueError
+    for an unknown key or a value of another type."""
+    for change in changes:
+        key, separator, text = change.partition("=")
+        if not separator:
+            raise ValueError(f"{change!r}: key=value is accepted")
+        config = _changed(config, key.split("."), yaml.safe_load(text), change)
+    return config
+
+
+def changed_by(config: Config, values: Mapping[str, Any], where: str = "") -> Config:
+    """A configuration with the values of a mapping, which may leave out any and nests like the configuration.
+    A `kind` of backbone other than the present one brings its own defaults. ValueError as `changed`."""
+    for key, value in values.items():
+        old = getattr(config, key, None)
+        if isinstance(value, Mapping) and is_dataclass(old):
+            if key == "backbone" and value.get("kind", old.kind) != old.kind:  # type: ignore[attr-defined]
+                old = config_from_dict({"backbone": {"kind": value["kind"]}}).backbone
+            part = changed_by(old, value, f"{where}{key}.")
+            config = replace(config, **{key: part})  # type: ignore[type-var]
+        else:
+            config = _changed(config, [str(key)], value, f"{where}{key}: {value}")
+    return config
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; ValueError with the file's name if there is none."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: no recipe file; YAML with settings is accepted") from error
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not a YAML file ({error})") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: a mapping of settings is needed, {type(values).__name__} found")
+    return values
+
+
+def write_yaml(config: Any, path: Path) -> None:
+    """Write a resolved configuration, with a comment before every setting; `read_yaml` takes it back."""
+    with whole(path) as scratch:
+        scratch.write_text("\n".join(_yaml_lines(config)) + "\n", encoding="utf-8")
+
+
+def _yaml_lines(config: Any, indent: str = "") -> Iterator[str]:
+    docs = docstrings(type(config))
+    for entry in fields(config):
+        value = getattr(config, entry.name)
+        for line in textwrap.wrap(docs.get(entry.name, ""), 100 - len(indent)):
+            yield f"{indent}# {line}"
+        if is_dataclass(value):
+            yield f"{indent}{entry.name}:"
+            yield from _yaml_lines(value, indent + "  ")
+        else:
+            text = yaml.safe_dump(_lists(value), default_flow_style=True, width=10_000)
+            yield f"{indent}{entry.name}: {text.removesuffix('...' + chr(10)).strip()}"
+
+
+def _changed(config: Any, keys: list[str], value: Any, change: str) -> Any:
+    known = [f.name for f in fields(config)]
+    key = keys[0] if keys[0] in known else FORMER_NAMES.get(keys[0], keys[0])
+    if key not in known:
+        raise ValueError(f"{change!r}: {key!r} is no setting; one of {', '.join(known)} is accepted")
+    old = getattr(config, key)
+    if len(keys) > 1:
+        if not is_dataclass(old):
+            raise ValueError(f"{change!r}: {key!r} has no parts")
+        return replace(config, **{key: _changed(old, keys[1:], value, change)})
+    value = _like(old, value)
+    if is_dataclass(old) or type(value) is not type(old):
+        raise ValueError(f"{change!r}: {type(old).__name__} is accepted, {value!r} found")
+    return replace(config, **{key: value})
+
+
+def _like(old: Any, value: Any) -> Any:
+    """A value as YAML gives it, in the type of the one that it replaces, where that loses nothing."""
+    if isinstance(old, tuple) and isinstance(value, list):
+        return _tuples(value)
+    if isinstance(old, float) and not isinstance(value, bool):
+        try:
+            return float(value)  # of 1e-3 too, which YAML takes for text
+        except (TypeError, ValueError):
+            return value
+    return value
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+
+
+def _lists(value: Any) -> Any:
+    return [_lists(v) for v in value] if isinstance(value, tuple) else value
+
