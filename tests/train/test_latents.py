@@ -15,9 +15,9 @@ from anydose.model.codec import compact
 from anydose.model.network.dit import DiTConfig
 from anydose.model.sample import padded
 from anydose.train import latents
+from anydose.train.config import TrainConfig
 from anydose.train.data import Cohort
 from anydose.train.tasks import ANY2ANY
-from anydose.train.config import TrainConfig
 from anydose.train.trainer import Trainer
 
 TINY = ModelConfig(DiTConfig(dim=32, depth=2, heads=2, ffn=64), "compact:8")

@@ -14,9 +14,9 @@ from anydose.model.looks import sample_looks
 from anydose.model.network.unet import UNetConfig
 from anydose.model.sample import draw_sample
 from anydose.predict import Options
+from anydose.train.config import TrainConfig
 from anydose.train.examples import example
 from anydose.train.tasks import Augmentation, Draw
-from anydose.train.config import TrainConfig
 from anydose.train.trainer import Trainer
 
 TINY = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))

@@ -16,10 +16,10 @@ from anydose.model.checkpoint import load_model
 from anydose.model.network.unet import UNetConfig
 from anydose.model.sample import Sample, draw_sample, padded
 from anydose.train import recipes
+from anydose.train.config import TrainConfig
 from anydose.train.data import Cohort, render, render_file
 from anydose.train.losses import dvh_loss, organ_loss, velocity_loss
 from anydose.train.tasks import ANY2ANY, TaskConfig, draw
-from anydose.train.config import TrainConfig
 from anydose.train.trainer import Trainer
 
 TINY = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
@@ -347,7 +347,9 @@ def test_drawn_files_are_kept_and_an_empty_folder_is_refused(cohort_folder, tmp_
 
 
 def test_recipes_resolve_with_changes_and_refuse_what_they_do_not_know():
-    c = recipes.resolve("dose", ["steps=12", "task.t1_probability=1", "model.backbone.widths=[8, 16]", "name=x"])
+    c = recipes.resolve(
+        "dose", ["steps=12", "task.t1_probability=1", "model.backbone.widths=[8, 16]", "name=x"]
+    )
     assert (c.steps, c.task.t1_probability, c.model.backbone.widths, c.name) == (12, 1.0, (8, 16), "x")
     assert recipes.resolve("dose", ["learning_rate=1e-3"]).learning_rate == 1e-3
     for bad, word in (

@@ -19,8 +19,9 @@ from anydose.model.network.baselines import CASCADE, BaselineConfig
 from anydose.model.network.dit import DiTConfig
 from anydose.model.registry import WEIGHTS
 from anydose.predict import Options
-from anydose.train.recipes import BUDGET, changed
+from anydose.train.changes import changed
 from anydose.train.config import TrainConfig
+from anydose.train.recipes import BUDGET
 from anydose.train.trainer import Trainer
 
 Row = dict[str, Any]

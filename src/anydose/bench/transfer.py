@@ -23,10 +23,11 @@ from anydose.io.files import whole
 from anydose.model.any2any import pick_device
 from anydose.model.registry import WEIGHTS
 from anydose.predict import Options
-from anydose.train.data import Cohort
-from anydose.train.recipes import BUDGET, RECIPES, changed
-from anydose.train.tasks import ANY2ANY
+from anydose.train.changes import changed
 from anydose.train.config import TrainConfig
+from anydose.train.data import Cohort
+from anydose.train.recipes import BUDGET, RECIPES
+from anydose.train.tasks import ANY2ANY
 from anydose.train.trainer import Trainer
 
 Row = dict[str, Any]

@@ -37,7 +37,8 @@ def changed_by(config: Config, values: Mapping[str, Any], where: str = "") -> Co
     for key, value in values.items():
         old = getattr(config, key, None)
         if isinstance(value, Mapping) and is_dataclass(old):
-            if key == "backbone" and value.get("kind", old.kind) != old.kind:  # type: ignore[attr-defined]
+            kind = getattr(old, "kind", "")
+            if key == "backbone" and value.get("kind", kind) != kind:
                 old = config_from_dict({"backbone": {"kind": value["kind"]}}).backbone
             part = changed_by(old, value, f"{where}{key}.")
             config = replace(config, **{key: part})  # type: ignore[type-var]
@@ -99,6 +100,8 @@ def _like(old: Any, value: Any) -> Any:
     """A value as YAML gives it, in the type of the one that it replaces, where that loses nothing."""
     if isinstance(old, tuple) and isinstance(value, list):
         return _tuples(value)
+    if isinstance(old, str) and value is None:
+        return ""  # of `init=`
     if isinstance(old, float) and not isinstance(value, bool):
         try:
             return float(value)  # of 1e-3 too, which YAML takes for text
@@ -113,4 +116,3 @@ def _tuples(value: Any) -> Any:
 
 def _lists(value: Any) -> Any:
     return [_lists(v) for v in value] if isinstance(value, tuple) else value
-

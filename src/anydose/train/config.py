@@ -38,8 +38,8 @@ class TrainConfig:
     objective: str = "diffusion"
     """'diffusion', or 'regression': the baseline without noise, in one step."""
     error: str = "absolute"
-    """'absolute' or 'squared' error of v: in one step from t = 1 the former gives the median, which the scores
-    reward, and the latter the mean."""
+    """'absolute' or 'squared' error of v. In one step from t = 1 the former gives the median, which the
+    scores reward, and the latter the mean."""
     sampling_steps: int = 1
     """Network evaluations a sample that the model is trained for; its checkpoint says so, and validation uses
     as many."""
@@ -93,8 +93,8 @@ class TrainConfig:
 
 
 def train_config_from_dict(values: Mapping[str, Any]) -> TrainConfig:
-    """A TrainConfig from its `asdict` form, as a run state or a record holds it. Settings that are younger get
-    their defaults, and settings of a former name their present one."""
+    """A TrainConfig from its `asdict` form, as a run state or a record holds it. Settings that are younger
+    get their defaults, and settings of a former name their present one."""
     task = {FORMER_NAMES.get(key, key): value for key, value in values["task"].items()}
     others = {key: _tuple(value) for key, value in values.items() if key not in ("model", "task")}
     return TrainConfig(

@@ -22,7 +22,9 @@ DENSE = ModelConfig(UNetConfig(sparse=False))
 HN_SLABS = TrainConfig(
     name="hn-slabs",
     model=DENSE,
-    task=TaskConfig(dose_share=0.95, condition_keep_probability=(0.97, 0.97), t1_probability=0.85, cranio_caudal=False),
+    task=TaskConfig(
+        dose_share=0.95, condition_keep_probability=(0.97, 0.97), t1_probability=0.85, cranio_caudal=False
+    ),
     steps=3800,
     last_rate=0.1,
     **SLABS,
@@ -31,7 +33,9 @@ HN_WHOLE_BODIES = TrainConfig(
     name="hn-whole-bodies",
     model=DENSE,
     init="runs/hn-slabs/model.safetensors",
-    task=TaskConfig(dose_share=0.95, condition_keep_probability=(0.99, 0.99), t1_probability=0.9, cranio_caudal=False),
+    task=TaskConfig(
+        dose_share=0.95, condition_keep_probability=(0.99, 0.99), t1_probability=0.9, cranio_caudal=False
+    ),
     steps=200,
     accumulate=3,
     optimiser="muon",
@@ -44,7 +48,14 @@ HN_ROTATED = replace(
     HN_SLABS,
     name="hn-rotated",
     init="runs/hn-whole-bodies/model.safetensors",
-    task=TaskConfig(dose_share=0.98, condition_keep_probability=(0.97, 0.97), t1_probability=0.9, rotation_probability=0.3, rotation_jitter_deg=8.0, zoom=0.08),
+    task=TaskConfig(
+        dose_share=0.98,
+        condition_keep_probability=(0.97, 0.97),
+        t1_probability=0.9,
+        rotation_probability=0.3,
+        rotation_jitter_deg=8.0,
+        zoom=0.08,
+    ),
     seed=1,
     steps=2500,
     accumulate=3,
@@ -58,7 +69,13 @@ HN_DEFORMED = replace(
     name="hn-deformed",
     init="runs/hn-rotated/model.safetensors",
     task=TaskConfig(
-        dose_share=1.0, condition_keep_probability=(0.98, 0.98), t1_probability=0.95, rotation_probability=0.4, rotation_jitter_deg=6.0, zoom=0.06, deformation_mm=4.0
+        dose_share=1.0,
+        condition_keep_probability=(0.98, 0.98),
+        t1_probability=0.95,
+        rotation_probability=0.4,
+        rotation_jitter_deg=6.0,
+        zoom=0.06,
+        deformation_mm=4.0,
     ),
     seed=3,
     steps=950,
@@ -71,17 +88,19 @@ HN_DEFORMED = replace(
 )
 # Patients as they are: 950 steps of deformed ones had lowered the DVH error, and not the dose's.
 HN_UNAUGMENTED = replace(
-        HN_DEFORMED,
-        name="hn-unaugmented",
-        init="runs/hn-deformed/model.safetensors",
-        task=TaskConfig(dose_share=1.0, condition_keep_probability=(0.99, 0.99), t1_probability=0.95, cranio_caudal=False),
-        seed=4,
-        steps=240,
-        learning_rate=4e-4,
-        warmup=5,
-        weight_decay=0.1,
-        dvh=0.12,
-        ema=0.98,
+    HN_DEFORMED,
+    name="hn-unaugmented",
+    init="runs/hn-deformed/model.safetensors",
+    task=TaskConfig(
+        dose_share=1.0, condition_keep_probability=(0.99, 0.99), t1_probability=0.95, cranio_caudal=False
+    ),
+    seed=4,
+    steps=240,
+    learning_rate=4e-4,
+    warmup=5,
+    weight_decay=0.1,
+    dvh=0.12,
+    ema=0.98,
 )
 # The network computes where there is body and nowhere else; twice as many patients a step, half of them as
 # they are.
@@ -113,7 +132,14 @@ HN_LATERALITY = replace(
     name="hn-laterality",
     model=ModelConfig(sided=True),
     init="runs/hn-body-voxels/model.safetensors",
-    task=replace(HN_BODY_VOXELS.task, rotation_probability=0.4, rotation_jitter_deg=8.0, zoom=0.08, deformation_mm=5.0, unaugmented_probability=0.15),
+    task=replace(
+        HN_BODY_VOXELS.task,
+        rotation_probability=0.4,
+        rotation_jitter_deg=8.0,
+        zoom=0.08,
+        deformation_mm=5.0,
+        unaugmented_probability=0.15,
+    ),
     seed=9,
     steps=250,
     last_rate=0.96,
@@ -125,7 +151,13 @@ HN_BEAMS_EYE_VIEW = replace(
     name="hn-beams-eye-view",
     model=ModelConfig(UNetConfig(rays=32), sided=True),
     init="runs/hn-laterality/model.safetensors",
-    task=replace(HN_BODY_VOXELS.task, rotation_probability=0.3, zoom=0.06, deformation_mm=4.0, unaugmented_probability=0.3),
+    task=replace(
+        HN_BODY_VOXELS.task,
+        rotation_probability=0.3,
+        zoom=0.06,
+        deformation_mm=4.0,
+        unaugmented_probability=0.3,
+    ),
     seed=11,
     steps=850,  # as it ran the schedule was of 950 steps up to step 500
     last_rate=0.02,

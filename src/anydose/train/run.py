@@ -18,9 +18,9 @@ from rich.progress import (
 from anydose.model.any2any import pick_device
 from anydose.train import codec, distributed
 from anydose.train.codec import CodecConfig
+from anydose.train.config import TrainConfig
 from anydose.train.posttrain.config import PostConfig
 from anydose.train.posttrain.trainer import PostTrainer
-from anydose.train.config import TrainConfig
 from anydose.train.trainer import Trainer
 
 WINDOW = 50  # steps that the shown loss is averaged over

@@ -138,7 +138,9 @@ def test_candidates_in_gy_are_what_predict_delivers(places):
         latent = SAMPLERS["ddim"](patient.policy(model, "fp32"), noise, 3)
         dose = patient.to_gy(model, latent)[0].numpy()
     inside = expected.mean[0][case.body]
-    assert np.abs(dose[patient.reward_on_case.score.case.body] - inside).max() < 0.3  # the drawn case is in float16
+    assert (
+        np.abs(dose[patient.reward_on_case.score.case.body] - inside).max() < 0.3
+    )  # the drawn case is in float16
     assert inside.max() > 1
 
 

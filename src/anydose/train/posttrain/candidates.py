@@ -20,7 +20,7 @@ from anydose.io.store import read_stored
 from anydose.model.any2any import Any2Any
 from anydose.model.sample import Sample, body_block, padded
 from anydose.train.data import Cohort
-from anydose.train.posttrain.reward import RewardOnCase, Reward, RewardConfig, bind_reward
+from anydose.train.posttrain.reward import Reward, RewardConfig, RewardOnCase, bind_reward
 
 CHUNK = 4  # samples evaluated as one batch
 

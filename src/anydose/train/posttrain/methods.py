@@ -44,11 +44,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Method:
-    """A way to learn. sample: (policy, patient, settings, seed, pool) -> Group; learn: (policy, group, rewards,
-    settings) -> (loss, report)."""
+    """A way to learn."""
 
     sample: Callable[[Policy, Patient, PostConfig, tuple[int, ...], Executor], Group]
+    """(policy, patient, settings, seed, pool) -> its candidates, whose rewards come in."""
     learn: Callable[[Policy, Group, list[Reward], PostConfig], Outcome]
+    """(policy, group, rewards, settings) -> (loss, report)."""
 
 
 def _generator(seed: tuple[int, ...]) -> torch.Generator:

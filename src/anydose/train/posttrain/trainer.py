@@ -30,7 +30,7 @@ from anydose.train.posttrain.candidates import Patient, load_patient, one_step
 from anydose.train.posttrain.config import PostConfig, post_config_from_dict
 from anydose.train.posttrain.methods import METHODS, Group
 from anydose.train.posttrain.policy import Policy
-from anydose.train.posttrain.reward import MEANS, StopRule, Reward, read_reward
+from anydose.train.posttrain.reward import MEANS, Reward, StopRule, read_reward
 from anydose.train.tasks import EPOCH_STREAM
 
 FREE = (
