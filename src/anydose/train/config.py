@@ -63,6 +63,9 @@ class TrainConfig:
     """Learning rate after the warm-up."""
     last_rate: float = 0.0
     """Share of `learning_rate` left at the last step; 1 keeps it constant after the warm-up."""
+    full_rate_inputs: int = 0
+    """Layers of more inputs than this have a smaller share of AdamW's rate (optimiser.rate_share); 0 gives
+    all of them all of it."""
     warmup: int = 100
     """Steps of linear warm-up."""
     weight_decay: float = 0.01
