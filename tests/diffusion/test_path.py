@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from anydose.diffusion import path as vp
-from anydose.diffusion.sampler import SAMPLERS, ddim, dpm_solver_2m, times
+from anydose.diffusion.sampler import SAMPLERS, ancestral_mean, ddim, dpm_solver_2m, times
 
 torch.set_default_dtype(torch.float32)
 
@@ -106,3 +106,13 @@ def test_an_estimate_with_its_noise_weighed_in_is_the_posterior_mean_of_a_gaussi
     times = torch.tensor([t])
     v = vp.velocity_of_estimate(-mean, x_t, times, width)
     assert vp.data_from_velocity(x_t, v, times).item() == pytest.approx(posterior.item(), abs=1e-5)
+
+
+def test_the_noise_of_an_ancestral_step_is_that_of_the_posterior():
+    """x_t given x' is N(r x', s^2 - r^2 s'^2) with r = a / a'; Bayes gives the variance."""
+    t, then = torch.tensor([0.8]), torch.tensor(0.5)
+    (a_now, s_now), (a, s) = vp.alpha_sigma(t[0]), vp.alpha_sigma(then)
+    r = a_now / a
+    variance = 1 / (1 / s**2 + r**2 / (s_now**2 - r**2 * s**2))
+    _, sigma = ancestral_mean(torch.zeros(1, 1), torch.zeros(1, 1), t, then)
+    assert sigma.item() == pytest.approx(variance.sqrt().item(), rel=1e-5)

@@ -140,3 +140,8 @@ def test_the_right_dose_scores_nothing_and_a_shift_scores_itself(dose):
     errors = challenge.dvh_errors(dose, dose + 1.5, structures, every, 40.0)
     assert list(errors.values()) == pytest.approx([1.5] * 5)
     assert challenge.dose_error(dose, dose + 1.5, every) == pytest.approx(1.5)
+
+
+def test_the_cohort_s_scores_are_means_not_medians():
+    doses, points = challenge.cohort_scores([1.0, 2.0, 6.0], [{"a": 1.0, "b": 2.0}, {"a": 9.0}])
+    assert (doses, points) == (3.0, 4.0)

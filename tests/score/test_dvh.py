@@ -146,3 +146,11 @@ def test_an_empty_structure_is_refused() -> None:
     grid, mask = sphere(2.0)
     with pytest.raises(ValueError, match="no voxel"):
         dvh(linear_dose(grid), np.zeros_like(mask), grid)
+
+
+def test_three_tenths_of_a_cc_are_three_voxels_of_a_tenth():
+    assert DVH(np.arange(10.0), 0.1).dose_at_cc(0.3) == 6.0  # 0.3 / 0.1 is 2.9999999999999996 in binary
+
+
+def test_the_power_mean_of_one_and_three_with_power_two_is_the_root_of_five():
+    assert DVH(np.array([1.0, 3.0]), 1.0).power_mean_gy(2.0) == pytest.approx(5**0.5)

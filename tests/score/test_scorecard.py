@@ -273,3 +273,9 @@ def test_the_head_and_neck_template_holds_the_published_limits() -> None:
     published = {"Brainstem": 50, "SpinalCord": 45, "Bone_Mandible": 73.5, "Parotid_L": 26, "Parotid_R": 26}
     published |= {"Esophagus": 45, "Larynx": 45, "PTV56": 53.2, "PTV63": 59.85, "PTV70": 66.5}
     assert limits == pytest.approx(published)
+
+
+def test_a_curve_whose_ends_are_equal_counts_as_decreasing():
+    x, scores = (10.0, 20.0, 30.0), (1.0, 5.0, 1.0)
+    assert curve(x, scores, 5.0) == 5.0
+    assert curve(x, scores, 35.0) == 1.0
