@@ -110,7 +110,7 @@ def test_covered_parts_of_voxels_are_their_weights() -> None:
 
     grid, mask = sphere(3.0)
     dose, doses = linear_dose(grid), np.linspace(15, 65, 101)
-    half, whole = dvh(dose, 0.5 * mask, grid), dvh(dose, mask, grid)
+    half, whole = dvh(dose, 0.5 * mask, grid, refine=1), dvh(dose, mask, grid, refine=1)
     assert half.volume_cc == pytest.approx(whole.volume_cc / 2)
     assert half.curve(doses) == pytest.approx(whole.curve(doses))
     circles = []
@@ -120,8 +120,8 @@ def test_covered_parts_of_voxels_are_their_weights() -> None:
             turn, radius = np.linspace(0, 2 * np.pi, 721)[:-1], np.sqrt(RADIUS_MM**2 - z**2)
             circles.append(np.stack([radius * np.cos(turn), radius * np.sin(turn), np.full(720, z)], axis=1))
     found = dvh(dose, coverage(circles, grid), grid)
-    errors = [np.abs(h.curve(doses) / 100 - cap_fraction(doses)).max() for h in (whole, found)]
-    assert errors[1] < 0.7 * errors[0]
+    assert np.abs(found.curve(doses) / 100 - cap_fraction(doses)).max() < 0.005
+    assert found.volume_cc == pytest.approx(4 / 3 * np.pi * 3.0**3, rel=0.005)
 
 
 def test_scaling_the_dose_scales_every_dose() -> None:
@@ -132,7 +132,7 @@ def test_scaling_the_dose_scales_every_dose() -> None:
 def test_a_structure_outside_the_dose_grid_is_refused() -> None:
     grid, mask = sphere(2.0)
     small = Grid((5, 5, 5), (2.0, 2.0, 2.0), (-4.0, -4.0, -4.0))
-    with pytest.raises(ValueError, match="outside the dose grid"):
+    with pytest.raises(ValueError, match="covered in part by the dose grid"):
         dvh(linear_dose(small), mask, grid)
 
 

@@ -1,8 +1,9 @@
-"""Dose-volume histograms, exact: the voxels' own doses, ranked, with no bins.
+"""Dose-volume histograms, exact: the doses of the structure's parts, ranked, with no bins.
 
-Volumes are cumulative: V(D) is the volume that receives D or more. An option (`refine`) splits every voxel
-into k^3 parts with interpolated dose and surface, which gives voxels on a structure's surface their partial
-volume."""
+Volumes are cumulative: V(D) is the volume that receives D or more. Every voxel is split into parts of about
+SUB_VOXEL_MM. A part has the interpolated dose, and it belongs to the structure if it is among the innermost
+ones: the structure's surface runs smoothly between voxel centres, and its volume stays what the mask, or the
+coverage that contours give, says. Doses outside the dose grid are unknown (not a number), never 0 Gy."""
 
 from __future__ import annotations
 
@@ -19,6 +20,10 @@ from anydose.case.volume import Volume, block, bounding_box
 
 Floats = NDArray[Any]
 Mask = NDArray[np.bool_]
+SUB_VOXEL_MM = 1.5  # parts are at most so long ...
+SMOOTHED_VOXELS = 0.6  # standard deviation that turns the stairs of a mask into a surface
+RIM = 3  # voxels about a structure, so that smoothing loses nothing of it
+MOST_PARTS = 4_000_000  # ... in structures of at most so many parts
 ROUNDING = 1e-9  # of a voxel: 0.3 cc of 0.1 cc voxels is three voxels, not 2.9999
 
 
@@ -34,7 +39,7 @@ class DVH:
         if not self.dose_gy.size:
             raise ValueError("the structure has no voxel")
         if not np.isfinite(self.dose_gy).all():
-            raise ValueError("the dose is not known everywhere in the structure (outside the dose grid?)")
+            raise ValueError(unknown(known_percent(self.dose_gy, self.weight_cc)))
 
     @cached_property
     def _ranked(self) -> tuple[Floats, Floats | None]:
@@ -108,36 +113,91 @@ class DVH:
         return replace(self, dose_gy=self.dose_gy * factor)
 
 
-def dvh(dose: Volume, mask: Mask | Floats, grid: Grid, refine: int = 1) -> DVH:
-    """The DVH of a structure on `grid` in a dose in Gy on the same or any other grid (linear interpolation
-    at the voxel centres). mask (d, h, w): boolean, or the covered part of every voxel in [0, 1], as contours
-    give it. refine: parts per voxel edge, for a boolean mask. Raises ValueError for a dose not in Gy, an
-    empty mask and a structure that reaches outside the dose grid."""
+def known_percent(dose_gy: Floats, weight_cc: float | Floats = 1.0) -> float:
+    """How much of a structure has a known dose, in percent of its volume. dose_gy (n,): not a number where
+    it is unknown; weight_cc: the volume of each part, one number if all are equal or (n,)."""
+    weights = np.broadcast_to(weight_cc, dose_gy.shape)
+    return float(100.0 * weights[np.isfinite(dose_gy)].sum(dtype=np.float64) / weights.sum(dtype=np.float64))
+
+
+def unknown(percent: float) -> str:
+    """The sentence on a structure of which only `percent` < 100 has a known dose."""
+    if percent == 0:
+        return "outside the dose grid: its dose is unknown"
+    return f"covered in part by the dose grid ({min(max(percent, 0.1), 99.9):.1f} %): its dose is unknown"
+
+
+def dvh(dose: Volume, mask: Mask | Floats, grid: Grid, refine: int | None = None) -> DVH:
+    """The DVH of a structure on `grid` in a dose on the same or any other grid.
+
+    Args:
+        dose: in Gy; not a number where it is unknown.
+        mask: (d, h, w), boolean, or the covered part of every voxel in [0, 1], as contours give it.
+        grid: where the mask lies.
+        refine: parts per voxel edge, 1 for voxel centres; by default an odd number along each axis that
+            makes them SUB_VOXEL_MM long, fewer for structures of more than MOST_PARTS parts.
+
+    Raises:
+        ValueError: a dose not in Gy, an empty mask, a structure that reaches outside the dose grid.
+    """
     dose.in_unit("Gy")
     if mask.shape != grid.shape:
         raise ValueError(f"mask of shape {mask.shape} on a grid of shape {grid.shape}")
-    if not mask.any():
+    inside = np.asarray(mask > 0)
+    if not inside.any():
         raise ValueError("the structure has no voxel")
-    if mask.dtype != np.bool_:
-        inside = mask > 0
-        return DVH(dvh(dose, inside, grid).dose_gy, mask[inside] * grid.voxel_cc)
-    if refine == 1 and dose.grid.matches(grid):
-        return DVH(dose.array[mask], grid.voxel_cc)
-    start, shape = bounding_box(mask)
-    start = (start[0] - 1, start[1] - 1, start[2] - 1)
-    shape = (shape[0] + 2, shape[1] + 2, shape[2] + 2)
-    near = block(mask, start, shape, False)
-    fine, inside = _split(grid.crop(start, shape), near, refine)
-    moved = dose.resample(fine, order=1, outside=float("nan"))
-    return DVH(moved.array[inside], fine.voxel_cc)
+    parts = (refine,) * 3 if refine else _parts(int(np.count_nonzero(inside)), grid)
+    if parts == (1, 1, 1) and dose.grid.matches(grid):
+        return DVH(dose.array[inside], _weights(mask, inside, grid.voxel_cc))
+    start, shape = bounding_box(inside)
+    start = (start[0] - RIM, start[1] - RIM, start[2] - RIM)
+    shape = (shape[0] + 2 * RIM, shape[1] + 2 * RIM, shape[2] + 2 * RIM)
+    covered = block(mask, start, shape, 0).astype(np.float32)
+    if mask.dtype == np.bool_ and parts != (1, 1, 1):
+        covered = ndimage.gaussian_filter(covered, SMOOTHED_VOXELS)
+    fine, part = _split(grid.crop(start, shape), covered, parts)
+    chosen = part > 0
+    weights = fine.voxel_cc if (part[chosen] == 1).all() else part[chosen] * fine.voxel_cc
+    return DVH(_sampled(dose, fine)[chosen], weights)
 
 
-def _split(grid: Grid, mask: Mask, parts: int) -> tuple[Grid, Mask]:
-    """`grid` with `parts`^3 voxels for each, and the mask there: inside where the interpolated mask exceeds
-    1/2."""
-    if parts == 1:
-        return grid, mask
-    x, y, z = grid.spacing_mm
-    fine = grid.with_spacing((x / parts, y / parts, z / parts))
-    smooth = ndimage.zoom(mask.astype(np.float32), parts, order=1, mode="nearest", grid_mode=True)
-    return fine, smooth > 0.5
+def _weights(mask: Mask | Floats, inside: Mask, voxel_cc: float) -> float | Floats:
+    return voxel_cc if mask.dtype == np.bool_ else mask[inside] * voxel_cc
+
+
+def _parts(voxels: int, grid: Grid) -> tuple[int, int, int]:
+    """Parts per voxel along (z, y, x): odd numbers, so that the voxel centres are among them."""
+    wanted = [2 * int(np.ceil((spacing / SUB_VOXEL_MM - 1) / 2)) + 1 for spacing in grid.spacing_zyx_mm]
+    parts = [max(1, count) for count in wanted]
+    while voxels * np.prod(parts) > MOST_PARTS and max(parts) > 1:
+        parts[int(np.argmax(parts))] -= 2
+    return parts[0], parts[1], parts[2]
+
+
+def _split(grid: Grid, covered: Floats, parts: tuple[int, int, int]) -> tuple[Grid, Floats]:
+    """`grid` with its voxels split into `parts` (z, y, x), and which of them lie in the structure (1, or a
+    share of 1 for ties): those with the highest interpolated coverage, as many as its volume."""
+    if parts == (1, 1, 1):
+        return grid, covered
+    x, y, z = (s / n for s, n in zip(grid.spacing_mm, parts[::-1], strict=True))
+    smooth = ndimage.zoom(covered, parts, order=1, mode="nearest", grid_mode=True)
+    wanted = float(covered.sum(dtype=np.float64)) * float(np.prod(parts))
+    rank = min(int(wanted), smooth.size - 1)
+    level = -np.partition(-smooth, rank, axis=None)[rank]
+    within, ties = smooth > level, smooth == level
+    inside = within.astype(np.float32)
+    inside[ties] = (wanted - np.count_nonzero(within)) / np.count_nonzero(ties)
+    return grid.with_spacing((x, y, z)), inside
+
+
+def _sampled(dose: Volume, grid: Grid) -> Floats:
+    """The dose (d, h, w) at the centres of `grid`, linearly interpolated; unknown where it lies nearest to
+    an unknown voxel or outside the dose grid."""
+    if np.isfinite(dose.array).all():
+        return dose.resample(grid, order=1, outside=float("nan")).array
+    known = np.isfinite(dose.array)
+    nearest = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    filled = replace(dose, array=dose.array[tuple(nearest)]) if known.any() else dose
+    sampled = filled.resample(grid, order=1, outside=float("nan")).array
+    is_known = Volume(known.astype(np.uint8), dose.grid, "1").resample(grid, order=0).array
+    return np.where(is_known == 1, sampled, np.nan)
