@@ -79,7 +79,9 @@ def test_compare_two_models_on_a_cohort(patients: Path, tmp_path: Path) -> None:
         assert [row["case"] for row in csv.DictReader(file)] == ["pt_0", "pt_1"]
     found = json.loads((tmp_path / "t.json").read_text())
     assert found["dose_mae_gy"]["mean"] < found["dose_mae_gy"]["versus_mean"]
-    assert found["gdp_hmm_mae_gy"]["mean"] == pytest.approx(0, abs=1e-3), "a scale alone is normalised away"
+    assert found["normalised_mae_gy"]["mean"] == pytest.approx(0, abs=1e-3), (
+        "a scale alone is normalised away"
+    )
 
 
 def test_report_and_its_printed_page(patients: Path, tmp_path: Path) -> None:

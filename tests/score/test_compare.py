@@ -21,6 +21,7 @@ from anydose.score.compare import (
     paired,
     psnr,
     ssim,
+    text,
     write_csv,
 )
 from anydose.score.gamma import gamma
@@ -108,7 +109,7 @@ def test_isodose_dice_of_half_overlapping_slabs() -> None:
 def test_equal_doses_compare_as_equal() -> None:
     dose = Volume(dose_gy(), GRID, "Gy")
     found = compare(case(), dose, dose)
-    assert found.figures["dose_mae_gy"] == found.figures["gdp_hmm_mae_gy"] == 0
+    assert found.figures["dose_mae_gy"] == found.figures["normalised_mae_gy"] == 0
     assert found.figures["gamma_2_2_pass_percent"] == 100 and found.figures["dice_95_percent"] == 1
     assert all(truth == guess for truth, guess in found.dvh.values())
 
@@ -116,7 +117,7 @@ def test_equal_doses_compare_as_equal() -> None:
 def test_a_scaled_dose_shows_its_scale_in_every_histogram_and_none_in_the_normalised_error() -> None:
     dose = dose_gy()
     found = compare(case(), Volume(dose, GRID, "Gy"), Volume(1.05 * dose, GRID, "Gy"))
-    assert found.figures["gdp_hmm_mae_gy"] == pytest.approx(0, abs=1e-5)
+    assert found.figures["normalised_mae_gy"] == pytest.approx(0, abs=1e-5)
     assert found.figures["dose_mae_gy"] == pytest.approx(0.05 * dose[case().structures["Body"]].mean())
     assert all(guess == pytest.approx(1.05 * truth) for truth, guess in found.dvh.values())
 
@@ -164,3 +165,46 @@ def test_a_cohort_of_two_models_and_its_csv(tmp_path: Path) -> None:
     assert rows[3]["case"] == "pt_3" and float(rows[3]["PTV D95%[Gy] difference"]) == -1.0
     with pytest.raises(ValueError, match="different cases"):
         cohort(first, second[1:])
+
+
+def test_doses_are_compared_where_both_are_known() -> None:
+    dose = Volume(dose_gy(), GRID, "Gy")
+    part = Volume(np.where(np.arange(24)[:, None] < 19, 1.05 * dose_gy(), np.nan), GRID, "Gy")
+    found = compare(case(), dose, part)
+    body = case().structures["Body"][:, :19]
+    assert found.figures["dose_mae_gy"] == pytest.approx(0.05 * dose_gy()[:, :19][body].mean())
+    assert not any(name.startswith(("SpinalCord", "nan")) for name in found.dvh)
+    assert "ssim" not in found.figures and "dice_95_percent" not in found.figures
+    assert any(note.startswith("SpinalCord: covered in part") for note in found.notes)
+    assert found.notes[0].startswith("body: covered in part")
+    assert all(np.isfinite(value) for value in found.figures.values())
+    nowhere = Volume(np.full(GRID.shape, np.nan), GRID, "Gy")
+    with pytest.raises(ValueError, match="meet nowhere"):
+        compare(case(), dose, nowhere)
+
+
+def test_the_challenges_error_normalises_the_reference_alone() -> None:
+    dose = dose_gy()
+    found = compare(case(), Volume(dose, GRID, "Gy"), Volume(1.05 * dose, GRID, "Gy"))
+    target, body = case().structures["PTV"], case().structures["Body"]
+    truth = dose * 60.0 / (np.percentile(dose[target], 3) + 1e-5)
+    either = ((truth > 5) | (1.05 * dose > 5)) & body
+    by_hand = np.abs(truth - 1.05 * dose)[either].sum() / ((truth > 5) & body).sum()
+    assert found.figures["gdp_hmm_mae_gy"] == pytest.approx(by_hand, rel=1e-6)
+
+
+def test_a_table_says_what_its_figures_are_and_has_intervals_from_two_cases_on() -> None:
+    one = [Comparison("a", {"dose_mae_gy": 2.0})]
+    assert text(cohort(one)).split() == [
+        "dose_mae_gy",
+        "2.000",
+        "mean",
+        "absolute",
+        "error",
+        "in",
+        "the",
+        "body",
+        "(Gy)",
+    ]
+    two = [*one, Comparison("b", {"dose_mae_gy": 3.0})]
+    assert "2.500 [2.000, 3.000]" in text(cohort(two))

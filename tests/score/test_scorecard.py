@@ -28,7 +28,7 @@ from anydose.score.scorecard import (
     to_prescription,
     write_scorecard,
 )
-from anydose.score.structures import Wanted
+from anydose.score.structures import StructureReference
 
 FULL: dict[str, Any] = {
     "TemplateName": "Mine",
@@ -82,14 +82,14 @@ def points(*pairs: tuple[float, float], variation: int = -1) -> tuple[Point, ...
 
 
 def dose_item(metric: str, *pairs: tuple[float, float], **of: Any) -> Item:
-    return Item(Wanted(template_id="S"), Definition(metric, **of), points(*pairs))
+    return Item(StructureReference(template_id="S"), Definition(metric, **of), points(*pairs))
 
 
 def test_every_field_is_read() -> None:
     card = from_json(FULL)
     assert (card.name, card.site, card.creator, card.total_gy) == ("Mine", "Pelvis", "me", 60.0)
     item = card.items[0]
-    assert item.structure == Wanted(None, "Rectum", "14544", "{<Rectum>|2}", True)
+    assert item.structure == StructureReference(None, "Rectum", "14544", "{<Rectum>|2}", True)
     assert item.of == Definition("VolumeAtDose", 50.0, "Gy", "%")
     assert (item.rank, item.comment, item.maximum) == (3, "why", 9.0)
     assert [p.x for p in item.points] == [20.0, 50.0, 60.0], "points are sorted by PointX"
@@ -180,7 +180,11 @@ def test_curve_rule_5_the_maximum_is_the_largest_score_of_the_points() -> None:
 
 
 def test_curve_rule_6_flags() -> None:
-    item = Item(Wanted(template_id="S"), Definition("MaxDose"), points((1, 10), (2, 6), (3, 0), variation=1))
+    item = Item(
+        StructureReference(template_id="S"),
+        Definition("MaxDose"),
+        points((1, 10), (2, 6), (3, 0), variation=1),
+    )
     assert [item.flag(s) for s in (10, 6, 5.9, 0)] == ["pass", "pass", "variation", "fail"]
     plain = dose_item("MaxDose", (1, 10), (3, 0))
     assert [plain.flag(s) for s in (0.1, 0)] == ["pass", "fail"]

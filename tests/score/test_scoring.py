@@ -29,13 +29,15 @@ from scored_phantom import (
 
 from anydose.case.case import Prescription
 from anydose.case.volume import Volume
-from anydose.score.scorecard import Item, read_scorecard, templates
-from anydose.score.scoring import hold, normalised, own_template, score
-from anydose.score.structures import Wanted, matching
+from anydose.score.binding import bind, own_template
+from anydose.score.normalise import normalised
+from anydose.score.scorecard import HardLimit, Item, Point, read_scorecard, templates
+from anydose.score.scoring import score
+from anydose.score.structures import StructureReference, matching
 
 
 def test_the_total_is_the_sum_of_the_scores_and_the_maximum_of_their_curves() -> None:
-    found = score(hold(case(), card(COVERAGE, CORD_MAX, RIND, CONFORMITY)), dose_gy())
+    found = score(bind(case(), card(COVERAGE, CORD_MAX, RIND, CONFORMITY)), dose_gy())
     assert found.missing == ()
     assert found.total == pytest.approx(sum(r.score or 0 for r in found.items))
     assert found.maximum == 10 + 8 + 4 + 6
@@ -59,8 +61,8 @@ def test_an_item_that_cannot_be_scored_is_reported_and_left_out_of_total_and_max
     bad: Item, why: str
 ) -> None:
     with_gap = case(Gap=np.zeros(GRID.shape, dtype=bool))
-    alone = score(hold(with_gap, card(COVERAGE)), dose_gy())
-    found = score(hold(with_gap, card(COVERAGE, bad)), dose_gy())
+    alone = score(bind(with_gap, card(COVERAGE)), dose_gy())
+    found = score(bind(with_gap, card(COVERAGE, bad)), dose_gy())
     assert (found.total, found.maximum) == (alone.total, alone.maximum)
     row = found.items[1]
     assert (row.value, row.score, row.flag) == (None, None, "missing")
@@ -70,78 +72,81 @@ def test_an_item_that_cannot_be_scored_is_reported_and_left_out_of_total_and_max
 
 def test_a_structure_that_matches_twice_is_missing_with_both_names() -> None:
     found = score(
-        hold(case(spinalcord=CORD, SPINALCORD=CORD), card(replace(CORD_MAX, structure=Wanted("Spinalcord")))),
+        bind(
+            case(spinalcord=CORD, SPINALCORD=CORD),
+            card(replace(CORD_MAX, structure=StructureReference("Spinalcord"))),
+        ),
         dose_gy(),
     )
     assert "SPINALCORD, SpinalCord, spinalcord" in found.items[0].why
 
 
 def test_several_bodies_make_only_the_metrics_that_need_one_missing() -> None:
-    found = score(hold(case(External=BODY), card(COVERAGE, CONFORMITY)), dose_gy())
+    found = score(bind(case(External=BODY), card(COVERAGE, CONFORMITY)), dose_gy())
     assert found.missing == ("PTV ConformationNumber 57Gy",)
     assert "EXTERNAL" in found.items[1].why
 
 
 def test_percent_of_dose_is_of_the_plans_prescription() -> None:
     relative = item("PTV", "VolumeAtDose", (0, 0), (100, 10), value=95.0, unit="%", output="%")
-    found = score(hold(case(), card(relative, COVERAGE)), dose_gy())
+    found = score(bind(case(), card(relative, COVERAGE)), dose_gy())
     assert found.items[0].value == found.items[1].value
 
 
 def test_a_prescription_that_disagrees_is_reported_with_the_items_it_concerns() -> None:
     other = replace(card(COVERAGE, CORD_MAX, CONFORMITY), dose_per_fraction_gy=2.3)
-    (note,) = score(hold(case(), other), dose_gy()).warnings
+    (note,) = score(bind(case(), other), dose_gy()).warnings
     assert "60 Gy in 30" in note and "69 Gy" in note and "PTV V57Gy[%]" in note
-    assert score(hold(case(), card(COVERAGE)), dose_gy()).warnings == ()
+    assert score(bind(case(), card(COVERAGE)), dose_gy()).warnings == ()
 
 
 def test_rescaling_is_off_by_default_and_gives_a_scaled_plan_the_same_total() -> None:
     plan = replace(case(), prescription=Prescription({"PTV": 72.0}, 30))
     of = card(COVERAGE, CORD_MAX, RIND, CONFORMITY, HOMOGENEITY)
-    plain = score(hold(case(), of), dose_gy())
-    assert score(hold(plan, of), 1.2 * dose_gy()).total != pytest.approx(plain.total)
-    assert score(hold(plan, of, rescale=True), 1.2 * dose_gy()).total == pytest.approx(plain.total)
+    plain = score(bind(case(), of), dose_gy())
+    assert score(bind(plan, of), 1.2 * dose_gy()).total != pytest.approx(plain.total)
+    assert score(bind(plan, of, rescale=True), 1.2 * dose_gy()).total == pytest.approx(plain.total)
 
 
 def test_a_map_by_hand_names_the_case_s_structure() -> None:
     by = matching(case(), ["Heart=SpinalCord"])
-    assert score(hold(case(), card(HEART), by), dose_gy()).items[0].matched == "SpinalCord"
+    assert score(bind(case(), card(HEART), by), dose_gy()).items[0].matched == "SpinalCord"
     with pytest.raises(ValueError, match="SCORECARD=CASE"):
         matching(case(), ["Heart"])
 
 
 def test_a_dose_in_another_unit_or_shape_is_refused() -> None:
-    held = hold(case(), card(COVERAGE))
+    bound = bind(case(), card(COVERAGE))
     with pytest.raises(ValueError, match="Gy is needed"):
-        score(held, Volume(dose_gy(), GRID, "1"))
+        score(bound, Volume(dose_gy(), GRID, "1"))
     with pytest.raises(ValueError, match="shape"):
-        score(held, dose_gy()[1:])
+        score(bound, dose_gy()[1:])
 
 
 def test_a_dose_elsewhere_is_refused_and_one_that_misses_a_structure_is_reported() -> None:
-    held = hold(case(), card(COVERAGE, CORD_MAX))
+    bound = bind(case(), card(COVERAGE, CORD_MAX))
     far = replace(GRID, origin_mm=(5000.0, 0.0, 0.0))
     with pytest.raises(ValueError, match="frame of reference"):
-        score(held, Volume(dose_gy(), far, "Gy"))
+        score(bound, Volume(dose_gy(), far, "Gy"))
     near = Volume(dose_gy()[:, :18], GRID.crop((0, 0, 0), (20, 18, 22)), "Gy")
-    found = score(held, near)
+    found = score(bound, near)
     assert found.items[0].flag != "missing"
     assert "outside the dose grid" in found.items[1].why
 
 
 def test_normalising_finds_the_factor_with_the_highest_total_within_20_percent() -> None:
-    held = hold(case(), card(COVERAGE, item("SpinalCord", "MaxDose", (20, 8), (45, 0), output="Gy")))
-    factor, best = normalised(held, 0.9 * dose_gy())
+    bound = bind(case(), card(COVERAGE, item("SpinalCord", "MaxDose", (20, 8), (45, 0), output="Gy")))
+    factor, best = normalised(bound, 0.9 * dose_gy())
     assert 0.8 <= factor <= 1.2
-    totals = [float(score(held, f * 0.9 * dose_gy()).total) for f in np.linspace(0.8, 1.2, 41)]
+    totals = [float(score(bound, f * 0.9 * dose_gy()).total) for f in np.linspace(0.8, 1.2, 41)]
     assert best.total >= max(totals) - 0.05
 
 
 def test_normalising_leaves_excluded_items_out_of_the_search() -> None:
     low = item("SpinalCord", "MeanDose", (0, 50), (80, 1), output="Gy")
-    held = hold(case(), card(COVERAGE, low))
-    both, _ = normalised(held, dose_gy())
-    without, found = normalised(held, dose_gy(), without=(1,))
+    bound = bind(case(), card(COVERAGE, low))
+    both, _ = normalised(bound, dose_gy())
+    without, found = normalised(bound, dose_gy(), without=(1,))
     assert without > both
     assert len(found.items) == 2, "the score itself holds every item"
 
@@ -149,7 +154,7 @@ def test_normalising_leaves_excluded_items_out_of_the_search() -> None:
 def test_normalising_does_not_give_an_item_up() -> None:
     """Without the -1000 at the zero-score point, losing the small item would pay."""
     small = item("SpinalCord", "MaxDose", (10, 1), (float(dose_gy()[CORD].max()) * 1.05, 0), output="Gy")
-    factor, found = normalised(hold(case(), card(COVERAGE, small)), 0.95 * dose_gy())
+    factor, found = normalised(bind(case(), card(COVERAGE, small)), 0.95 * dose_gy())
     assert (found.items[1].score or 0) > 0
 
 
@@ -168,7 +173,7 @@ def test_the_packaged_template_is_chosen_by_the_structures_and_the_prescription(
 
 
 def test_the_result_as_text_and_json_names_what_is_missing() -> None:
-    found = score(hold(case(), card(COVERAGE, HEART)), dose_gy())
+    found = score(bind(case(), card(COVERAGE, HEART)), dose_gy())
     assert "not scored: Heart MeanDose[Gy]" in found.text()
     raw = found.to_json()
     assert raw["missing"] == ["Heart MeanDose[Gy]"] and raw["items"][1]["value"] is None
@@ -177,7 +182,7 @@ def test_the_result_as_text_and_json_names_what_is_missing() -> None:
 
 @pytest.mark.parametrize("name", sorted(templates()))
 def test_the_lung_template_builds_its_ring_and_rind(name: str) -> None:
-    found = score(hold(case(), read_scorecard(templates()[name])), dose_gy())
+    found = score(bind(case(), read_scorecard(templates()[name])), dose_gy())
     built = [r for r in found.items if r.structure.startswith(("Ring", "Body rind"))]
     assert len(built) == (2 if name == "lung_60" else 0)
     assert all(r.value is not None and r.value > 0 for r in built)
@@ -194,7 +199,7 @@ def test_a_real_patient_keeps_its_score_under_its_own_dose(openkbp_root: Any) ->
         if p.name in ("pt_201", "pt_1")
     )
     patient = read_case(folder)
-    found = score(hold(patient, own_template(patient)), patient.dose)
+    found = score(bind(patient, own_template(patient)), patient.dose)
     official = dvh_metrics(patient.dose.array, patient.structures, 1000 * patient.grid.voxel_cc)
     for row in found.items:
         key = {"D99%[Gy]": "D_99 ", "D0.1cc[Gy]": "D_0.1_cc ", "MeanDose[Gy]": "mean "}[row.metric] + str(
@@ -202,3 +207,104 @@ def test_a_real_patient_keeps_its_score_under_its_own_dose(openkbp_root: Any) ->
         )
         assert row.value == pytest.approx(official[key], abs=0.6), "whole voxels against interpolated ranks"
     assert 0 < found.total < found.maximum
+
+
+def partly(rows: int) -> Volume:
+    """The dose on a grid that ends after so many rows of y."""
+    d, _, w = GRID.shape
+    return Volume(dose_gy()[:, :rows], GRID.crop((0, 0, 0), (d, rows, w)), "Gy")
+
+
+def on_grid(dose: Volume) -> Volume:
+    return dose.resample(GRID, outside=float("nan"))
+
+
+@pytest.mark.parametrize("make", [partly, lambda rows: on_grid(partly(rows))])
+def test_where_the_dose_is_unknown_nothing_is_scored_and_the_share_is_said(make: Any) -> None:
+    bound = bind(case(), card(COVERAGE, CORD_MAX, CONFORMITY))
+    found = score(bound, make(19))
+    cord = found.items[1]
+    assert (cord.value, cord.score, cord.flag) == (None, None, "missing")
+    share = 100 * CORD[:, :19].sum() / CORD.sum()
+    assert f"covered in part by the dose grid ({share:.1f} %)" in cord.why
+    assert found.part_known["SpinalCord"] == pytest.approx(share)
+    assert found.items[2].flag == "missing", "the body leaves the dose grid too"
+    assert found.maximum == 10 and "SpinalCord: covered in part" in found.text()
+    whole = score(bound, Volume(dose_gy(), GRID, "Gy"))
+    assert found.items[0].value == pytest.approx(whole.items[0].value)
+    assert "outside the dose grid" in score(bound, make(17)).items[1].why
+
+
+def test_a_target_or_limit_that_the_dose_misses_is_not_known_and_not_kept() -> None:
+    of = replace(card(COVERAGE), limits=(HardLimit("SpinalCord", "D0.03cc[Gy]", at_most=45.0),))
+    found = score(bind(case(), of), partly(10))
+    assert found.limits[0].state == "not checked" and "dose grid" in found.limits[0].why
+    assert found.targets[0].v95_percent is None and found.targets[0].d95_gy is None
+    assert found.to_json()["total"] is None and "withheld" in found.summary()
+
+
+def test_a_limit_without_a_structure_is_not_checked_never_kept() -> None:
+    limits = (
+        HardLimit("Heart", "MeanDose[Gy]", at_most=20.0),
+        HardLimit("PTV", "D95%[Gy]", at_least=30.0),
+        HardLimit("PTV", "D95%[Gy]", at_least=80.0),
+    )
+    found = score(bind(case(), replace(card(COVERAGE), limits=limits)), Volume(dose_gy(), GRID, "Gy"))
+    assert [row.state for row in found.limits[:3]] == ["not checked", "kept", "broken"]
+    assert found.limits[0].why == "no structure Heart in the case" and found.limits[0].value is None
+    assert found.limits[2].excess == pytest.approx((80 - found.limits[2].value) / 80)
+    assert "hard limits 2 kept, 1 broken, 1 not checked" in found.summary(), "the fourth is dose outside"
+
+
+def test_a_card_of_which_less_than_half_is_scored_shows_no_total() -> None:
+    large = replace(HEART, points=(Point(0.0, 11.0), Point(20.0, 0.0)))
+    found = score(bind(case(), card(COVERAGE, large)), Volume(dose_gy(), GRID, "Gy"))
+    assert found.scored_share == pytest.approx(10 / 21)
+    assert found.summary().startswith("total withheld: only 48 %")
+    raw = found.to_json()
+    assert (raw["total"], raw["percent"], raw["maximum"]) == (None, None, 10)
+
+
+def test_a_case_without_limits_of_its_own_has_its_prescriptions() -> None:
+    found = score(bind(case(), card(COVERAGE)), Volume(dose_gy(), GRID, "Gy"))
+    first = found.limits[0]
+    assert (first.structure, first.metric, first.limit) == ("PTV", "D95%[Gy]", "at least 57 Gy")
+    covered = dose_gy()[PTV] >= 0.95 * 60
+    assert found.targets[0].v95_percent == pytest.approx(100 * covered.mean())
+
+
+def nonsense(plan: np.ndarray, body: np.ndarray, rx_gy: float) -> dict[str, np.ndarray]:
+    return {
+        "uniform at prescription": np.where(body, rx_gy, 0.0),
+        "no dose": np.zeros_like(plan),
+        "shifted": np.roll(plan, 5, axis=2),
+        "shifted along the patient": np.roll(plan, 7, axis=0),
+    }
+
+
+def test_nonsense_stands_below_the_plan_whatever_its_points() -> None:
+    """Sparing alone gains points: the empty dose has more of them than the plan on this card."""
+    sparing = item("SpinalCord", "MeanDose", (0, 90), (10, 0), output="Gy")
+    bound = bind(case(), card(COVERAGE, sparing))
+    plan = score(bound, Volume(dose_gy(), GRID, "Gy"))
+    found = {
+        name: score(bound, Volume(dose, GRID, "Gy")) for name, dose in nonsense(dose_gy(), BODY, 60.0).items()
+    }
+    assert found["no dose"].percent > plan.percent - 1
+    for name, other in found.items():
+        assert plan.standing < other.standing, name
+
+
+def test_nonsense_stands_below_the_clinics_plan(openkbp_root: Any) -> None:
+    from anydose.io.openkbp import patients, read_case
+
+    folders = [p for split in ("validation", "train") for p in patients(openkbp_root, split)]
+    tried = 0
+    for patient in map(read_case, folders[:12]):
+        if patient.dose is None or patient.body is None:
+            continue
+        bound, tried = bind(patient, own_template(patient)), tried + 1
+        plan = score(bound, patient.dose).standing
+        for name, dose in nonsense(patient.dose.array, patient.body, patient.rx_max_gy).items():
+            assert plan < score(bound, Volume(dose, patient.grid, "Gy")).standing, (patient.name, name)
+    assert tried

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scored_phantom import CONFORMITY, CORD_MAX, COVERAGE, HEART, HOMOGENEITY, RIND, card, case, dose_gy
 
+from anydose.score.binding import bind
 from anydose.score.dvh import DVH
 from anydose.score.metrics import TABLE, Definition, evaluate
-from anydose.score.scoring import hold, score
+from anydose.score.scoring import score
 from anydose.score.soft import SoftDVH
 
 torch = pytest.importorskip("torch")
@@ -76,7 +77,7 @@ def test_the_gradient_of_a_volume_is_the_slope_of_the_histogram(level: float) ->
 
 
 def test_a_whole_scorecard_has_the_same_rows_and_a_gradient() -> None:
-    held = hold(case(), card(COVERAGE, CORD_MAX, RIND, CONFORMITY, HOMOGENEITY, HEART))
+    held = bind(case(), card(COVERAGE, CORD_MAX, RIND, CONFORMITY, HOMOGENEITY, HEART))
     leaf = torch.tensor(dose_gy(), requires_grad=True)
     exact = score(held, dose_gy())
     soft = score(held.moved(torch.from_numpy), leaf, SoftDVH)
@@ -91,7 +92,7 @@ def test_a_whole_scorecard_has_the_same_rows_and_a_gradient() -> None:
 
 
 def test_a_step_along_the_gradient_raises_the_exact_score() -> None:
-    held = hold(case(), card(COVERAGE, CORD_MAX, RIND, CONFORMITY))
+    held = bind(case(), card(COVERAGE, CORD_MAX, RIND, CONFORMITY))
     dose = torch.tensor(dose_gy() * 0.93, requires_grad=True)
     before = float(score(held, dose.detach().numpy()).total)
     for _ in range(20):
@@ -102,7 +103,7 @@ def test_a_step_along_the_gradient_raises_the_exact_score() -> None:
 
 
 def test_a_clamped_score_is_still_a_tensor() -> None:
-    held = hold(case(), card(CORD_MAX))
+    held = bind(case(), card(CORD_MAX))
     total = score(
         held.moved(torch.from_numpy), torch.full(case().grid.shape, 99.0, requires_grad=True), SoftDVH
     ).total

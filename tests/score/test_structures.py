@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anydose.case.grid import Grid
-from anydose.score.structures import Matching, Wanted, build, match, read_synonyms, with_margin
+from anydose.score.structures import Matching, StructureReference, build, match, read_synonyms, with_margin
 
 GRID = Grid((41, 41, 41), (2.0, 2.0, 2.0), (-40.0, -40.0, -40.0))
 Z, Y, X = np.meshgrid(*[np.arange(-40.0, 41.0, 2.0)] * 3, indexing="ij")
@@ -25,31 +25,34 @@ def made(comment: str) -> np.ndarray:
     return build(comment, MASKS.__getitem__, GRID)
 
 
-def found(wanted: Wanted, *present: str, **by: object) -> str | None:
+def found(wanted: StructureReference, *present: str, **by: object) -> str | None:
     return match(wanted, present, Matching(**by))  # type: ignore[arg-type]
 
 
 def test_rule_1_exact_code_and_id_come_first() -> None:
     codes = {"CORD": "7647", "cord": "1"}
-    assert found(Wanted("CORD", code="7647"), "cord", "CORD", by_hand={"CORD": "cord"}, codes=codes) == "CORD"
+    assert (
+        found(StructureReference("CORD", code="7647"), "cord", "CORD", by_hand={"CORD": "cord"}, codes=codes)
+        == "CORD"
+    )
 
 
 def test_rule_2_a_manual_map_comes_before_the_ids() -> None:
-    assert found(Wanted("Cord"), "Cord", "Myelon", by_hand={"Cord": "Myelon"}) == "Myelon"
+    assert found(StructureReference("Cord"), "Cord", "Myelon", by_hand={"Cord": "Myelon"}) == "Myelon"
 
 
 def test_rule_2_a_map_to_a_structure_that_is_not_there_is_refused() -> None:
     with pytest.raises(ValueError, match="no such structure"):
-        found(Wanted("Cord"), "Cord", by_hand={"Cord": "Myelon"})
+        found(StructureReference("Cord"), "Cord", by_hand={"Cord": "Myelon"})
 
 
 def test_rule_3_the_structure_id_ignores_case() -> None:
-    assert found(Wanted("SPINALCORD", "Brainstem"), "spinalcord", "Brainstem") == "spinalcord"
+    assert found(StructureReference("SPINALCORD", "Brainstem"), "spinalcord", "Brainstem") == "spinalcord"
 
 
 def test_rule_4_then_the_template_id() -> None:
-    assert found(Wanted(None, "PTV_High"), "ptv_high", "PTV") == "ptv_high"
-    assert found(Wanted("gone", "PTV"), "PTV") == "PTV"
+    assert found(StructureReference(None, "PTV_High"), "ptv_high", "PTV") == "ptv_high"
+    assert found(StructureReference("gone", "PTV"), "PTV") == "PTV"
 
 
 def test_rule_5_then_the_synonym_dictionary(tmp_path: Path) -> None:
@@ -57,30 +60,30 @@ def test_rule_5_then_the_synonym_dictionary(tmp_path: Path) -> None:
         row = {"StructureID": "Myelon", "TG263": "SpinalCord", key: ["Medulla", "RM"]}
         (tmp_path / "d.json").write_text(json.dumps([row]))
         synonyms = read_synonyms(tmp_path / "d.json")
-        assert found(Wanted("Myelon"), "PTV", "rm", synonyms=synonyms) == "rm"
+        assert found(StructureReference("Myelon"), "PTV", "rm", synonyms=synonyms) == "rm"
 
 
 def test_rule_5_our_own_table_of_names_is_a_dictionary_too() -> None:
-    assert found(Wanted(None, "Bone_Mandible"), "Mandible", "Larynx") == "Mandible"
-    assert found(Wanted("Body"), "possible_dose_mask") == "possible_dose_mask"
+    assert found(StructureReference(None, "Bone_Mandible"), "Mandible", "Larynx") == "Mandible"
+    assert found(StructureReference("Body"), "possible_dose_mask") == "possible_dose_mask"
 
 
 def test_rule_6_then_the_code_alone() -> None:
-    assert found(Wanted("Cord", code="7647"), "Myelon", codes={"Myelon": "7647"}) == "Myelon"
+    assert found(StructureReference("Cord", code="7647"), "Myelon", codes={"Myelon": "7647"}) == "Myelon"
 
 
 @pytest.mark.parametrize("code", ["CONTROL", "PTVp", "CTV_High", "GTVp"])
 def test_rule_6_never_by_a_target_or_control_code(code: str) -> None:
-    assert found(Wanted("x", code=code), "y", codes={"y": code}) is None
+    assert found(StructureReference("x", code=code), "y", codes={"y": code}) is None
 
 
 def test_a_structure_that_matches_twice_is_refused_with_both_names() -> None:
     with pytest.raises(ValueError, match="several structures: CORD, cord"):
-        found(Wanted("Cord"), "CORD", "cord")
+        found(StructureReference("Cord"), "CORD", "cord")
 
 
 def test_no_rule_bends_a_name() -> None:
-    assert found(Wanted("Parotid_L"), "Parotid_R", "Parotids", "PTV") is None
+    assert found(StructureReference("Parotid_L"), "Parotid_R", "Parotids", "PTV") is None
 
 
 def test_rule_7_the_published_rind_is_a_shell_of_its_thickness() -> None:

@@ -10,7 +10,7 @@ from anydose.case.case import Case, Prescription
 from anydose.case.grid import Grid
 from anydose.score.metrics import Definition
 from anydose.score.scorecard import Item, Point, Scorecard
-from anydose.score.structures import Wanted
+from anydose.score.structures import StructureReference
 
 GRID = Grid((20, 24, 22), (3.0, 2.5, 4.0))
 Z, Y, X = np.indices(GRID.shape)
@@ -33,7 +33,7 @@ def case(**structures: np.ndarray) -> Case:
 
 def item(name: str, metric: str, *pairs: tuple[float, float], comment: str = "", **of: Any) -> Item:
     curve = tuple(Point(float(x), float(s)) for x, s in pairs)
-    return Item(Wanted(template_id=name, comment=comment), Definition(metric, **of), curve)
+    return Item(StructureReference(template_id=name, comment=comment), Definition(metric, **of), curve)
 
 
 COVERAGE = item("PTV", "VolumeAtDose", (0, 0), (100, 10), value=57.0, unit="Gy", output="%")

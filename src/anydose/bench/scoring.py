@@ -24,11 +24,12 @@ from anydose.io.dicom.struct import read_rois
 from anydose.io.dicom.write import write_study
 from anydose.io.read import read_case
 from anydose.io.solids import Space
+from anydose.score.binding import BoundScorecard, bind
 from anydose.score.dvh import DVH, dvh
 from anydose.score.gamma import PARTS, gamma
 from anydose.score.metrics import Definition, evaluate, parse
 from anydose.score.scorecard import read_scorecard, templates
-from anydose.score.scoring import Held, hold, score
+from anydose.score.scoring import score
 from anydose.score.soft import SoftDVH
 
 Rows = list[dict[str, Any]]
@@ -224,24 +225,24 @@ def bench_dvh(cases: Iterable[Case]) -> Rows:
 
 
 def bench_card(cases: Iterable[Case]) -> Rows:
-    """A full scorecard once masks are held, exact and as tensors with gradients: the 20-item lung card on the
+    """A full scorecard once it is bound, exact and as tensors with gradients: the 20-item lung card on the
     phantom, then the head-and-neck card on patients."""
     rows = []
     named = ((c, "head_neck_70_63_56") for c in cases if c.dose)
     for case, name in [(phantom(), "lung_60"), *named]:
         begin = time.perf_counter()
-        held = hold(case, read_scorecard(templates()[name]))
+        bound = bind(case, read_scorecard(templates()[name]))
         holding = time.perf_counter() - begin
         dose = case.dose.in_unit("Gy") if case.dose else np.zeros(case.grid.shape)
-        tensors = held.moved(torch.from_numpy)
-        exact = [_timed_exact(held, dose) for _ in range(5)]
+        tensors = bound.moved(torch.from_numpy)
+        exact = [_timed_exact(bound, dose) for _ in range(5)]
         soft = [_timed_soft(tensors, dose) for _ in range(5)]
         rows.append(
             {
                 "bench": "card",
                 "case": case.name,
                 "scorecard": name,
-                "items": len(held.card.items),
+                "items": len(bound.card.items),
                 "missing": len(exact[0][1].missing),
                 "hold_ms": round(1000 * holding, 1),
                 "score_ms": round(1000 * float(np.median([t for t, _ in exact])), 1),
@@ -253,16 +254,16 @@ def bench_card(cases: Iterable[Case]) -> Rows:
     return rows
 
 
-def _timed_exact(held: Held, dose: np.ndarray) -> tuple[float, Any]:
+def _timed_exact(bound: BoundScorecard, dose: np.ndarray) -> tuple[float, Any]:
     begin = time.perf_counter()
-    found = score(held, dose)
+    found = score(bound, dose)
     return time.perf_counter() - begin, found
 
 
-def _timed_soft(held: Held, dose: np.ndarray) -> tuple[float, float]:
+def _timed_soft(bound: BoundScorecard, dose: np.ndarray) -> tuple[float, float]:
     leaf = torch.from_numpy(dose.astype(np.float32)).requires_grad_()
     begin = time.perf_counter()
-    total = score(held, leaf, SoftDVH).total
+    total = score(bound, leaf, SoftDVH).total
     total.backward()
     return time.perf_counter() - begin, float(total.detach())
 

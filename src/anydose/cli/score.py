@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from anydose.case.case import Case
-    from anydose.score.scoring import Held
+    from anydose.score.binding import BoundScorecard
 
 Dose = Annotated[Path, typer.Argument(help="Dose file, or a case that holds one.")]
 Patient = Annotated[Path, typer.Option(help="The patient: DICOM, OpenKBP or NIfTI folder, GDP-HMM .npz.")]
@@ -35,8 +35,8 @@ def score(
     from anydose.score import scoring
 
     patient = read_case(case)
-    held = _held(patient, scorecard, name, synonyms, rescale)
-    result = scoring.score(held, read_dose(dose, patient))
+    bound = _bound(patient, scorecard, name, synonyms, rescale)
+    result = scoring.score(bound, read_dose(dose, patient))
     _write(json_file, result.to_json())
     typer.echo(result.text())
 
@@ -98,25 +98,25 @@ def report(
     patient = read_case(case)
     predicted = read_dose(dose, patient)
     beside = run_record.read_beside(dose)
-    held = _held(patient, scorecard, name, synonyms, rescale)
-    result = scoring.score(held, predicted)
+    bound = _bound(patient, scorecard, name, synonyms, rescale)
+    result = scoring.score(bound, predicted)
     against = comparison.compare(patient, patient.dose, predicted) if patient.dose else None
     names = {"dose": dose.name, "case": case.name}
-    write_report(out, patient, predicted, held, result, against, names, beside.warnings)
+    write_report(out, patient, predicted, bound, result, against, names, beside.warnings)
     total = result.text().splitlines()[-1]
     if record is not None:
         page.write_page(patient, predicted, record, f"{patient.name}: {total}")
     typer.echo(f"{out}: {total}")
 
 
-def _held(
+def _bound(
     patient: Case, scorecard: Path | None, name: list[str] | None, synonyms: Path | None, rescale: bool
-) -> Held:
-    from anydose.score import importers, scoring, structures
+) -> BoundScorecard:
+    from anydose.score import binding, importers, structures
 
-    card = importers.read_any(scorecard) if scorecard else scoring.own_template(patient)
+    card = importers.read_any(scorecard) if scorecard else binding.own_template(patient)
     groups = structures.read_synonyms(synonyms) if synonyms else ()
-    return scoring.hold(patient, card, structures.matching(patient, name or (), groups), rescale)
+    return binding.bind(patient, card, structures.matching(patient, name or (), groups), rescale)
 
 
 def _perceptual(shift_tolerant: bool, weights: tuple[Path, Path] | None) -> dict[str, Any]:

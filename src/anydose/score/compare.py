@@ -15,10 +15,12 @@ from scipy import ndimage, stats
 from anydose.case.case import Case
 from anydose.case.volume import Volume, bounding_box
 from anydose.score import challenge, spreadsheet
-from anydose.score.dvh import dvh
+from anydose.score.binding import bind, own_template
+from anydose.score.dvh import known_percent, structure_dvh, unknown
 from anydose.score.gamma import gamma
+from anydose.score.limits import BROKEN, counts
 from anydose.score.metrics import evaluate, parse
-from anydose.score.scoring import hold, own_template, score
+from anydose.score.scoring import score
 
 Dose = NDArray[np.floating[Any]]
 Distance = Callable[[Dose, Dose], float]  # two doses (d, h, w) scaled to [0, 1] -> a number
@@ -29,7 +31,8 @@ ORGAN_METRICS = ("D0.1cc[Gy]", "Mean[Gy]")
 SSIM_WINDOW = 7
 LABELS = {
     "dose_mae_gy": "mean absolute error in the body (Gy)",
-    "gdp_hmm_mae_gy": "GDP-HMM MAE, both normalised to D97 % (Gy)",
+    "gdp_hmm_mae_gy": "GDP-HMM MAE, the reference normalised to D97 % as the challenge does (Gy)",
+    "normalised_mae_gy": "GDP-HMM MAE, both doses normalised to D97 % (Gy)",
     "openkbp_dose_gy": "OpenKBP dose score (Gy)",
     "openkbp_dvh_gy": "OpenKBP DVH score (Gy)",
     "psnr_db": "PSNR (dB)",
@@ -41,6 +44,10 @@ LABELS = {
     **{f"dice_{level}_percent": f"Dice of the {level} % isodose" for level in ISODOSES_PERCENT},
     "score_reference_percent": "scorecard, reference (%)",
     "score_percent": "scorecard, this dose (%)",
+    "limits_broken_reference": "hard limits broken, reference",
+    "limits_broken": "hard limits broken, this dose",
+    "lowest_v95_reference_percent": "lowest target coverage V95, reference (%)",
+    "lowest_v95_percent": "lowest target coverage V95, this dose (%)",
     "st_lpips": "ST-LPIPS (not comparable with LPIPS)",
     "lpips": "LPIPS (AlexNet)",
 }
@@ -85,20 +92,28 @@ def isodose_dice(reference: Dose, prediction: Dose, level_gy: float) -> float:
     return 2.0 * int((a & b).sum()) / both if both else float("nan")
 
 
-def dvh_differences(case: Case, reference: Volume, prediction: Volume) -> dict[str, tuple[float, float]]:
+def dvh_differences(
+    case: Case, reference: Volume, prediction: Volume
+) -> tuple[dict[str, tuple[float, float]], list[str]]:
     """(reference, prediction) in Gy for D99, D95, D50, D1 and the mean of every target, D0.1cc and the mean
-    of every organ: {'PTV70 D95%[Gy]': (66.1, 65.8)}. Empty structures have none."""
-    out = {}
+    of every organ: {'PTV70 D95%[Gy]': (66.1, 65.8)}; and sentences on structures that have none because a
+    dose is unknown there. Empty structures have none."""
+    found: dict[str, tuple[float, float]] = {}
+    notes = []
+    organs = case.of_role("oar")
     for name, mask in case.structures.items():
         is_target = name in case.prescription.levels_gy
-        if not mask.any() or not (is_target or name in case.of_role("oar")):
+        if not mask.any() or not (is_target or name in organs):
             continue
-        histograms = [dvh(dose, mask, case.grid) for dose in (reference, prediction)]
+        try:
+            truth, guess = (structure_dvh(case, dose, name) for dose in (reference, prediction))
+        except ValueError as error:
+            notes.append(f"{name}: {error}")
+            continue
         for text in TARGET_METRICS if is_target else ORGAN_METRICS:
             of = parse(text)
-            truth, guess = (float(evaluate(of, h)) for h in histograms)
-            out[f"{name} {text}"] = (truth, guess)
-    return out
+            found[f"{name} {text}"] = (float(evaluate(of, truth)), float(evaluate(of, guess)))
+    return found, notes
 
 
 @dataclass(frozen=True)
@@ -123,48 +138,109 @@ class Comparison:
 def compare(
     case: Case, reference: Volume, prediction: Volume, perceptual: Mapping[str, Distance] | None = None
 ) -> Comparison:
-    """Compare a predicted dose with the reference, both in Gy on the case's grid. What a case lacks the
-    data for is left out and noted. perceptual: distances of two doses scaled by the reference's maximum, by
-    name ('st_lpips', 'lpips')."""
+    """Compare a predicted dose with the reference.
+
+    Args:
+        case: whose structures and prescription are meant.
+        reference: in Gy on the case's grid, not a number where it is unknown.
+        prediction: likewise.
+        perceptual: distances of two doses scaled by the reference's maximum, by name ('st_lpips', 'lpips').
+
+    Returns:
+        Errors over that part of the body where both doses are known, and what needs all of it where they are
+        known everywhere. What cannot be computed is left out and noted.
+
+    Raises:
+        ValueError: another unit or grid, and doses that meet nowhere in the body.
+    """
     truth, guess = reference.in_unit("Gy"), prediction.in_unit("Gy")
     for dose in (reference, prediction):
         if not dose.grid.matches(case.grid):
             raise ValueError(f"{case.name}: a dose on the case's own grid is needed; resample it first")
     body = case.body if case.body is not None else np.ones(case.grid.shape, dtype=bool)
+    both = np.isfinite(truth) & np.isfinite(guess)
+    share = known_percent(np.where(both, 0.0, np.nan)[body])
+    if share == 0:
+        raise ValueError(f"{case.name}: the two doses meet nowhere in the body")
     box = tuple(slice(s, s + n) for s, n in zip(*bounding_box(body), strict=True))
-    differences = dvh_differences(case, reference, prediction)
+    differences, notes = dvh_differences(case, reference, prediction)
+    if share < 100:
+        notes.insert(0, f"body: {unknown(share)}; errors and gamma are those of that part")
+
+    def whole(figure: Callable[[], float]) -> Callable[[], float]:
+        """The figure, where both doses are known in the whole body."""
+        return figure if share == 100 else partial(_refuse, unknown(share))
+
     parts: dict[str, Callable[[], float]] = {
-        "dose_mae_gy": lambda: float(np.abs(truth - guess)[body].mean(dtype=np.float64)),
-        "gdp_hmm_mae_gy": lambda: _gdp_hmm(case, truth, guess, body),
-        "openkbp_dose_gy": lambda: challenge.dose_error(truth, guess, body),
-        "openkbp_dvh_gy": lambda: _openkbp_dvh(case, truth, guess, body),
-        "psnr_db": lambda: psnr(truth[box], guess[box]),
-        "ssim": lambda: ssim(truth[box], guess[box]),
-        **{
-            f"gamma_{percent:g}_{mm:g}_pass_percent": _gamma(reference, prediction, percent, mm)
-            for percent, mm in GAMMAS
-        },
-        **{f"dice_{level}_percent": _dice(case, truth, guess, level) for level in ISODOSES_PERCENT},
-        "score_reference_percent": lambda: score(hold(case, own_template(case)), reference).percent,
-        "score_percent": lambda: score(hold(case, own_template(case)), prediction).percent,
+        "dose_mae_gy": lambda: float(np.abs(truth - guess)[body & both].mean(dtype=np.float64)),
+        "gdp_hmm_mae_gy": whole(lambda: _gdp_hmm(case, truth, guess, body)),
+        "normalised_mae_gy": whole(lambda: _normalised_mae(case, truth, guess, body)),
+        "openkbp_dose_gy": whole(lambda: challenge.dose_error(truth, guess, body)),
+        "openkbp_dvh_gy": whole(lambda: _openkbp_dvh(case, truth, guess, body)),
+        "psnr_db": whole(lambda: psnr(truth[box], guess[box])),
+        "ssim": whole(lambda: ssim(truth[box], guess[box])),
     }
+    for percent, mm in GAMMAS:
+        parts[f"gamma_{percent:g}_{mm:g}_pass_percent"] = _gamma(reference, prediction, percent, mm)
+    for level in ISODOSES_PERCENT:
+        parts[f"dice_{level}_percent"] = whole(_dice(case, truth, guess, level))
     for name, distance in (perceptual or {}).items():
-        parts[name] = partial(distance, truth[box] / truth.max(), guess[box] / truth.max())
-    figures, notes = {}, []
+        top = float(np.nanmax(truth))
+        parts[name] = whole(partial(distance, truth[box] / top, guess[box] / top))
+    figures: dict[str, float] = {}
     for name, figure in parts.items():
         try:
             figures[name] = figure()
         except ValueError as error:
             notes.append(f"{name}: {error}")
-    return Comparison(case.name, figures, differences, tuple(notes))
+    scored, said = scores(case, reference, prediction)
+    return Comparison(case.name, figures | scored, differences, (*notes, *said))
+
+
+def _refuse(why: str) -> float:
+    raise ValueError(why)
+
+
+def scores(case: Case, reference: Volume, prediction: Volume) -> tuple[dict[str, float], list[str]]:
+    """Points, broken hard limits and the lowest target coverage of both doses with the packaged scorecard
+    that fits, and sentences on what is left out."""
+    try:
+        bound = bind(case, own_template(case))
+    except ValueError as error:
+        return {}, [f"score_percent: {error}"]
+    figures: dict[str, float] = {}
+    notes = []
+    for key, dose in (("_reference", reference), ("", prediction)):
+        found = score(bound, dose)
+        if found.withheld:
+            notes.append(f"score{key}_percent: {found.withheld}")
+        else:
+            figures[f"score{key}_percent"] = found.percent
+        figures[f"limits_broken{key}"] = counts(found.limits)[BROKEN]
+        known = [row.v95_percent for row in found.targets if row.v95_percent is not None]
+        if known:
+            figures[f"lowest_v95{key}_percent"] = min(known)
+    return figures, notes
+
+
+def _highest_target(case: Case) -> NDArray[np.bool_]:
+    levels = case.prescription.levels_gy
+    if not levels:
+        raise ValueError("no target with a prescription")
+    return case.structures[max(levels, key=lambda name: levels[name])]
 
 
 def _gdp_hmm(case: Case, truth: Dose, guess: Dose, body: NDArray[np.bool_]) -> float:
-    high = max(case.prescription.levels_gy, key=lambda n: case.prescription.levels_gy[n], default=None)
-    if high is None:
-        raise ValueError("no target with a prescription")
-    target, level = case.structures[high], case.rx_max_gy
-    truth, guess = (challenge.normalise_to_d97(dose, target, level) for dose in (truth, guess))
+    """As the challenge counts: its reference is normalised to the prescription, a prediction is taken as it
+    is."""
+    target = _highest_target(case)
+    normalised = challenge.normalise_to_d97(truth, target, case.rx_max_gy)
+    return challenge.gdp_hmm_mae(normalised, guess, body)
+
+
+def _normalised_mae(case: Case, truth: Dose, guess: Dose, body: NDArray[np.bool_]) -> float:
+    target = _highest_target(case)
+    truth, guess = (challenge.normalise_to_d97(dose, target, case.rx_max_gy) for dose in (truth, guess))
     return challenge.gdp_hmm_mae(truth, guess, body)
 
 
@@ -252,15 +328,21 @@ def _line(prefix: str, interval: Interval) -> dict[str, float]:
 
 
 def text(table: Mapping[str, Mapping[str, float]]) -> str:
-    """The cohort table for a terminal."""
+    """The cohort table for a terminal, each figure with what it is. An interval stands there from two cases
+    on."""
     lines = []
     for name, line in table.items():
-        shown = f"{name:26} {line['mean']:9.3f} [{line['low']:.3f}, {line['high']:.3f}]"
+        shown = f"{name:28} {_shown(line, ''):28}"
         if "p" in line:
-            shown += f"   versus {line['versus_mean']:.3f}, difference {line['difference_mean']:+.3f}"
-            shown += f" [{line['difference_low']:+.3f}, {line['difference_high']:+.3f}], p = {line['p']:.2g}"
-        lines.append(shown)
+            shown += f" versus {_shown(line, 'versus_')}, difference {_shown(line, 'difference_', '+')}"
+            shown += f", p = {line['p']:.2g}"
+        lines.append(f"{shown} {LABELS.get(name, '')}".rstrip())
     return "\n".join(lines)
+
+
+def _shown(line: Mapping[str, float], prefix: str, sign: str = "") -> str:
+    mean, low, high = (format(line[f"{prefix}{key}"], f"{sign}.3f") for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]" if line["n"] > 1 else mean
 
 
 def write_csv(table: Sequence[Comparison], path: Path) -> None:

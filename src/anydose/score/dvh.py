@@ -1,9 +1,11 @@
 """Dose-volume histograms, exact: the doses of the structure's parts, ranked, with no bins.
 
-Volumes are cumulative: V(D) is the volume that receives D or more. Every voxel is split into parts of about
-SUB_VOXEL_MM. A part has the interpolated dose, and it belongs to the structure if it is among the innermost
-ones: the structure's surface runs smoothly between voxel centres, and its volume stays what the mask, or the
-coverage that contours give, says. Doses outside the dose grid are unknown (not a number), never 0 Gy."""
+Volumes are cumulative: V(D) is the volume that receives D or more. Where contours say how much of each voxel
+a structure covers, voxels are split into parts of about SUB_VOXEL_MM with interpolated dose. A part belongs
+to the structure if it is among the innermost ones, as many as the covered volume. A mask without contours
+says only which voxel centres are inside, so its histogram is that of the centres: a surface made up between
+them would lower D99 by what nobody measured (0.6 % for a sphere of 30 mm on 4 mm voxels; 0.3 % by centres).
+Doses outside the dose grid are unknown (not a number), never 0 Gy."""
 
 from __future__ import annotations
 
@@ -15,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from anydose.case.case import Case
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume, block, bounding_box
 
@@ -134,8 +137,8 @@ def dvh(dose: Volume, mask: Mask | Floats, grid: Grid, refine: int | None = None
         dose: in Gy; not a number where it is unknown.
         mask: (d, h, w), boolean, or the covered part of every voxel in [0, 1], as contours give it.
         grid: where the mask lies.
-        refine: parts per voxel edge, 1 for voxel centres; by default an odd number along each axis that
-            makes them SUB_VOXEL_MM long, fewer for structures of more than MOST_PARTS parts.
+        refine: parts per voxel edge, 1 for voxel centres. By default a boolean mask is taken at its voxel
+            centres, and coverage in parts of SUB_VOXEL_MM (fewer for more than MOST_PARTS parts).
 
     Raises:
         ValueError: a dose not in Gy, an empty mask, a structure that reaches outside the dose grid.
@@ -146,6 +149,8 @@ def dvh(dose: Volume, mask: Mask | Floats, grid: Grid, refine: int | None = None
     inside = np.asarray(mask > 0)
     if not inside.any():
         raise ValueError("the structure has no voxel")
+    if refine is None and mask.dtype == np.bool_:
+        refine = 1
     parts = (refine,) * 3 if refine else _parts(int(np.count_nonzero(inside)), grid)
     if parts == (1, 1, 1) and dose.grid.matches(grid):
         return DVH(dose.array[inside], _weights(mask, inside, grid.voxel_cc))
@@ -156,9 +161,21 @@ def dvh(dose: Volume, mask: Mask | Floats, grid: Grid, refine: int | None = None
     if mask.dtype == np.bool_ and parts != (1, 1, 1):
         covered = ndimage.gaussian_filter(covered, SMOOTHED_VOXELS)
     fine, part = _split(grid.crop(start, shape), covered, parts)
+    sampled = _sampled(dose, fine)
     chosen = part > 0
+    if not np.isfinite(sampled[chosen]).all():
+        centres = _sampled(dose, grid.crop(start, shape))[block(inside, start, shape, False)]
+        if not np.isfinite(centres).all():
+            raise ValueError(unknown(known_percent(centres)))
+        chosen &= np.isfinite(sampled)  # parts beyond the last voxel centre, at the rim of the dose grid
     weights = fine.voxel_cc if (part[chosen] == 1).all() else part[chosen] * fine.voxel_cc
-    return DVH(_sampled(dose, fine)[chosen], weights)
+    return DVH(sampled[chosen], weights)
+
+
+def structure_dvh(case: Case, dose: Volume, name: str) -> DVH:
+    """The DVH of one structure of a case, from its contours where the case keeps them. ValueError as
+    `dvh`."""
+    return dvh(dose, case.structures[name], case.grid)
 
 
 def _weights(mask: Mask | Floats, inside: Mask, voxel_cc: float) -> float | Floats:

@@ -53,20 +53,22 @@ def gamma(
     normalisation_gy: float | None = None,
     limit: float = 1.0,
 ) -> Gamma:
-    """Gamma of `evaluated` against `reference`, both in Gy on one grid, at every point where the reference
-    exceeds `threshold_percent` of the normalisation dose (default: the reference's maximum). limit: the
-    largest gamma that is searched for. ValueError for other units or grids, or no point above the
-    threshold."""
+    """Gamma of `evaluated` against `reference`, both in Gy on one grid, at every point where both are known
+    and the reference exceeds `threshold_percent` of the normalisation dose (default: the reference's
+    maximum). limit: the largest gamma that is searched for. ValueError for other units or grids, or no point
+    above the threshold."""
     truth, guess = reference.in_unit("Gy"), evaluated.in_unit("Gy")
     if not reference.grid.matches(evaluated.grid):
         raise ValueError("gamma compares two doses on one grid: resample one of them first")
-    top = float(truth.max()) if normalisation_gy is None else normalisation_gy
-    mask = truth >= threshold_percent / 100.0 * top
+    known = np.isfinite(truth) & np.isfinite(guess)
+    top = float(truth[known].max(initial=0.0)) if normalisation_gy is None else normalisation_gy
+    mask = known & (truth >= threshold_percent / 100.0 * top)
     if top <= 0 or not mask.any():
         raise ValueError(f"no point of the reference exceeds {threshold_percent:g} % of {top:g} Gy: no gamma")
     scale = np.float32(100.0 / (percent * top))  # doses in units of the dose criterion
     reach = [int(np.ceil(limit * mm / s)) + 1 for s in reference.grid.spacing_zyx_mm]
-    padded = np.pad(guess.astype(np.float32) * scale, [(r, r) for r in reach], constant_values=NO_DOSE_GY)
+    criteria = np.where(known, guess, NO_DOSE_GY).astype(np.float32) * scale
+    padded = np.pad(criteria, [(r, r) for r in reach], constant_values=NO_DOSE_GY)
     rows = np.ravel_multi_index(tuple(np.argwhere(mask).T + np.array(reach)[:, None]), padded.shape)
     wanted = truth[mask].astype(np.float32) * scale
     squared = (padded.ravel()[rows] - wanted) ** 2

@@ -14,7 +14,7 @@ from typing import Any
 
 from anydose.score.metrics import Definition, parse
 from anydose.score.scorecard import Item, Point, Scorecard, from_json
-from anydose.score.structures import Wanted
+from anydose.score.structures import StructureReference
 
 # ProKnow type -> (MetricType, InputUnit, OutputUnit); arg_1 is the abscissa where there is an InputUnit
 PROKNOW = {
@@ -73,7 +73,7 @@ def _proknow_item(raw: dict[str, Any], rank: int) -> Item:
     if name == "HomogeneityIndex":
         of = Definition(name, high=1.0, low=99.0, target=argument, target_unit="Gy")
     points = _proknow_points(raw.get("objectives") or [])
-    return Item(Wanted(template_id=raw.get("roi_name")), of, points, rank)
+    return Item(StructureReference(template_id=raw.get("roi_name")), of, points, rank)
 
 
 def _proknow_points(objectives: list[dict[str, Any]]) -> tuple[Point, ...]:
@@ -111,5 +111,9 @@ def from_epeerreview(text: str, source: str = "scorecard") -> Scorecard:
         except ValueError as error:
             raise ValueError(f"{source}: line {line}: {error}") from error
         curve = tuple(Point(x, score, variation=number == 1) for number, (x, score) in enumerate(points))
-        items.append(Item(Wanted(template_id=(row[columns["structure"]] or "").strip()), of, curve, line - 1))
+        items.append(
+            Item(
+                StructureReference(template_id=(row[columns["structure"]] or "").strip()), of, curve, line - 1
+            )
+        )
     return Scorecard(Path(source).stem, tuple(items), creator="ePeerReview")

@@ -54,7 +54,7 @@ class Definition:
 
 
 @dataclass(frozen=True)
-class Ask:
+class MetricInputs:
     """A definition together with the structure's histogram, the body's and the plan's total dose, where
     known."""
 
@@ -115,7 +115,7 @@ class Ask:
         return volume_cc / self.cc_per(self.of.output)
 
 
-def _dose_at_volume(a: Ask) -> Number:
+def _dose_at_volume(a: MetricInputs) -> Number:
     # the format's quirk: 0 and 100 mean maximum and minimum, in cc as well as in %
     if abs(a.value - 100) <= VOLUME_SLACK:
         return a.as_dose(a.structure.min_gy)
@@ -124,7 +124,7 @@ def _dose_at_volume(a: Ask) -> Number:
     return a.as_dose(a.structure.dose_at_cc((a.value + VOLUME_SLACK) * a.cc_per(a.of.unit)))
 
 
-def _dose_at_sub_volume(a: Ask) -> Number:
+def _dose_at_sub_volume(a: MetricInputs) -> Number:
     if a.of.unit not in ("cc", "CC"):
         raise ValueError(f"DoseAtSubVolume: unit {a.of.unit!r}; cc is accepted")
     rest = a.structure.volume_cc - a.value
@@ -135,12 +135,12 @@ def _dose_at_sub_volume(a: Ask) -> Number:
     return a.as_dose(a.structure.dose_at_cc(rest))
 
 
-def _conformation_number(a: Ask) -> Number:
+def _conformation_number(a: MetricInputs) -> Number:
     covered, irradiated = a.structure.volume_at_gy(a.level_gy), a.body.volume_at_gy(a.level_gy)
     return _ratio(a, covered * covered, irradiated * a.structure.volume_cc)
 
 
-def _homogeneity(a: Ask) -> Number:
+def _homogeneity(a: MetricInputs) -> Number:
     if a.of.output == "%":
         raise ValueError("HomogeneityIndex with OutputUnit % divides by (target - total dose): not supported")
     if a.of.target is None:
@@ -149,7 +149,7 @@ def _homogeneity(a: Ask) -> Number:
     return _ratio(a, _at_percent(a, high) - _at_percent(a, low), a.gy(a.of.target, a.of.target_unit))
 
 
-def _modified_gradient(a: Ask) -> Number:
+def _modified_gradient(a: MetricInputs) -> Number:
     if a.of.low is None or a.of.high is None:
         raise ValueError("ModifiedGradientIndex needs HI_LowValue and HI_HiValue")
     unit = a.of.target_unit or a.of.unit or "Gy"
@@ -157,17 +157,17 @@ def _modified_gradient(a: Ask) -> Number:
     return _ratio(a, low, high)
 
 
-def _at_percent(a: Ask, percent: float) -> Number:
+def _at_percent(a: MetricInputs, percent: float) -> Number:
     return a.structure.dose_at_cc(percent / 100.0 * a.structure.volume_cc)
 
 
-def _ratio(a: Ask, above: Number, below: Number) -> Number:
+def _ratio(a: MetricInputs, above: Number, below: Number) -> Number:
     if not as_float(below) or not as_float(above):
         raise ValueError(f"{a.of.metric}: a factor of the ratio is zero")
     return above / below
 
 
-def _undefined(a: Ask) -> Number:
+def _undefined(a: MetricInputs) -> Number:
     raise ValueError("a metric of type Undefined is ignored")
 
 
@@ -179,7 +179,7 @@ class Metric:
     name: str
     yields: str
     abscissa: str
-    function: Callable[[Ask], Number]
+    function: Callable[[MetricInputs], Number]
     source: str = "PlanScoreCard"
 
 
@@ -270,7 +270,7 @@ def evaluate(
     not fit, and a body, prescription or parameter that is missing."""
     if of.metric not in TABLE:
         raise ValueError(f"metric {of.metric!r} is not known; {', '.join(TABLE)} are")
-    return TABLE[of.metric].function(Ask(of, structure, body, total_gy))
+    return TABLE[of.metric].function(MetricInputs(of, structure, body, total_gy))
 
 
 def needs_body(of: Definition) -> bool:

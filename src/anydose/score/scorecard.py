@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from anydose.score.metrics import TABLE, Definition, Number, as_float
-from anydose.score.structures import Wanted
+from anydose.score.metrics import TABLE, Definition, Number, as_float, parse, text
+from anydose.score.structures import StructureReference
 
 CLOSE = 0.01  # two points nearer than this in PointX are one step
 TEMPLATES = Path(__file__).parent / "templates"
@@ -35,7 +35,7 @@ class Point:
 class Item:
     """One line of a scorecard. ValueError if more than one point is the variation point."""
 
-    structure: Wanted
+    structure: StructureReference
     of: Definition
     points: tuple[Point, ...]
     rank: int = 0
@@ -65,17 +65,54 @@ class Item:
 
 
 @dataclass(frozen=True)
+class HardLimit:
+    """What a plan has to keep, whatever its points. ValueError for a metric that is none, and unless exactly
+    one of at_least and at_most is given."""
+
+    structure: str
+    """Name of the structure, matched like that of an item."""
+    metric: str
+    """As clinics write it: 'D95%[Gy]'."""
+    at_least: float | None = None
+    """In the metric's unit."""
+    at_most: float | None = None
+    """In the metric's unit."""
+
+    def __post_init__(self) -> None:
+        parse(self.metric)
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError(f"{self.structure} {self.metric}: one of AtLeast and AtMost is needed")
+
+    @property
+    def text(self) -> str:
+        """'at least 66.5 Gy'."""
+        side, value = ("at most", self.at_most) if self.at_least is None else ("at least", self.at_least)
+        return f"{side} {value:g} {parse(self.metric).output or ''}".strip()
+
+    def excess(self, value: float) -> float:
+        """By how much of the limit `value` lies beyond it; 0 within."""
+        if self.at_least is not None:
+            return max(0.0, (self.at_least - value) / max(abs(self.at_least), CLOSE))
+        assert self.at_most is not None
+        return max(0.0, (value - self.at_most) / max(abs(self.at_most), CLOSE))
+
+
+@dataclass(frozen=True)
 class Scorecard:
-    """A scorecard with the prescription it was written for (Gy per fraction, fractions; None if not
-    stated)."""
+    """A scorecard with the prescription it was written for."""
 
     name: str
     items: tuple[Item, ...]
     site: str = ""
     creator: str = ""
     dose_per_fraction_gy: float | None = None
+    """None if not stated."""
     fractions: int | None = None
+    """None if not stated."""
+    limits: tuple[HardLimit, ...] = ()
+    """Key HardLimits, beyond the format; empty if not stated."""
     extra: Mapping[str, Any] = field(default_factory=dict)
+    """Keys that are not known, written back as they came."""
 
     @property
     def total_gy(self) -> float | None:
@@ -129,8 +166,13 @@ def to_prescription(card: Scorecard, total_gy: float, fractions: int | None = No
         )
     factor = total_gy / card.total_gy
     count = fractions or card.fractions or 1
-    items = tuple(_scaled(item, factor) for item in card.items)
-    return replace(card, items=items, dose_per_fraction_gy=total_gy / count, fractions=count)
+    return replace(
+        card,
+        items=tuple(_scaled(item, factor) for item in card.items),
+        limits=tuple(_scaled_limit(limit, factor) for limit in card.limits),
+        dose_per_fraction_gy=total_gy / count,
+        fractions=count,
+    )
 
 
 def absolute(item: Item) -> tuple[bool, bool, bool]:
@@ -145,6 +187,19 @@ def absolute(item: Item) -> tuple[bool, bool, bool]:
         row.abscissa == "dose" and item.of.unit != "%",
         levels or item.of.target_unit in ("Gy", "cGy"),
     )
+
+
+def _scaled_limit(limit: HardLimit, factor: float) -> HardLimit:
+    """A limit with the doses in it, the bound's or the metric's own, multiplied by `factor`."""
+    of = parse(limit.metric)
+    if of.unit in ("Gy", "cGy") and of.value is not None:
+        limit = replace(limit, metric=text(replace(of, value=of.value * factor)))
+    if of.output not in ("Gy", "cGy"):
+        return limit
+    if limit.at_least is not None:
+        return replace(limit, at_least=limit.at_least * factor)
+    assert limit.at_most is not None
+    return replace(limit, at_most=limit.at_most * factor)
 
 
 def _scaled(item: Item, factor: float) -> Item:
@@ -180,7 +235,9 @@ DEFINITION_KEYS = {
 }
 POINT_KEYS = ("PointX", "Score", "Variation", "Colors", "Label")
 ITEM_KEYS = ("Structure", "Rank", "ScorePoints", "MetricComment", *DEFINITION_KEYS)
-CARD_KEYS = ("TemplateName", "Site", "Creator", "DosePerFraction", "NumberOfFractions", "ScoreTemplates")
+LIMIT_KEYS = {"Structure": "structure", "Metric": "metric", "AtLeast": "at_least", "AtMost": "at_most"}
+HEAD_KEYS = ("TemplateName", "Site", "Creator", "DosePerFraction", "NumberOfFractions")
+CARD_KEYS = (*HEAD_KEYS, "HardLimits", "ScoreTemplates")
 
 
 def read_scorecard(path: Path) -> Scorecard:
@@ -213,8 +270,23 @@ def from_json(root: Any, source: str = "scorecard") -> Scorecard:
         creator=root.get("Creator") or "",
         dose_per_fraction_gy=_number(root.get("DosePerFraction")),
         fractions=None if fractions is None else int(fractions),
+        limits=_limits(root.get("HardLimits") or [], source),
         extra={k: v for k, v in root.items() if k not in CARD_KEYS},
     )
+
+
+def _limits(rows: Any, source: str) -> tuple[HardLimit, ...]:
+    if not isinstance(rows, list):
+        raise ValueError(f"{source}: HardLimits: a list is needed")
+    found = []
+    for number, row in enumerate(rows, start=1):
+        try:
+            given = {LIMIT_KEYS[key]: value for key, value in row.items()}
+            numbers = {key: _number(given.get(key)) for key in ("at_least", "at_most")}
+            found.append(HardLimit(str(given["structure"]), str(given["metric"]), **numbers))
+        except (TypeError, ValueError, AttributeError, KeyError) as error:
+            raise ValueError(f"{source}: hard limit {number}: {error}; {', '.join(LIMIT_KEYS)}") from error
+    return tuple(found)
 
 
 def _number(value: Any) -> float | None:
@@ -236,7 +308,7 @@ def _item(raw: dict[str, Any]) -> Item:
     extra["Structure"] = {k: v for k, v in structure.items() if k not in STRUCTURE_KEYS}
     wanted: dict[str, Any] = {k: structure.get(key) for key, k in STRUCTURE_KEYS.items()}
     return Item(
-        Wanted(**{**wanted, "auto_generated": bool(wanted["auto_generated"])}),
+        StructureReference(**{**wanted, "auto_generated": bool(wanted["auto_generated"])}),
         replace(of, metric=of.metric or "Undefined"),
         tuple(_point(point) for point in raw.get("ScorePoints") or []),
         int(raw.get("Rank") or 0),
@@ -257,8 +329,10 @@ def _point(raw: dict[str, Any]) -> Point:
 def to_json(card: Scorecard) -> dict[str, Any]:
     """A scorecard as the format's JSON object."""
     values = (card.name, card.site, card.creator, card.dose_per_fraction_gy, card.fractions)
-    head = dict(zip(CARD_KEYS, values, strict=False))
-    return {**head, **card.extra, "ScoreTemplates": [_item_json(item) for item in card.items]}
+    head = dict(zip(HEAD_KEYS, values, strict=True))
+    rows = [{key: getattr(limit, k) for key, k in LIMIT_KEYS.items()} for limit in card.limits]
+    limits = {"HardLimits": rows} if rows else {}
+    return {**head, **card.extra, **limits, "ScoreTemplates": [_item_json(item) for item in card.items]}
 
 
 def _item_json(item: Item) -> dict[str, Any]:

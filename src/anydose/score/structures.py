@@ -29,7 +29,7 @@ SHAPE_ERROR_MM = 1e-6
 
 
 @dataclass(frozen=True)
-class Wanted:
+class StructureReference:
     """The structure of a scorecard item: its ids, code and the comment that can build it."""
 
     structure_id: str | None = None
@@ -67,39 +67,45 @@ def matching(case: Case, by_hand: Iterable[str] = (), synonyms: Sequence[frozens
     return Matching(by_name, synonyms, case.source.structure_codes)
 
 
-def match(wanted: Wanted, present: Iterable[str], by: Matching) -> str | None:
-    """The name among `present` that `wanted` means, by the format's first six rules in their order; None if
-    no rule finds one. ValueError if the first rule that finds anything finds several."""
+def match(reference: StructureReference, present: Iterable[str], by: Matching) -> str | None:
+    """The name among `present` that `reference` means, by the format's first six rules in their order; None
+    if no rule finds one. ValueError if the first rule that finds anything finds several."""
     there = list(present)
     for rule in (_code_and_id, _by_hand, _structure_id, _template_id, _synonym, _code_alone):
-        found = sorted(set(rule(wanted, there, by)))
+        found = sorted(set(rule(reference, there, by)))
         if len(found) > 1:
-            raise ValueError(f"{wanted.label} matches several structures: {', '.join(found)}")
+            raise ValueError(f"{reference.label} matches several structures: {', '.join(found)}")
         if found:
             return found[0]
     return None
 
 
-def _code_and_id(wanted: Wanted, there: list[str], by: Matching) -> list[str]:
-    return [n for n in there if wanted.code and by.codes.get(n) == wanted.code and n == wanted.structure_id]
+def _code_and_id(reference: StructureReference, there: list[str], by: Matching) -> list[str]:
+    return [
+        n
+        for n in there
+        if reference.code and by.codes.get(n) == reference.code and n == reference.structure_id
+    ]
 
 
-def _by_hand(wanted: Wanted, there: list[str], by: Matching) -> list[str]:
+def _by_hand(reference: StructureReference, there: list[str], by: Matching) -> list[str]:
     chosen = [
-        by.by_hand[key] for key in (wanted.template_id, wanted.structure_id) if key and key in by.by_hand
+        by.by_hand[key]
+        for key in (reference.template_id, reference.structure_id)
+        if key and key in by.by_hand
     ]
     for name in chosen:
         if name not in there:
-            raise ValueError(f"{wanted.label} is mapped to {name}, and the case has no such structure")
+            raise ValueError(f"{reference.label} is mapped to {name}, and the case has no such structure")
     return chosen[:1]
 
 
-def _structure_id(wanted: Wanted, there: list[str], by: Matching) -> list[str]:
-    return _same(wanted.structure_id, there)
+def _structure_id(reference: StructureReference, there: list[str], by: Matching) -> list[str]:
+    return _same(reference.structure_id, there)
 
 
-def _template_id(wanted: Wanted, there: list[str], by: Matching) -> list[str]:
-    return _same(wanted.template_id, there)
+def _template_id(reference: StructureReference, there: list[str], by: Matching) -> list[str]:
+    return _same(reference.template_id, there)
 
 
 def _same(name: str | None, there: list[str]) -> list[str]:
@@ -108,8 +114,8 @@ def _same(name: str | None, there: list[str]) -> list[str]:
     return [n for n in there if name and n.lower() == name.lower()]
 
 
-def _synonym(wanted: Wanted, there: list[str], by: Matching) -> list[str]:
-    meant = {name.lower() for name in (wanted.structure_id, wanted.template_id) if name}
+def _synonym(reference: StructureReference, there: list[str], by: Matching) -> list[str]:
+    meant = {name.lower() for name in (reference.structure_id, reference.template_id) if name}
     groups = [group for group in by.synonyms if meant & group]
     listed = [n for n in there if any(n.lower() in group for group in groups)]
     rows = {row.tg263 for row in map(names.find, meant) if row is not None}
@@ -117,10 +123,10 @@ def _synonym(wanted: Wanted, there: list[str], by: Matching) -> list[str]:
     return listed or known
 
 
-def _code_alone(wanted: Wanted, there: list[str], by: Matching) -> list[str]:
-    if not wanted.code or wanted.code.lower().startswith(UNCODED):
+def _code_alone(reference: StructureReference, there: list[str], by: Matching) -> list[str]:
+    if not reference.code or reference.code.lower().startswith(UNCODED):
         return []
-    return [n for n in there if by.codes.get(n) == wanted.code]
+    return [n for n in there if by.codes.get(n) == reference.code]
 
 
 def read_synonyms(path: Path) -> tuple[frozenset[str], ...]:

@@ -21,10 +21,11 @@ from scored_phantom import CORD, CORD_MAX, COVERAGE, GRID, HEART, card, case, do
 from anydose.case.case import Case
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
+from anydose.score.binding import bind, own_template
 from anydose.score.compare import compare
 from anydose.score.report.embed import LONGEST_NAME
 from anydose.score.report.html import MAX_BYTES, _shown_grid, colours, write_report
-from anydose.score.scoring import hold, own_template, score
+from anydose.score.scoring import score
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = "--headless --no-sandbox --disable-quic --no-first-run --disable-background-networking --disable-sync"
@@ -52,9 +53,9 @@ pytest.importorskip("plotly")
 
 
 def written(path: Path, of: Case, dose: Volume, warnings: Sequence[str] = ()) -> str:
-    held = hold(of, own_template(of) if of.name.startswith("pt_") else card(COVERAGE, CORD_MAX, HEART))
+    bound = bind(of, own_template(of) if of.name.startswith("pt_") else card(COVERAGE, CORD_MAX, HEART))
     against = compare(of, of.dose, dose) if of.dose is not None else None
-    write_report(path, of, dose, held, score(held, dose), against, {"model": "</script><b>x</b>"}, warnings)
+    write_report(path, of, dose, bound, score(bound, dose), against, {"model": "</script><b>x</b>"}, warnings)
     return path.read_text()
 
 
@@ -160,10 +161,10 @@ def test_every_structure_has_a_colour_of_its_own() -> None:
 
 
 def test_a_dose_on_another_grid_is_refused(tmp_path: Path) -> None:
-    held = hold(case(), card(COVERAGE))
+    bound = bind(case(), card(COVERAGE))
     moved = Volume(dose_gy(), Grid(GRID.shape, (3.0, 3.0, 3.0)), "Gy")
     with pytest.raises(ValueError, match="own grid"):
-        write_report(tmp_path / "r.html", case(), moved, held, score(held, dose_gy()))
+        write_report(tmp_path / "r.html", case(), moved, bound, score(bound, dose_gy()))
 
 
 def test_a_browser_shows_a_patient_without_reference_or_ct(tmp_path: Path) -> None:

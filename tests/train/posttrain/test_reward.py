@@ -7,7 +7,7 @@ import torch
 from anydose.case.case import Case, Prescription
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
-from anydose.score import scoring
+from anydose.score import binding, scoring
 from anydose.score.scorecard import templates
 from anydose.score.soft import SoftDVH
 from anydose.train.posttrain.reward import bind_reward, own_reward, packaged, read_reward
@@ -44,7 +44,7 @@ def config(tmp_path):
 def test_within_every_limit_it_is_the_scores_own_fraction(case, config):
     held = bind_reward(case, config)
     found = held.reward(case.dose.array, base_mae_gy=1.0)
-    score = scoring.score(scoring.hold(case, config.card), case.dose.array)
+    score = scoring.score(binding.bind(case, config.card), case.dose.array)
     assert found.total == found.scored == score.total / score.maximum
     assert (found.hinge, found.anchor, found.mae_gy, found.growth) == (0.0, 0.0, 0.0, -1.0)
 

@@ -23,11 +23,12 @@ from anydose import __version__
 from anydose.case.case import Case, Mask
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume, bounding_box
+from anydose.score.binding import BoundScorecard
 from anydose.score.compare import LABELS, Comparison
 from anydose.score.dvh import dvh
 from anydose.score.report.embed import content_security_policy, fill, script_json, shown
 from anydose.score.scorecard import Item
-from anydose.score.scoring import Held, Score
+from anydose.score.scoring import Score
 
 PAGE = Path(__file__).parent / "assets"
 SCRIPTS = ("slices.js", "tables.js")
@@ -49,7 +50,7 @@ def write_report(
     path: Path,
     case: Case,
     dose: Volume,
-    held: Held,
+    bound: BoundScorecard,
     result: Score,
     comparison: Comparison | None = None,
     provenance: Mapping[str, str] | None = None,
@@ -66,7 +67,7 @@ def write_report(
         "lines": _facts(case),
         "rx_max_gy": _top_level(case, dose),
         "levels_gy": sorted(set(case.prescription.levels_gy.values()), reverse=True),
-        "score": {**result.to_json(), "curves": [_curve(item) for item in held.card.items]},
+        "score": {**result.to_json(), "curves": [_curve(item) for item in bound.card.items]},
         "comparison": None
         if comparison is None
         else {"figures": _labelled(comparison), "dvh": comparison.dvh},

@@ -16,12 +16,13 @@ import yaml
 from numpy.typing import NDArray
 
 from anydose.case.case import Case
-from anydose.score import importers, metrics, scoring
+from anydose.score import binding, importers, metrics, scoring
+from anydose.score.binding import BoundScorecard
 from anydose.score.dvh import DVH
 from anydose.score.metrics import Histogram, Number, as_float
 from anydose.score.scorecard import Item, Point, Scorecard, templates
-from anydose.score.scoring import Held, Score
-from anydose.score.structures import Wanted
+from anydose.score.scoring import Score
+from anydose.score.structures import StructureReference
 
 REWARDS = Path(__file__).parent / "rewards"
 ENDLESS = 1e4  # units: a hinge's curve is straight to there
@@ -54,7 +55,7 @@ class Constraint:
         limit, side = (self.at_least, -1) if self.at_least is not None else (self.at_most, 1)
         assert limit is not None
         points = (Point(limit, 0.0), Point(limit + side * ENDLESS, lost.score))
-        return Item(Wanted(template_id=self.structure), metrics.parse(self.metric), points)
+        return Item(StructureReference(template_id=self.structure), metrics.parse(self.metric), points)
 
 
 @dataclass(frozen=True)
@@ -157,8 +158,8 @@ class RewardOnCase:
     flat indices of the body; reference: the reference dose there (n,) in Gy, None if the case has none."""
 
     config: RewardConfig
-    score: Held
-    limits: Held
+    score: BoundScorecard
+    limits: BoundScorecard
     body: Any
     reference: Any | None
 
@@ -201,7 +202,7 @@ def bind_reward(case: Case, config: RewardConfig) -> RewardOnCase:
     limits = Scorecard("hard constraints", tuple(c.item() for c in config.constraints))
     body = np.flatnonzero(case.body)
     reference = None if case.dose is None else case.dose.in_unit("Gy").reshape(-1)[body]
-    return RewardOnCase(config, scoring.hold(case, config.card), scoring.hold(case, limits), body, reference)
+    return RewardOnCase(config, binding.bind(case, config.card), binding.bind(case, limits), body, reference)
 
 
 def packaged() -> dict[str, Path]:
@@ -243,7 +244,7 @@ def read_reward(source: str | Path) -> RewardConfig:
 def own_reward(case: Case) -> RewardConfig:
     """The packaged reward whose scorecard is the packaged one that fits the case best; ValueError if none
     does."""
-    wanted = scoring.own_template(case).name
+    wanted = binding.own_template(case).name
     for path in packaged().values():
         config = read_reward(path)
         if config.card.name == wanted:
