@@ -54,7 +54,7 @@ class Source:
 @dataclass(frozen=True)
 class Case:
     """One patient. ct in HU, dose in Gy and every mask lie on `grid`; absent things are None or not in the
-    mapping.
+    mapping. The dose is not a number where it is unknown: beyond the grid that it was calculated on.
 
     structures: name as the source spells it -> boolean mask (d, h, w). inferred: sentences on what the source
     did not state and the reader filled in by a documented rule. patient_position: DICOM (0018,5100). source:
@@ -76,7 +76,8 @@ class Case:
         for label, volume, unit in (("ct", self.ct, "HU"), ("dose", self.dose, "Gy")):
             if volume is None:
                 continue
-            if not np.isfinite(volume.in_unit(unit)).all():
+            unknown = np.isnan(volume.in_unit(unit)) if label == "dose" else False
+            if not (np.isfinite(volume.in_unit(unit)) | unknown).all() or np.all(unknown):
                 raise ValueError(f"{self.name}: {label} holds a value that is not a number")
             if not volume.grid.matches(self.grid):
                 raise ValueError(f"{self.name}: {label} lies on another grid than the case")
@@ -145,7 +146,7 @@ class Case:
             structures=masks,
             prescription=replace(self.prescription, levels_gy=levels),
             ct=self.ct and moved(self.ct, -1000.0),
-            dose=self.dose and moved(self.dose, 0.0),
+            dose=self.dose and moved(self.dose, np.nan if np.isnan(self.dose.array).any() else 0.0),
             inferred=tuple(inferred),
         )
 

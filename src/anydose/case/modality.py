@@ -102,7 +102,10 @@ def _angle(case: Case) -> Array | None:
 
 
 def _dose(case: Case) -> Array | None:
-    return None if case.dose is None else case.dose.in_unit("Gy")[None].astype(np.float32)
+    """Where the dose is unknown there is none to learn: 0, as in air."""
+    if case.dose is None:
+        return None
+    return np.nan_to_num(case.dose.in_unit("Gy")[None].astype(np.float32), nan=0.0)
 
 
 TABLE: dict[str, Modality] = {

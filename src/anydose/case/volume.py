@@ -11,6 +11,8 @@ from scipy import ndimage
 
 from anydose.case.grid import Grid
 
+UNKNOWN_WEIGHT = 1e-4  # an interpolated voxel is unknown from this weight of unknown ones on
+
 
 @dataclass(frozen=True)
 class Volume:
@@ -32,9 +34,17 @@ class Volume:
 
     def resample(self, grid: Grid, order: int = 1, outside: float = 0.0) -> Volume:
         """This volume on another grid: interpolation of spline `order` at the physical voxel centres, and
-        `outside` beyond the half-voxel rim. Source: scipy.ndimage.affine_transform."""
+        `outside` beyond the half-voxel rim. What is not a number stays so: a voxel that an unknown one weighs
+        in is unknown. Source: scipy.ndimage.affine_transform."""
         if self.grid.matches(grid):
             return self
+        unknown = np.isnan(self.array) if self.array.dtype.kind == "f" else None
+        if unknown is not None and unknown.any():
+            filled = Volume(np.where(unknown, self.array.dtype.type(0), self.array), self.grid, self.unit)
+            weight = Volume(unknown.astype(np.float32), self.grid, "1").resample(grid, order=order)
+            moved = filled.resample(grid, order, outside)
+            moved.array[weight.array > UNKNOWN_WEIGHT] = np.nan
+            return moved
         flip = np.eye(4)[[2, 1, 0, 3]]
         index_from_index = flip @ np.linalg.inv(self.grid.affine) @ grid.affine @ flip
         source = self.array.astype(np.float32 if order else self.array.dtype, copy=False)
@@ -59,12 +69,20 @@ class Volume:
 def averaged(volume: Volume, spacing_mm: tuple[float, float, float]) -> Volume:
     """The volume smoothed towards voxels of `spacing_mm` (x, y, z, LPS) where those are coarser than its own,
     so that sampling it on such a grid loses no thin structure: a Gaussian with the variance that a coarse box
-    has beyond a fine one (a box of an even number of voxels would shift the patient by half of one)."""
+    has beyond a fine one (a box of an even number of voxels would shift the patient by half of one). Voxels
+    that are not a number stay so and weigh nothing."""
     along_own = np.abs(np.asarray(volume.grid.direction)).T @ np.asarray(spacing_mm)
     ratio = np.maximum(along_own / np.asarray(volume.grid.spacing_mm), 1.0)[::-1]
     sigma = np.sqrt((ratio**2 - 1) / 12)
-    smooth = ndimage.gaussian_filter(volume.array.astype(np.float32), tuple(sigma), mode="nearest")
-    return Volume(smooth, volume.grid, volume.unit)
+    values = volume.array.astype(np.float32)
+    unknown = np.isnan(values)
+    if not unknown.any():
+        smooth = ndimage.gaussian_filter(values, tuple(sigma), mode="nearest")
+        return Volume(smooth, volume.grid, volume.unit)
+    total = ndimage.gaussian_filter(np.where(unknown, np.float32(0), values), tuple(sigma), mode="nearest")
+    weight = ndimage.gaussian_filter((~unknown).astype(np.float32), tuple(sigma), mode="nearest")
+    mean = np.divide(total, weight, out=np.full_like(total, np.nan), where=~unknown)
+    return Volume(mean, volume.grid, volume.unit)
 
 
 def block(

@@ -18,6 +18,7 @@ HOT, COLD = 1.3, 0.9  # maximum and target median against the prescription: no c
 WATER_HU = (-250.0, 300.0)  # mean CT number of a body: lungs included, metal excluded
 COARSE_MM = 6.0
 TRIVIAL_GY = 1.0
+USUAL = ("beams: ", "isocentre: ", "body: possible_dose_mask", "patient position: HFS (", "dose: scaled by")
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def findings(case: Case) -> Iterator[str]:
     if body is not None:
         yield from _in_body(case, body)
     yield from _dose(case)
-    yield from (sentence for sentence in case.inferred if sentence.startswith(("structure", "ct")))
+    yield from (sentence for sentence in case.inferred if not sentence.startswith(USUAL))
 
 
 def _in_body(case: Case, body: np.ndarray) -> Iterator[str]:
@@ -95,7 +96,7 @@ def _in_body(case: Case, body: np.ndarray) -> Iterator[str]:
 def _dose(case: Case) -> Iterator[str]:
     if case.dose is None:
         return
-    highest = float(case.dose.array.max())
+    highest = float(np.nanmax(case.dose.array))
     if highest < TRIVIAL_GY:
         yield f"dose: at most {highest:g} Gy"
     elif case.targets:
@@ -103,6 +104,6 @@ def _dose(case: Case) -> Iterator[str]:
         if not COLD <= ratio <= HOT:
             yield f"dose: maximum {highest:.1f} Gy is {ratio:.0%} of the highest prescription"
         for name, level in case.prescription.levels_gy.items():
-            median = float(np.median(case.dose.array[case.structures[name]]))
+            median = float(np.nanmedian(case.dose.array[case.structures[name]]))
             if median < COLD * level:
                 yield f"{name}: median {median:.1f} Gy for {level:g} Gy prescribed"

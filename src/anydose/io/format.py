@@ -46,6 +46,8 @@ class Format:
     """What a case of it looks like, for the sentence on what is accepted."""
     dose_suffixes: tuple[str, ...] = ()
     """Endings of the dose files that `read_dose` takes."""
+    states_dose_unit: bool = False
+    """True if its doses are known to be in Gy; else the user may say that they are in cGy."""
     organ_names: Sequence[str] = names.ORGAN_CHANNELS
     """What the format calls the organs of `names.ORGAN_CHANNELS`, in that order."""
 
@@ -62,7 +64,8 @@ class Format:
         raise NotImplementedError
 
     def read_dose(self, path: Path, case: Case) -> Volume:
-        """The dose file at `path` in Gy, on its own grid. ValueError if it is none."""
+        """The dose file at `path`, on its own grid, its numbers taken for Gy where it states no unit.
+        ValueError if it is none."""
         raise ValueError(f"{path}: no dose file of {self.name} can be read")
 
     def write_dose(self, dose: Volume, case: Case, folder: Path, options: DoseOptions) -> list[str]:

@@ -131,7 +131,7 @@ class GdpHmm(Format):
 class Store(Format):
     """One case of a cohort store."""
 
-    name, accepts = "store", "a stored case (.zarr)"
+    name, accepts, states_dose_unit = "store", "a stored case (.zarr)", True
 
     def recognises(self, path: Path) -> bool:
         return (path / "zarr.json").is_file()
@@ -150,7 +150,7 @@ class Dicom(Format):
     """The folder of a study: CT series, RTSTRUCT, RTPLAN and RTDOSE, told apart by what they state."""
 
     name, accepts = "dicom", "a DICOM folder (CT with RTSTRUCT)"
-    dose_suffixes = (".dcm", ".dicom", ".ima", "")
+    dose_suffixes, states_dose_unit = (".dcm", ".dicom", ".ima", ""), True
 
     def recognises(self, path: Path) -> bool:
         from anydose.io.dicom import folder

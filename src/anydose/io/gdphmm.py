@@ -84,6 +84,9 @@ def _case(plan: dict[str, Any], path: Path) -> Case:
     beams, said = _beams(plan, grid)
     dose = None
     if "dose" in plan:
+        scale = float(plan["dose_scale"])
+        if not 0 < scale < np.inf:
+            raise ValueError(f"dose_scale {scale:g}; a positive number of Gy is accepted")
         dose = Volume(_volume(plan["dose"], "dose") * np.float32(plan["dose_scale"]), grid, "Gy")
         dose, sentence = _normalised(dose, targets, masks)
         said.append(sentence)

@@ -7,6 +7,7 @@ NIfTI counts millimetres in RAS+ and arrays (x, y, z); ours are LPS and (z, y, x
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from anydose.case.grid import Grid
 from anydose.case.volume import Volume
 from anydose.io.describe import describe, words
 from anydose.io.files import file_name, whole
+from anydose.io.plausible import on_case
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SUFFIXES = (".nii.gz", ".nii")
@@ -49,6 +51,8 @@ def read_volume(path: Path, unit: str) -> Volume:
         if all(codes) and not grid.matches(grid_from_affine(image.get_qform(), shape), 1.0):
             raise ValueError("qform and sform differ by more than 1 mm; one orientation is needed")
         values = np.asarray(image.dataobj, dtype=np.float32)
+        if not np.isfinite(values).all():
+            raise ValueError("values that are not a finite number; finite ones are accepted")
     except Exception as error:  # a foreign parser on foreign bytes: whatever it raises is a bad file
         raise ValueError(f"{path}: {error}") from error
     return Volume(np.ascontiguousarray(values.transpose(2, 1, 0)), grid, unit)
@@ -103,10 +107,11 @@ def read_case(folder: Path) -> Case:
         structures[name] = _mask(mask, path)
     if given is None:
         raise ValueError(f"{folder}: no NIfTI file found; ct.nii.gz and one mask per structure are accepted")
-    if dose is not None:
-        dose = dose.resample(given.grid)
     text = words(_json(folder / "case.json"), str(folder / "case.json"))
-    return Case(folder.name, given.grid, structures, ct=ct, dose=dose, **text, source=Source("nifti"))
+    case = Case(folder.name, given.grid, structures, ct=ct, **text, source=Source("nifti"))
+    if dose is None:
+        return case
+    return replace(case, dose=on_case(dose, case, str(folder / "dose.nii.gz")))
 
 
 def write_case(case: Case, folder: Path) -> None:

@@ -23,6 +23,7 @@ from anydose.io.files import whole
 
 SHAPE = (128, 128, 128)
 HU_SHIFT = 1024.0
+CT_MAX = 65535.0  # 16 bits; real patients reach 19798 in metal
 LEVELS_GY = {"PTV56": 56.0, "PTV63": 63.0, "PTV70": 70.0}
 ORGANS = ("Brainstem", "SpinalCord", "RightParotid", "LeftParotid", "Esophagus", "Larynx", "Mandible")
 ACCEPTED = ("ct", "dose", "possible_dose_mask", "voxel_dimensions", *ORGANS, *LEVELS_GY)
@@ -58,7 +59,13 @@ def read_case(folder: Path) -> Case:
         raise ValueError(f"{folder}: possible_dose_mask.csv not found; it is needed as the body")
     ct = dose = None
     if (folder / "ct.csv").is_file():
-        ct = Volume(to_zyx(_dense(folder / "ct.csv")) - np.float32(HU_SHIFT), grid, "HU")
+        stored = to_zyx(_dense(folder / "ct.csv"))
+        if stored.min() < 0 or stored.max() > CT_MAX:
+            found = f"{stored.min():g} to {stored.max():g}"
+            raise ValueError(
+                f"{folder / 'ct.csv'}: values from {found}; 0 to {CT_MAX:g} (HU + 1024) is accepted"
+            )
+        ct = Volume(stored - np.float32(HU_SHIFT), grid, "HU")
     if (folder / "dose.csv").is_file():
         dose = Volume(to_zyx(_dense(folder / "dose.csv")), grid, "Gy")
     target = np.logical_or.reduce([structures[name] for name in levels])
@@ -111,7 +118,7 @@ def write_case(case: Case, folder: Path) -> None:
         index = np.flatnonzero(from_zyx(mask))
         (folder / f"{name}.csv").write_text(",data\n" + "".join(f"{i},\n" for i in index))
     if case.ct is not None:
-        stored = np.clip(np.rint(case.ct.in_unit("HU") + HU_SHIFT), 0, 4095)
+        stored = np.clip(np.rint(case.ct.in_unit("HU") + HU_SHIFT), 0, CT_MAX)
         _write_rows(folder / "ct.csv", stored, np.flatnonzero(from_zyx(stored)))
     if case.dose is not None:
         write_dose(case.dose, case, folder / "dose.csv")
@@ -162,9 +169,10 @@ def _dense(path: Path, mask: bool = False) -> NDArray[np.float32]:
     """One sparse CSV as a dense array of SHAPE; a mask is 1 at every index."""
     index, values = _rows(path, mask)
     size = int(np.prod(SHAPE))
-    if mask and not len(index):
-        raise ValueError(f"{path}: a mask with no voxel; leave the file out if the structure is absent")
-    if len(index) and (index.min() < 0 or index.max() >= size):
+    if not len(index):
+        what = "mask" if mask else "volume"
+        raise ValueError(f"{path}: a {what} with no voxel; leave the file out if it is absent")
+    if index.min() < 0 or index.max() >= size:
         bad = index[(index < 0) | (index >= size)][0]
         raise ValueError(f"{path}: index {bad} is outside the grid; 0 to {size - 1} is accepted")
     if len(np.unique(index)) != len(index):
@@ -177,20 +185,30 @@ def _dense(path: Path, mask: bool = False) -> NDArray[np.float32]:
 
 
 def _rows(path: Path, mask: bool) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """(indices, values) as they stand in the file; the values of a mask are 1."""
-    head, _, body = path.read_bytes().partition(b"\n")
-    if b"data" not in head:
+    """(indices, values) as they stand in the file: `,data`, then `index,value` lines with a decimal point; a
+    mask has no values, or 1. ValueError for any other line."""
+    text = path.read_bytes().replace(b"\r\n", b"\n")
+    if b"\r" in text:
+        raise ValueError(f"{path}: lines that end in a carriage return alone; a line feed is accepted")
+    head, _, body = text.partition(b"\n")
+    if head != b",data":
         raise ValueError(f"{path}: first line {head[:40]!r}; ',data' is accepted")
     if not body.strip():
         return np.empty(0, np.int64), np.empty(0, np.float32)
+    if mask:
+        body = f"{body.decode(errors='replace').rstrip()}\n".replace(",\n", ",1\n").encode()
     try:
-        lines = body.decode().splitlines()
-        index = np.loadtxt(lines, np.int64, delimiter=",", usecols=0, ndmin=1)
-        if mask:
-            return index, np.ones(len(index), dtype=np.float32)
-        return index, np.loadtxt(lines, np.float32, delimiter=",", usecols=1, ndmin=1)
+        rows = np.loadtxt(body.decode().splitlines(), np.float64, delimiter=",", ndmin=2, comments=None)
     except ValueError as error:
         raise ValueError(f"{path}: a line that is not 'index,value' ({error})") from error
+    if rows.shape[1] != 2:
+        raise ValueError(f"{path}: lines of {rows.shape[1]} columns; 'index,value' is accepted")
+    index = rows[:, 0].astype(np.int64)
+    if (index != rows[:, 0]).any():
+        raise ValueError(f"{path}: a line that is not 'index,value' (an index that is no whole number)")
+    if mask and (rows[:, 1] != 1).any():
+        raise ValueError(f"{path}: a mask with values; 'index,' is accepted")
+    return index, rows[:, 1].astype(np.float32)
 
 
 def _write_rows(path: Path, array: NDArray[np.floating], index: NDArray[np.int64]) -> None:

@@ -7,6 +7,7 @@ fit, the choice is the user's: the refusal lists them and `series` takes their U
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from anydose.io.dicom.files import Found, items, naming, scan, text
 from anydose.io.dicom.plan import Plan, read_plan
 from anydose.io.dicom.source import DicomSource
 from anydose.io.dicom.struct import Roi, masks, read_rois
+from anydose.io.plausible import on_case
 
 PREDICTED = "AI PREDICTED DOSE - NOT FOR CLINICAL USE"  # SeriesDescription of every dose we predict
 FAR_MM = 500.0  # an isocentre this far outside the CT belongs to something else
@@ -69,18 +71,18 @@ def _read(folder: Path, series: Sequence[str], fill_gaps: bool) -> Case:
     levels, rest = _levels(plan, rois, structures)
     if plan:
         _check_isocentres(plan[1], plan[0], ct.grid)
-    return Case(
+    case = Case(
         name=folder.resolve().name,
         grid=ct.grid,
         structures=structures,
         prescription=Prescription(levels, plan[1].fractions if plan else None),
         beams=plan[1].beams if plan else (),
         ct=ct,
-        dose=dose and dose.resample(ct.grid),
         patient_position=position,
         inferred=(*said, *more, *(plan[1].said if plan else ()), *rest),
         source=_source(slices[0], struct, plan and plan[0], rois, dose),
     )
+    return case if dose is None else replace(case, dose=on_case(dose, case, f"{folder}: RTDOSE"))
 
 
 def _check_known(found: Sequence[Found], series: Sequence[str], folder: Path) -> None:
