@@ -36,7 +36,8 @@ demo: $(SETUP)
 	@ls $(DEMO)/prediction
 
 lint: $(DEV)
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff check src tests examples tools
+	$(BIN)/ruff format --check --quiet src tests examples tools
 	OMP_NUM_THREADS=1 $(BIN)/mypy
 
 test: lint

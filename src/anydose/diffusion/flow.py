@@ -30,7 +30,7 @@ def into_flow(x_t: Tensor, t: Tensor) -> Tensor:
 
 
 def velocity_from_flow(u: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
-    """V of a flow network's u(y, f) at x_t (n, ...) and times t (n,)."""
+    """v of a flow network's u(y, f) at x_t (n, ...) and times t (n,)."""
     a, s = _wide(x_t, t)
     return ((a - s) * x_t + u) / (a + s)
 

@@ -30,7 +30,7 @@ def noised(x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
 
 
 def velocity(x0: Tensor, eps: Tensor, t: Tensor) -> Tensor:
-    """V of data x0 and noise eps (n, ...) at times t (n,)."""
+    """v of data x0 and noise eps (n, ...) at times t (n,)."""
     a, s = alpha_sigma(t)
     return _like(a, x0) * eps - _like(s, x0) * x0
 
@@ -42,13 +42,13 @@ def data_from_velocity(x_t: Tensor, v: Tensor, t: Tensor) -> Tensor:
 
 
 def noise_from_velocity(x_t: Tensor, v: Tensor, t: Tensor) -> Tensor:
-    """Eps of a noised x_t (n, ...) and its v at times t (n,)."""
+    """eps of a noised x_t (n, ...) and its v at times t (n,)."""
     a, s = alpha_sigma(t)
     return _like(s, x_t) * x_t + _like(a, x_t) * v
 
 
 def velocity_of_estimate(estimate: Tensor, x_t: Tensor, t: Tensor, spread: float) -> Tensor:
-    """V of a network that estimates -x_0 from the conditions, before x_t is weighed in.
+    """v of a network that estimates -x_0 from the conditions, before x_t is weighed in.
 
     With x_0 ~ N(-estimate, spread^2), the posterior mean given x_t = a x_0 + s eps is x_0^ = m + c (x_t - a
     m), m = -estimate, c = spread^2 a / (spread^2 a^2 + s^2), and v = (a x_t - x_0^) / s becomes s (a (1 -

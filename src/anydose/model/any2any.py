@@ -119,7 +119,7 @@ class Any2Any(nn.Module):
         spacing_mm: Tensor,
         body: Tensor,
     ) -> Tensor:
-        """V of the target's latent `noisy` at times t (n,), given the clean latents of the visible
+        """v of the target's latent `noisy` at times t (n,), given the clean latents of the visible
         modalities; spacing_mm (n, 3) of the voxels, body (n, 1, d, h, w) on the latent grid."""
         for name in (target, *given):
             if name not in self.config.modalities:

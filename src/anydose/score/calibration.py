@@ -43,7 +43,7 @@ class Calibration:
     about: Mapping[str, Any] = field(default_factory=dict)
 
     def expected_error(self, features: Array) -> Array:
-        """S in Gy (...) of features (..., FEATURES)."""
+        """s in Gy (...) of features (..., FEATURES)."""
         weights = np.array([self.weights[name] for name in FEATURES])
         expected: Array = np.maximum(features @ weights, SMALLEST_GY)
         return expected

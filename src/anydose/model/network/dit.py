@@ -119,7 +119,7 @@ class Block(nn.Module):
         self.ctx_bias = nn.Parameter(torch.zeros(c.dim)) if c.null_text else None
 
     def forward(self, x: Tensor, e6: Tensor, phases: Tensor, mask: Tensor | None) -> Tensor:
-        """X (n, l, dim), e6 (n, 6, dim), phases (n, 1, l, head_dim / 2), mask (n, 1, 1 or l, l) or None."""
+        """x (n, l, dim), e6 (n, 6, dim), phases (n, 1, l, head_dim / 2), mask (n, 1, 1 or l, l) or None."""
         shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation + e6).unsqueeze(2).unbind(1)
         x = x + gate1 * self.attend(modulate(x, shift1, scale1), phases, mask)
         x = x if self.ctx_bias is None else x + self.ctx_bias

@@ -87,7 +87,7 @@ class Inflated(nn.Module):
         nn.init.zeros_(self.more.weight)
 
     def forward(self, x: Tensor) -> Tensor:
-        """X: (n, latent + more, d, h, w)."""
+        """x: (n, latent + more, d, h, w)."""
         out: Tensor = self.first(x[:, : self.latent]) + self.more(x[:, self.latent :])
         return out
 

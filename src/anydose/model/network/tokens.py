@@ -111,7 +111,7 @@ def _count(n: int) -> Tensor:
 def rope_phases(
     patches: Sequence[Patches], slots: Sequence[int], frequencies: Tensor, unit_mm: float
 ) -> Tensor:
-    """Cos + i sin of every token's rotation, (n, 1, l, head_dim / 2) complex: slot of its modality and its
+    """cos + i sin of every token's rotation, (n, 1, l, head_dim / 2) complex: slot of its modality and its
     place in units of `unit_mm`, fractional."""
     parts = []
     for patch, slot in zip(patches, slots, strict=True):

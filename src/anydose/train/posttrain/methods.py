@@ -61,7 +61,7 @@ def _generator(seed: tuple[int, ...]) -> torch.Generator:
 def sample_candidates(
     policy: Policy, patient: Patient, c: PostConfig, seed: tuple[int, ...], pool: Executor
 ) -> Group:
-    """K candidates by the deterministic solver from different noises; the base's own dose from the first."""
+    """k candidates by the deterministic solver from different noises; the base's own dose from the first."""
     shape = tuple(patient.reference.shape)
     noise = starting_noise(shape, c.candidates, _generator((*seed, 0)), c.coarse_share, c.coarse_block)
     noise, solve = noise.to(patient.reference), SAMPLERS[c.sampler]
@@ -76,7 +76,7 @@ def sample_candidates(
 def sample_trajectories(
     policy: Policy, patient: Patient, c: PostConfig, seed: tuple[int, ...], pool: Executor
 ) -> Group:
-    """K candidates by the stochastic sampler, with the steps that it took."""
+    """k candidates by the stochastic sampler, with the steps that it took."""
     generator = _generator((*seed, 0))
     noise = torch.randn(c.candidates, *patient.reference.shape[1:], generator=generator)
     noise = noise.to(patient.reference)
