@@ -1,8 +1,8 @@
 """Break the code on purpose, one line at a time, and see whether a test notices: python tools/mutants.py.
 
-Every mutant of tools/mutants.yaml changes one text of one file into another that is wrong. It is applied to a copy
-of src, and the tests named beside it run against the copy. A mutant that all of them pass has survived: a test is
-missing. A text that is not in its file exactly once is stale, and is an error too.
+Every mutant of tools/mutants.yaml changes one text of one file into another that is wrong. It is applied to
+a copy of src, and the tests named beside it run against the copy. A mutant that all of them pass has
+survived: a test is missing. A text that is not in its file exactly once is stale, and is an error too.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def fate(mutant: Mutant) -> str:
 
 
 def main() -> None:
-    """Run the list, or the part of it whose file begins with ONLY; exit code 1 if one survived or is stale."""
+    """Run the list, or what of it begins with ONLY; exit code 1 if one survived or is stale."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("only", nargs="?", default="", help="Only files that begin so, as case/.")
     parser.add_argument("--out", type=Path, help="Write the fates here, as JSON.")
