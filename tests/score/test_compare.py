@@ -14,17 +14,16 @@ from anydose.case.grid import Grid
 from anydose.case.volume import Volume
 from anydose.score.compare import (
     Comparison,
-    bootstrap,
     cohort,
     compare,
     isodose_dice,
-    paired,
     psnr,
     ssim,
     text,
     write_csv,
 )
 from anydose.score.gamma import gamma
+from anydose.score.statistics import bootstrap, paired
 
 CUBE = Grid((24, 24, 24), (3.0, 2.5, 2.0))
 

@@ -30,8 +30,9 @@ from scored_phantom import (
 from anydose.case.case import Prescription
 from anydose.case.volume import Volume
 from anydose.score.binding import bind, own_template
+from anydose.score.hard_limit import HardLimit
 from anydose.score.normalise import normalised
-from anydose.score.scorecard import HardLimit, Item, Point, read_scorecard, templates
+from anydose.score.scorecard import Item, Point, read_scorecard, templates
 from anydose.score.scoring import score
 from anydose.score.structures import StructureReference, matching
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from anydose.case.case import Case, Mask
 from anydose.score import metrics
+from anydose.score.hard_limit import HardLimit
 from anydose.score.limits import limits_of
 from anydose.score.scorecard import (
-    HardLimit,
     Item,
     Scorecard,
     absolute,

@@ -14,7 +14,7 @@ import numpy as np
 from anydose.case.case import Case, Mask
 from anydose.score import metrics
 from anydose.score.dvh import DVH
-from anydose.score.scorecard import HardLimit
+from anydose.score.hard_limit import HardLimit
 
 COVERED = 0.95  # of its prescription: a target's voxel with so much is covered
 KEPT, BROKEN, NOT_CHECKED = "kept", "broken", "not checked"

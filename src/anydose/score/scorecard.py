@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from anydose.score.metrics import TABLE, Definition, Number, as_float, parse, text
+from anydose.score.hard_limit import HardLimit
+from anydose.score.metrics import TABLE, Definition, Number, as_float
 from anydose.score.structures import StructureReference
 
 CLOSE = 0.01  # two points nearer than this in PointX are one step
@@ -62,39 +63,6 @@ class Item:
             return "fail"
         level = next((point.score for point in self.points if point.variation), -math.inf)
         return "variation" if score < level else "pass"
-
-
-@dataclass(frozen=True)
-class HardLimit:
-    """What a plan has to keep, whatever its points. ValueError for a metric that is none, and unless exactly
-    one of at_least and at_most is given."""
-
-    structure: str
-    """Name of the structure, matched like that of an item."""
-    metric: str
-    """As clinics write it: 'D95%[Gy]'."""
-    at_least: float | None = None
-    """In the metric's unit."""
-    at_most: float | None = None
-    """In the metric's unit."""
-
-    def __post_init__(self) -> None:
-        parse(self.metric)
-        if (self.at_least is None) == (self.at_most is None):
-            raise ValueError(f"{self.structure} {self.metric}: one of AtLeast and AtMost is needed")
-
-    @property
-    def text(self) -> str:
-        """'at least 66.5 Gy'."""
-        side, value = ("at most", self.at_most) if self.at_least is None else ("at least", self.at_least)
-        return f"{side} {value:g} {parse(self.metric).output or ''}".strip()
-
-    def excess(self, value: float) -> float:
-        """By how much of the limit `value` lies beyond it; 0 within."""
-        if self.at_least is not None:
-            return max(0.0, (self.at_least - value) / max(abs(self.at_least), CLOSE))
-        assert self.at_most is not None
-        return max(0.0, (value - self.at_most) / max(abs(self.at_most), CLOSE))
 
 
 @dataclass(frozen=True)
@@ -169,7 +137,7 @@ def to_prescription(card: Scorecard, total_gy: float, fractions: int | None = No
     return replace(
         card,
         items=tuple(_scaled(item, factor) for item in card.items),
-        limits=tuple(_scaled_limit(limit, factor) for limit in card.limits),
+        limits=tuple(limit.scaled(factor) for limit in card.limits),
         dose_per_fraction_gy=total_gy / count,
         fractions=count,
     )
@@ -187,19 +155,6 @@ def absolute(item: Item) -> tuple[bool, bool, bool]:
         row.abscissa == "dose" and item.of.unit != "%",
         levels or item.of.target_unit in ("Gy", "cGy"),
     )
-
-
-def _scaled_limit(limit: HardLimit, factor: float) -> HardLimit:
-    """A limit with the doses in it, the bound's or the metric's own, multiplied by `factor`."""
-    of = parse(limit.metric)
-    if of.unit in ("Gy", "cGy") and of.value is not None:
-        limit = replace(limit, metric=text(replace(of, value=of.value * factor)))
-    if of.output not in ("Gy", "cGy"):
-        return limit
-    if limit.at_least is not None:
-        return replace(limit, at_least=limit.at_least * factor)
-    assert limit.at_most is not None
-    return replace(limit, at_most=limit.at_most * factor)
 
 
 def _scaled(item: Item, factor: float) -> Item:
