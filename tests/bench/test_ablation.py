@@ -36,13 +36,13 @@ def dataset(tmp_path_factory):
 
 def plan_of(dataset, cohort_folder, tmp_path, **changes):
     shared = (*TINY, f"data={cohort_folder}", "accumulate=1", "warmup=1")
-    return Plan(dataset, steps=2, seeds=(0,), changes=shared, out=str(tmp_path / "runs"), **changes)
+    return Plan(dataset, training_steps=2, seeds=(0,), changes=shared, runs=str(tmp_path / "runs"), **changes)
 
 
 def test_every_variant_is_another_training_than_the_one_it_is_held_against():
     by_name = {v.name: v for v in VARIANTS}
     assert len(by_name) == len(VARIANTS)
-    plan = Plan(cohort=None, steps=5)
+    plan = Plan(cohort=None, training_steps=5)
     for variant in VARIANTS:
         if variant.against:
             runs = [

@@ -39,8 +39,14 @@ def dataset(tmp_path_factory):
 def plan_of(dataset, cohort_folder, tmp_path, **changes):
     """Four steps of dose training after two of a prior, scored at 1, 2 and 4."""
     shared = (*TINY, f"data={cohort_folder}", "accumulate=1", "warmup=1")
-    about = {"steps": 4, "prior_steps": 2, "patients": (0,), "seeds": (0,), "simulated": str(cohort_folder)}
-    return Plan(dataset, **(about | {"changes": shared, "out": str(tmp_path / "runs")} | changes))
+    about = {
+        "training_steps": 4,
+        "prior_steps": 2,
+        "patients": (0,),
+        "seeds": (0,),
+        "simulated": str(cohort_folder),
+    }
+    return Plan(dataset, **(about | {"changes": shared, "runs": str(tmp_path / "runs")} | changes))
 
 
 def test_few_patients_are_a_part_of_more_and_drawn_by_the_seed():
@@ -74,7 +80,7 @@ def test_arms_differ_in_where_they_start_alone_and_the_longer_one_in_its_steps(t
     scratch = dose_config(BY_NAME["scratch"], plan, 20, 1)
     for arm in ARMS:
         config = dose_config(arm, plan, 20, 1)
-        steps = plan.steps + plan.prior_steps if arm.longer else plan.steps
+        steps = plan.training_steps + plan.prior_steps if arm.longer else plan.training_steps
         assert config.steps == steps and bool(config.init) == bool(arm.prior)
         assert replace(config, name="", init="", steps=0) == replace(scratch, name="", init="", steps=0)
 
@@ -175,6 +181,8 @@ def test_refused_input_is_one_sentence(dataset, cohort_folder, tmp_path):
 def test_the_transformer_takes_the_same_way(dataset, cohort_folder, tmp_path):
     small = ("dim=64", "depth=1", "ffn=64", "heads=1")
     changes = (*(f"model.backbone.{change}" for change in small), f"data={cohort_folder}", "accumulate=1")
-    plan = plan_of(dataset, cohort_folder, tmp_path, backbone="dit", changes=changes, only=("ct",), steps=1)
+    plan = plan_of(
+        dataset, cohort_folder, tmp_path, backbone="dit", changes=changes, only=("ct",), training_steps=1
+    )
     rows = transfer.rows(plan, tmp_path / "dit.json")
     assert [(row["arm"], row["backbone"], row["share"]) for row in rows] == [("ct", "dit", 1.0)]

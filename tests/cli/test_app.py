@@ -69,7 +69,7 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert "Traceback" in done.stderr and "ValueError" in done.stderr
 
 
-@pytest.mark.parametrize("command", [("predict", "--out"), ("evaluate", "--json", "--cohort")])
+@pytest.mark.parametrize("command", [("predict", "--out"), ("evaluate", "--out", "--cohort")])
 def test_an_empty_folder_is_one_sentence_with_its_name_and_leaves_no_output(tmp_path: Path, command) -> None:
     name, output, *option = command
     (tmp_path / "empty").mkdir()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from anydose.bench.trust import REMOVED, bench_calibration, bench_conditions, removals
+from anydose.bench.trust import REMOVED, calibration_rows, condition_rows, removals
 from anydose.case.volume import Volume
 from anydose.deliver.dose import predict_to
 from anydose.deliver.trust import trust_files
@@ -89,14 +89,14 @@ def test_the_bench_measures_coverage_and_leaves_what_predict_reads(model):
         case = make_phantom(seed)
         noise = np.random.default_rng(seed).normal(30, 10, case.grid.shape).astype(np.float32)
         cases.append(replace(case, dose=Volume(np.abs(noise) * case.body, case.grid, "Gy")))
-    rows = bench_calibration(cases, str(model), OPTIONS, "cpu", fitted=True)
+    rows = calibration_rows(cases, str(model), OPTIONS, "cpu", fitted=True)
     by_scale = {row["scale"]: row for row in rows if "scale" in row}
     assert by_scale["dose level, gradient, spread"]["voxel_0.8"] == pytest.approx(0.8, abs=0.05)
     assert by_scale["spread as it is, as if normal"]["voxel_0.8"] < 0.5
     again = calibration.read(trust_files(model).uncertainty)
     assert again.about["patients"] == 4
     with pytest.raises(ValueError, match="at least 4"):
-        bench_calibration(cases[:2], str(model), OPTIONS, "cpu")
+        calibration_rows(cases[:2], str(model), OPTIONS, "cpu")
 
 
 def test_conditions_are_taken_away_alone_and_one_after_the_other(model, monkeypatch):
@@ -115,7 +115,7 @@ def test_conditions_are_taken_away_alone_and_one_after_the_other(model, monkeypa
         return SimpleNamespace(mean=((20 + off) * case.body.astype(np.float32))[None])
 
     monkeypatch.setattr("anydose.bench.trust.predict", predicted)
-    rows = bench_conditions([*cases, replace(cases[0], ct=None)], str(model), OPTIONS, "cpu")
+    rows = condition_rows([*cases, replace(cases[0], ct=None)], str(model), OPTIONS, "cpu")
     assert len(asked) == 2 * len(rows) == 2 * len(removals(REMOVED)) == 2 * len(set(asked))
     by_removed = {tuple(row["without"]): row for row in rows}
     assert by_removed[()]["dose_score"] == 1.5
@@ -124,4 +124,4 @@ def test_conditions_are_taken_away_alone_and_one_after_the_other(model, monkeypa
     assert by_removed[("ct",)]["standard_error"] == 0 and by_removed[("ct",)]["patients"] == 2
     assert ("angle", "beam", "ct", "oar", "body") in by_removed  # the targets alone
     with pytest.raises(ValueError, match="nothing to take away"):
-        bench_conditions([replace(cases[0], ct=None)], str(model), OPTIONS, "cpu")
+        condition_rows([replace(cases[0], ct=None)], str(model), OPTIONS, "cpu")

@@ -48,7 +48,7 @@ def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_score_writes_total_maximum_items_and_missing(patients: Path, tmp_path: Path) -> None:
     case = patients / "cases" / "pt_0"
-    done = anydose("score", case / "dose.csv", "--case", case, "--json", tmp_path / "s.json")
+    done = anydose("score", case / "dose.csv", "--case", case, "--out", tmp_path / "s.json")
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads((tmp_path / "s.json").read_text())
     assert {"total", "maximum", "items", "missing"} <= found.keys()
@@ -73,7 +73,7 @@ def test_a_file_that_is_no_scorecard_is_one_sentence_and_exit_code_2(patients: P
 
 def test_compare_two_models_on_a_cohort(patients: Path, tmp_path: Path) -> None:
     line = ("compare", patients / "a", "--case", patients / "cases", "--versus", patients / "b")
-    done = anydose(*line, "--csv", tmp_path / "t.csv", "--json", tmp_path / "t.json")
+    done = anydose(*line, "--csv", tmp_path / "t.csv", "--out", tmp_path / "t.json")
     assert done.returncode == 0, done.stderr
     with (tmp_path / "t.csv").open() as file:
         assert [row["case"] for row in csv.DictReader(file)] == ["pt_0", "pt_1"]

@@ -4,27 +4,29 @@ Every finished row is written at once and never made again, and a killed trainin
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from anydose import evaluate
+from anydose.bench.registry import Row, benchmark
 from anydose.io import openkbp
 from anydose.io.files import whole
 from anydose.model.any2any import ModelConfig, pick_device
 from anydose.model.network.baselines import CASCADE, BaselineConfig
 from anydose.model.network.dit import DiTConfig
-from anydose.model.registry import WEIGHTS
-from anydose.predict import Options
+from anydose.model.options import Options
+from anydose.model.weights import WEIGHTS
 from anydose.train.changes import changed
 from anydose.train.config import TrainConfig
 from anydose.train.recipes import BUDGET
 from anydose.train.trainer import Trainer
 
-Row = dict[str, Any]
+log = logging.getLogger(__name__)
+FILE = Path("docs/results/ablation.json")
 DIT = ModelConfig(DiTConfig(), "compact:32")
 ADAMW = ("optimiser=adamw", "learning_rate=6e-4")
 ANY = ("task.dose_share=0.5", "task.condition_keep_probability=[0.5, 0.9]")
@@ -34,17 +36,22 @@ LOOKS = 1
 
 @dataclass(frozen=True)
 class Variant:
-    """One row. against: the row that it is one change away from; says: that change in words; changes:
-    key=value changes of the recipe; model: another network; withheld: modalities that it never sees; steps:
-    how many sampling steps it is scored with, a row each."""
+    """One row of the table."""
 
     name: str
+    """Its name."""
     against: str
+    """The row that it is one change away from; '' for none."""
     says: str
+    """That change in words."""
     changes: tuple[str, ...] = ()
+    """key=value changes of the recipe."""
     model: ModelConfig | None = None
+    """Another network than the recipe's."""
     withheld: tuple[str, ...] = ()
+    """Modalities that it never sees."""
     steps: tuple[int, ...] = (1,)
+    """How many sampling steps it is scored with, a row each."""
 
 
 VARIANTS: tuple[Variant, ...] = (
@@ -109,17 +116,24 @@ VARIANTS: tuple[Variant, ...] = (
 
 @dataclass(frozen=True)
 class Plan:
-    """How the table is made. steps: of every training; seeds: of every variant; only: names ('' for all);
-    changes: key=value changes of the recipe that all variants share; out: where the runs lie."""
+    """How the table is made."""
 
     cohort: Path
-    steps: int = BUDGET.steps
+    """OpenKBP dataset folder (with provided-data)."""
+    training_steps: int = BUDGET.steps
+    """Steps of every training."""
     seeds: tuple[int, ...] = (0, 1)
+    """Seeds of every variant."""
     only: tuple[str, ...] = ()
+    """Only these variants."""
     limit: int = 0
+    """Score the first N validation patients; 0 for all."""
     changes: tuple[str, ...] = ()
+    """key=value changes of the recipe that all variants share."""
     device: str = "auto"
-    out: str = "runs/ablation"
+    """auto, cpu, cuda or cuda:N."""
+    runs: str = "runs/ablation"
+    """Where the trainings lie."""
 
 
 def chosen(only: Sequence[str]) -> list[Variant]:
@@ -138,11 +152,11 @@ def config_of(variant: Variant, plan: Plan, seed: int) -> TrainConfig:
         learned = "compact" in variant.model.codec
         codec = str(WEIGHTS / "codec-compact.safetensors") if learned else ""
         base = replace(base, model=variant.model, codec=codec)
-    run = replace(changed(base, variant.changes), seed=seed, steps=plan.steps, out=plan.out)
-    return replace(run, name=f"{variant.name}-{plan.steps}-seed{seed}")
+    run = replace(changed(base, variant.changes), seed=seed, steps=plan.training_steps, out=plan.runs)
+    return replace(run, name=f"{variant.name}-{plan.training_steps}-seed{seed}")
 
 
-def rows(plan: Plan, file: Path, on_event: Callable[[str], None] = print) -> list[Row]:
+def rows(plan: Plan, file: Path, on_event: Callable[[str], None] = log.info) -> list[Row]:
     """The table's rows, those in `file` as they are, the others trained, scored and written there. ValueError
     if the file holds rows that were made in another way (other shared changes or patients)."""
     done: list[Row] = json.loads(file.read_text()) if file.is_file() else []
@@ -153,8 +167,11 @@ def rows(plan: Plan, file: Path, on_event: Callable[[str], None] = print) -> lis
     have = {(r["variant"], r["seed"], r["train_steps"], r["sampling_steps"]) for r in done}
     for variant in chosen(plan.only):
         for seed in plan.seeds:
-            wanted = [s for s in variant.steps if (variant.name, seed, plan.steps, s) not in have]
-            for row in _trained_and_scored(variant, plan, seed, wanted, on_event) if wanted else ():
+            key = (variant.name, seed, plan.training_steps)
+            wanted = [steps for steps in variant.steps if (*key, steps) not in have]
+            if not wanted:
+                continue
+            for row in _trained_and_scored(variant, plan, seed, wanted, on_event):
                 done.append(row | shared)
                 with whole(file) as scratch:
                     scratch.write_text(json.dumps(done, indent=2) + "\n")
@@ -165,11 +182,14 @@ def rows(plan: Plan, file: Path, on_event: Callable[[str], None] = print) -> lis
 def trainer_of(variant: Variant, plan: Plan, seed: int) -> Trainer:
     """The training of one variant and seed, where it stands, on cases without what is withheld."""
     trainer = Trainer(config_of(variant, plan, seed), str(pick_device(plan.device)))
-    kept = [tuple(n for n in names if n not in variant.withheld) for names in trainer.cohort.modalities]
-    trainer.cohort.modalities = kept
+    trainer.cohort.modalities = [_without(names, variant.withheld) for names in trainer.cohort.modalities]
     if (trainer.folder / "state.safetensors").is_file():
         trainer.resume()
     return trainer
+
+
+def _without(names: Sequence[str], withheld: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name not in withheld)
 
 
 def _trained_and_scored(
@@ -181,14 +201,15 @@ def _trained_and_scored(
             on_event(f"{variant.name} seed {seed}: step {step.step}, {step.seconds / 60:.1f} min")
     known = trainer.model.config.modalities
     given = tuple(n for n in known if n != "dose" and n not in variant.withheld)
-    about = {"variant": variant.name, "seed": seed, "train_steps": plan.steps}
+    about = {"variant": variant.name, "seed": seed, "train_steps": plan.training_steps}
     about |= {"parameters": sum(p.numel() for p in trainer.trained())}
     about |= {"train_minutes": round(trainer.seconds / 60, 2), "final_loss": _final_loss(trainer.folder)}
     for steps in sampling:
         options = Options(steps=steps, seed=seed, given=given, looks=LOOKS, mimic=False)
         doses = evaluate.from_model(trainer.folder / "model.safetensors", options, plan.device)
         folders = openkbp.patients(plan.cohort, "validation")[: plan.limit or None]
-        scores = evaluate.summary(list(evaluate.rows((openkbp.read_case(f) for f in folders), doses)))
+        cases = (openkbp.read_case(folder) for folder in folders)
+        scores = evaluate.summary(list(evaluate.rows(cases, doses)))
         yield {**about, "sampling_steps": steps, **scores}
 
 
@@ -223,7 +244,8 @@ def table(found: Sequence[Row]) -> str:
     for (name, budget, sampling), group in sorted(groups.items(), key=lambda g: (order[g[0][0]], g[0][1:])):
         variant = VARIANTS[order[name]]
         reference = groups.get((variant.against or name, budget, 1), [])
-        cells = [name, f"{variant.says}{f' (from {variant.against})' if variant.against else ''}"]
+        against = f" (from {variant.against})" if variant.against else ""
+        cells = [name, variant.says + against]
         cells += [f"{group[0]['parameters'] / 1e6:.1f}", str(budget), f"{_mean(group, 'train_minutes'):.0f}"]
         cells += [str(sampling), str(len(group)), _spread(group, "dose_score")]
         gap = _mean(group, "dose_score") - _mean(reference, "dose_score") if reference else float("nan")
@@ -241,7 +263,13 @@ def _spread(group: Sequence[Row], key: str) -> str:
     return f"{np.mean(values):.2f}" + (f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else "")
 
 
-def write(plan: Plan, file: Path, on_event: Callable[[str], None] = print) -> list[Row]:
+@benchmark(
+    "ablation",
+    settings=Plan,
+    says="One part of the network or its training changed at a time, equal budgets, several seeds; resumes.",
+    file=FILE,
+)
+def write(plan: Plan, file: Path, on_event: Callable[[str], None] = log.info) -> list[Row]:
     """Make the rows in `file` and the Markdown table beside it."""
     found = rows(plan, file, on_event)
     with whole(file.with_suffix(".md")) as scratch:

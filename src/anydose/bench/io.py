@@ -7,41 +7,29 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from anydose.bench.clock import median_seconds
+from anydose.bench.patients import Patients
+from anydose.bench.registry import Row, Rows, benchmark
 from anydose.case.case import Case
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
-
-Rows = list[dict[str, Any]]
-
-
-def seconds(work: Callable[[], object], repeats: int = 3, warm: bool = True) -> float:
-    """Median wall time of `work`, after one that does not count if `warm`."""
-    if warm:
-        work()
-    found = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        work()
-        found.append(time.perf_counter() - begin)
-    return float(np.median(found))
-
 
 # Programs run by an interpreter that has the reader: imports, then CT, then RTSTRUCT to masks.
 _READERS = {
     "anydose": """
 from pathlib import Path
-from anydose.io.dicom import ct as dicom_ct, files as dicom_files, struct as dicom_struct
+from anydose.io.dicom import ct as ct_reader, files, struct
 opened = timer()
-slices = [f for f in dicom_files.scan(Path(study)) if f.header.Modality == "CT"]
-ct, _ = dicom_ct.read_ct(slices)
+slices = [f for f in files.scan(Path(study)) if f.header.Modality == "CT"]
+ct, _ = ct_reader.read_ct(slices)
 drawn = timer()
-masks, _ = dicom_struct.masks(dicom_struct.read_rois(Path(study, "RTSTRUCT.dcm")), ct.grid)
+masks, _ = struct.masks(struct.read_rois(Path(study, "RTSTRUCT.dcm")), ct.grid)
 """,
     "rt-utils": """
 from rt_utils import RTStructBuilder
@@ -104,92 +92,142 @@ def _ellipsoid(axes: tuple[Any, Any, Any], middle: Any, radius: Any) -> Any:
     return (z[:, None, None] + y[None, :, None] + x[None, None, :]) <= 1
 
 
-def bench_masks(peers: Path = Path(".venv-peers"), turns: int = 3) -> Rows:
-    """CT and RTSTRUCT (30 structures, 150 slices of 512 x 512) to masks: ours against rt-utils (here) and
-    dcmrtstruct2nii (`make peers`), by turns, each in a process of its own; medians, and the Dice of their
-    masks with ours. The slowest is run once."""
-    python = {
-        "anydose": sys.executable,
-        "rt-utils": sys.executable,
-        "dcmrtstruct2nii": peers / "bin" / "python",
-    }
+@dataclass(frozen=True)
+class MasksSettings:
+    """Where the other tools are."""
+
+    peers: Path = Path(".venv-peers")
+    """The environment that `make peers` makes."""
+    turns: int = 3
+    """How often each reader runs; the slowest runs once."""
+
+
+SLOWEST = "dcmrtstruct2nii"
+
+
+@benchmark(
+    "masks",
+    settings=MasksSettings,
+    says="CT and RTSTRUCT (30 structures, 150 slices of 512 x 512) to masks, against rt-utils and "
+    "dcmrtstruct2nii, with the Dice of their masks.",
+)
+def measure_masks(settings: MasksSettings) -> Rows:
+    """A row a reader: medians of its turns, each in a process of its own, and the Dice of its masks with
+    ours."""
+    ours = sys.executable
+    python = {"anydose": ours, "rt-utils": ours, SLOWEST: str(settings.peers / "bin" / "python")}
     runs: dict[str, Rows] = {name: [] for name in python}
-    masks: dict[str, dict[str, Any]] = {}
+    masks: dict[str, Any] = {}
+    quick = [name for name in python if name != SLOWEST]
     with tempfile.TemporaryDirectory() as folder:
         clinic_study(Path(folder) / "study")
-        for name in [*python, *[n for n in python if n != "dcmrtstruct2nii"] * (turns - 1)]:
-            out = f"{folder}/{name}.npz"
-            line = [str(python[name]), "-c", _TIMED.format(program=_READERS[name]), f"{folder}/study", out]
-            result = subprocess.run(line, check=True, capture_output=True, text=True)
-            runs[name].append(json.loads(result.stdout.splitlines()[-1]))
-            with np.load(out) as arrays:
-                masks[name] = {key: np.unpackbits(arrays[key]).astype(bool) for key in arrays}
-    rows = []
-    for name, found in runs.items():
-        row = {key: round(float(np.median([one[key] for one in found])), 2) for key in found[0]}
-        dice = {key: _dice(mask, masks[name][key]) for key, mask in masks["anydose"].items()}
-        hollow = [value for key, value in dice.items() if key[1:].isdigit() and int(key[1:]) % 3 == 0]
-        ours = rows[0] if rows else row
-        rows.append(
-            {
-                "bench": "masks",
-                "reader": name,
-                "runs": len(found),
-                **row,
-                "masks_times_ours": round(row["masks_seconds"] / ours["masks_seconds"], 1),
-                "masks_cpu_times_ours": round(row["masks_cpu_seconds"] / ours["masks_cpu_seconds"], 1),
-                "dice_lowest": round(min(dice.values()), 4),
-                "dice_median": round(float(np.median(list(dice.values()))), 4),
-                "dice_lowest_hollow": round(min(hollow), 4),
-            }
-        )
-    return rows
+        for name in [*python, *quick * (settings.turns - 1)]:
+            row, masks[name] = _run_reader(python[name], name, Path(folder))
+            runs[name].append(row)
+    medians = {name: _medians(rows) for name, rows in runs.items()}
+    return [_reader_row(name, len(runs[name]), medians, masks) for name in runs]
+
+
+def _run_reader(python: str, name: str, folder: Path) -> tuple[Row, dict[str, Any]]:
+    """What one run of a reader took, and its masks."""
+    out = folder / f"{name}.npz"
+    line = [python, "-c", _TIMED.format(program=_READERS[name]), str(folder / "study"), str(out)]
+    done = subprocess.run(line, check=True, capture_output=True, text=True)
+    with np.load(out) as arrays:
+        masks = {key: np.unpackbits(arrays[key]).astype(bool) for key in arrays}
+    row: Row = json.loads(done.stdout.splitlines()[-1])
+    return row, masks
+
+
+def _medians(rows: Rows) -> Row:
+    return {key: round(float(np.median([row[key] for row in rows])), 2) for key in rows[0]}
+
+
+def _reader_row(name: str, runs: int, medians: dict[str, Row], masks: dict[str, Any]) -> Row:
+    row, ours = medians[name], medians["anydose"]
+    dice = {key: _dice(mask, masks[name][key]) for key, mask in masks["anydose"].items()}
+    hollow = [value for key, value in dice.items() if key[1:].isdigit() and int(key[1:]) % 3 == 0]
+    return {
+        "bench": "masks",
+        "reader": name,
+        "runs": runs,
+        **row,
+        "masks_times_ours": round(row["masks_seconds"] / ours["masks_seconds"], 1),
+        "masks_cpu_times_ours": round(row["masks_cpu_seconds"] / ours["masks_cpu_seconds"], 1),
+        "dice_lowest": round(min(dice.values()), 4),
+        "dice_median": round(float(np.median(list(dice.values()))), 4),
+        "dice_lowest_hollow": round(min(hollow), 4),
+    }
 
 
 def _dice(a: Any, b: Any) -> float:
     return 2 * float((a & b).sum()) / float(a.sum() + b.sum())
 
 
-def bench_convert(cohort: Path) -> Rows:
-    """`anydose data convert` of a whole dataset with two processes, killed with -9 after 10 s and run again:
-    what was kept, how busy both workers were (running or waiting for a core), and the time to read a case
-    back."""
+KILLED_AFTER_S = 10
+
+
+@benchmark(
+    "convert",
+    settings=Patients,
+    says="`anydose data convert` of a whole dataset by two processes, killed after 10 s and run again: what "
+    "was kept, how busy both workers were, and the time to read a case back.",
+)
+def measure_convert(settings: Patients) -> Rows:
+    """One row."""
     from anydose.io import store
 
     with tempfile.TemporaryDirectory() as folder:
         stored = Path(folder) / "cohort"
-        line = [sys.executable, "-m", "anydose.cli", "data", "convert", str(cohort), str(stored)]
-        killed = subprocess.Popen(line, stdout=subprocess.DEVNULL)
-        time.sleep(10)
-        killed.kill()
-        killed.wait()
-        time.sleep(3)
-        before = {p.name: p.stat().st_mtime_ns for p in stored.glob("[!.]*/")}
+        line = [sys.executable, "-m", "anydose.cli", "data", "convert", str(settings.cohort), str(stored)]
+        _run_and_kill(line)
+        before = {place.name: place.stat().st_mtime_ns for place in stored.glob("[!.]*/")}
         begin = time.perf_counter()
-        again = subprocess.Popen(line, stdout=subprocess.PIPE, text=True)
-        busy: dict[int, float] = {}
-        while again.poll() is None:
-            busy |= _busy_seconds(again.pid)
-            time.sleep(0.5)
+        said, busy = _watched(line)
         wall = time.perf_counter() - begin
-        out = again.stdout.read().splitlines() if again.stdout else []
         names = store.names(stored)
-        kept = sum((stored / n).stat().st_mtime_ns == stamp for n, stamp in before.items())
-        reads = [seconds(lambda n=n: store.read_stored(stored / n), 1) * 1000 for n in names]
-    shares = sorted((round(s / wall, 2) for s in busy.values()), reverse=True)[:2]
+        kept = sum((stored / name).stat().st_mtime_ns == stamp for name, stamp in before.items())
+        reads_ms = [1000 * _reading_seconds(stored / name) for name in names]
+    shares = sorted((round(seconds / wall, 2) for seconds in busy.values()), reverse=True)[:2]
     return [
         {
             "bench": "convert",
             "cases": len(names),
-            "refused": [line for line in out if ": refused" in line and line.count(":") > 1],
+            "refused": [line for line in said if ": refused" in line],
             "before_the_kill": len(before),
             "untouched_by_the_second_run": kept,
             "seconds_second_run": round(wall, 1),
             "busy_share_of_each_worker": shares,
-            "read_back_ms_median": round(float(np.median(reads)), 1),
-            "read_back_ms_95th": round(float(np.percentile(reads, 95)), 1),
+            "read_back_ms_median": round(float(np.median(reads_ms)), 1),
+            "read_back_ms_95th": round(float(np.percentile(reads_ms, 95)), 1),
         }
     ]
+
+
+def _run_and_kill(line: list[str]) -> None:
+    """Start a command, kill it, and wait until its workers are gone."""
+    killed = subprocess.Popen(line, stdout=subprocess.DEVNULL)
+    time.sleep(KILLED_AFTER_S)
+    killed.kill()
+    killed.wait()
+    time.sleep(3)
+
+
+def _watched(line: list[str]) -> tuple[list[str], dict[int, float]]:
+    """A command's lines, and the seconds that each of its workers was busy."""
+    busy: dict[int, float] = {}
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as running:
+        while running.poll() is None:
+            busy |= _busy_seconds(running.pid)
+            time.sleep(0.5)
+        said = running.stdout.read().splitlines() if running.stdout else []
+    return said, busy
+
+
+def _reading_seconds(place: Path) -> float:
+    from anydose.io import store
+
+    return median_seconds(lambda: store.read_stored(place), repeats=1)
 
 
 def _busy_seconds(parent: int) -> dict[int, float]:

@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
+from anydose.bench.patients import Patients
+from anydose.bench.registry import Row, Rows, benchmark
 from anydose.case.case import Case
 from anydose.diffusion.sampler import SAMPLERS
 from anydose.model import registry
@@ -24,34 +26,57 @@ from anydose.model.options import Options
 from anydose.model.sample import draw_sample
 from anydose.score.dvh import DVH
 from anydose.score.metrics import as_float, evaluate, parse
+from anydose.train.changes import changed
 from anydose.train.data import Cohort
 from anydose.train.posttrain.candidates import Patient, load_patient, prepare, starting_noise
 from anydose.train.posttrain.config import PostConfig
 from anydose.train.posttrain.methods import METHODS
 from anydose.train.posttrain.reward import Reward, own_reward, read_reward
 from anydose.train.posttrain.trainer import PostTrainer
+from anydose.train.recipes import POSTTRAIN
 
-Rows = list[dict[str, Any]]
 BEST = "best"  # of K candidates of the base: no training
 Doses = Callable[[Any2Any, Patient], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
 class Unseen:
-    """Where the patients of the comparison are: drawn, and as a cohort store; the first `limit` (0: all)."""
+    """The patients of the comparison, whom no method was trained on."""
 
     data: Path = Path("runs/rendered/validation")
+    """Their rendered cases (`anydose render`)."""
     cases: Path = Path("runs/cases/validation")
+    """The same cases' cohort store (`anydose data convert`)."""
     limit: int = 0
+    """Only the first N of them; 0 for all."""
+
+
+@dataclass(frozen=True)
+class PosttrainSettings(Unseen):
+    """What is compared, and how the doses are predicted."""
+
+    methods: tuple[str, ...] = ("nft", "direct", "ddpo", BEST)
+    """Which of nft, direct, ddpo and best (the best of K candidates, without training)."""
+    changes: tuple[str, ...] = ()
+    """key=value changes of the recipe, for every method."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    steps: int = Options.steps
+    """Network evaluations a prediction; the doses are the network's own, without dose mimicking."""
+    looks: int = Options.looks
+    """Augmented looks averaged in every prediction: 1, 2 or 4."""
 
 
 @dataclass(frozen=True)
 class Judged:
-    """One patient's dose: its reward without the anchor, and D95 and D99 of every target in Gy."""
+    """One patient's dose."""
 
     reward: Reward
+    """Its reward, without the anchor."""
     d95_gy: tuple[float, ...]
+    """D95 of every target."""
     d99_gy: tuple[float, ...]
+    """D99 of every target."""
 
 
 def predicted(options: Options) -> Doses:
@@ -60,7 +85,9 @@ def predicted(options: Options) -> Doses:
     def dose(model: Any2Any, patient: Patient) -> NDArray[np.float32]:
         volumes = {k: v for k, v in patient.sample.volumes.items() if k != "dose"}
         members = sample_target(model, replace(patient.sample, volumes=volumes), options)
-        return np.mean([patient.in_gy(member)[0].numpy() for member in members], axis=0, dtype=np.float32)
+        doses = np.stack([patient.in_gy(member)[0].numpy() for member in members])
+        mean: NDArray[np.float32] = doses.mean(axis=0, dtype=np.float32)
+        return mean
 
     return dose
 
@@ -73,7 +100,7 @@ def best_of(k: int, config: PostConfig) -> Doses:
         generator = torch.Generator().manual_seed(config.seed)
         noise = starting_noise(tuple(patient.reference.shape), k, generator).to(patient.reference)
         latents = SAMPLERS[config.sampler](patient.policy(model), noise, config.sampling_steps)
-        found: Sequence[NDArray[np.float32]] = patient.to_gy(model, latents).cpu().numpy()
+        found = list(patient.to_gy(model, latents).cpu().numpy())
         return max(found, key=lambda one: patient.reward_on_case.reward(one).total)
 
     return dose
@@ -101,10 +128,6 @@ def row(name: str, found: list[Judged], base: list[Judged]) -> dict[str, Any]:
     if len(gain) > 1:
         half = float(stats.t.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / len(gain) ** 0.5)
     mae, mae_base = (np.mean([j.reward.mae_gy or 0.0 for j in group]) for group in (found, base))
-    d95, d99 = (
-        [np.subtract(getattr(a, key), getattr(b, key)) for a, b in zip(found, base, strict=True)]
-        for key in ("d95_gy", "d99_gy")
-    )
     numbers = {
         "score_percent": score.mean(),
         "gain": gain.mean(),
@@ -112,11 +135,33 @@ def row(name: str, found: list[Judged], base: list[Judged]) -> dict[str, Any]:
         "gain_high": gain.mean() + half,
         "mae_gy": mae,
         "mae_growth_percent": 100 * (mae / mae_base - 1),
-        "ptv_d95_change_gy": np.concatenate(d95).mean(),
-        "ptv_d99_change_gy": np.concatenate(d99).mean(),
+        "ptv_d95_change_gy": _mean_change([j.d95_gy for j in found], [j.d95_gy for j in base]),
+        "ptv_d99_change_gy": _mean_change([j.d99_gy for j in found], [j.d99_gy for j in base]),
         "constraints": np.mean([j.reward.hinge for j in found]),
     }
-    return {"method": name, "patients": len(found), **{k: round(float(v), 4) for k, v in numbers.items()}}
+    rounded = {key: round(float(value), 4) for key, value in numbers.items()}
+    return {"method": name, "patients": len(found), **rounded}
+
+
+def _mean_change(found: Sequence[Sequence[float]], base: Sequence[Sequence[float]]) -> float:
+    """Mean over all targets of all patients."""
+    changes = [np.subtract(a, b) for a, b in zip(found, base, strict=True)]
+    return float(np.concatenate(changes).mean())
+
+
+@benchmark(
+    "posttrain",
+    settings=PosttrainSettings,
+    says="Post-training by reward with ScardNFT and its controls under one budget, beside the base, on "
+    "unseen patients.",
+    old_names=("scardnft",),
+    has_page=True,
+)
+def measure_posttraining(settings: PosttrainSettings) -> Iterator[Row]:
+    """A row a method, the base first; trainings that are there already are taken as they are."""
+    config = changed(POSTTRAIN, settings.changes)
+    options = Options(steps=settings.steps, looks=settings.looks, mimic=False)
+    return compare(config, settings.methods, settings, options, settings.device)
 
 
 def compare(
@@ -161,10 +206,36 @@ def _trained(config: PostConfig, device: str) -> tuple[Path, dict[str, Any]]:
     return path, {**spent, "stopped": trainer.stopped}
 
 
-def bench_candidates(cases: Iterable[Case], model: Any2Any, k: int = 8, steps: int = 2) -> Rows:
-    """K candidates of one patient sampled together against k single samplings by turns, conditions encoded in
-    each; and how long their rewards take, alone and where they are scored while others are sampled."""
-    rows: Rows = []
+@dataclass(frozen=True)
+class CandidatesSettings(Patients):
+    """What is sampled."""
+
+    model: str = registry.DEFAULT
+    """A shipped model's name or a .safetensors file."""
+    candidates: int = 8
+    """Candidates a patient."""
+    steps: int = 2
+    """Network evaluations a candidate."""
+
+
+@benchmark(
+    "candidates",
+    settings=CandidatesSettings,
+    says="Candidates of one patient sampled together, against as many single samplings; and how long their "
+    "rewards take, alone and while others are sampled.",
+)
+def measure_candidates(settings: CandidatesSettings) -> Rows:
+    """A row a patient, then the median."""
+    model = load_model(registry.find(settings.model))
+    rows = [_candidates(case, model, settings.candidates, settings.steps) for case in settings.cases()]
+    ratio = float(np.median([row["ratio"] for row in rows]))
+    return [*rows, {"bench": "candidates", "patients": len(rows), "median_ratio": ratio}]
+
+
+def _candidates(case: Case, model: Any2Any, count: int, steps: int) -> Row:
+    """Conditions are encoded anew for each sampling."""
+    sample, _ = draw_sample(case)
+    reward = own_reward(case)
     solve = SAMPLERS["dpm2m"]
 
     @torch.no_grad()
@@ -172,41 +243,41 @@ def bench_candidates(cases: Iterable[Case], model: Any2Any, k: int = 8, steps: i
         latents = solve(patient.policy(model), noise, steps)
         return patient.to_gy(model, latents).numpy()
 
-    for case in cases:
-        sample, _ = draw_sample(case)
-        reward = own_reward(case)
-        patient = prepare(model, sample, case, reward)
-        shape = tuple(patient.reference.shape)
-        noise = starting_noise(shape, k, torch.Generator().manual_seed(0))
-        sampled(patient, noise[:1])
-        begin = perf_counter()
-        doses = sampled(prepare(model, sample, case, reward), noise)
-        together = perf_counter()
-        for one in noise.split(1):
-            sampled(prepare(model, sample, case, reward), one)
-        singly = perf_counter()
-        for dose in doses:
-            patient.reward_on_case.reward(dose)
-        scored = perf_counter()
-        with ThreadPoolExecutor(2) as pool:
-            jobs = [pool.submit(patient.reward_on_case.reward, dose) for dose in doses]
-            sampled(patient, noise)
-            done = perf_counter()
-            for job in jobs:
-                job.result()
-            waited = perf_counter() - done
-        seconds = {"together": together - begin, "singly": singly - together}
-        seconds |= {"rewards": scored - singly, "waited_for_rewards": waited}
-        rows.append(
-            {
-                "bench": "candidates",
-                "patient": case.name,
-                "candidates": k,
-                "steps": steps,
-                "threads": torch.get_num_threads(),
-                **{f"{key}_seconds": round(value, 4) for key, value in seconds.items()},
-                "ratio": round(seconds["together"] / seconds["singly"], 3),
-            }
-        )
-    ratio = float(np.median([r["ratio"] for r in rows]))
-    return [*rows, {"bench": "candidates", "patients": len(rows), "median_ratio": ratio}]
+    patient = prepare(model, sample, case, reward)
+    noise = starting_noise(tuple(patient.reference.shape), count, torch.Generator().manual_seed(0))
+    sampled(patient, noise[:1])  # the first sampling is slower
+    begin = perf_counter()
+    doses = sampled(prepare(model, sample, case, reward), noise)
+    together = perf_counter()
+    for one in torch.split(noise, 1):
+        sampled(prepare(model, sample, case, reward), one)
+    singly = perf_counter()
+    for dose in doses:
+        patient.reward_on_case.reward(dose)
+    scored = perf_counter()
+    waited = _waited_for_rewards(patient, doses, lambda: sampled(patient, noise))
+    return {
+        "bench": "candidates",
+        "patient": case.name,
+        "candidates": count,
+        "steps": steps,
+        "threads": torch.get_num_threads(),
+        "together_seconds": round(together - begin, 4),
+        "singly_seconds": round(singly - together, 4),
+        "rewards_seconds": round(scored - singly, 4),
+        "waited_for_rewards_seconds": round(waited, 4),
+        "ratio": round((together - begin) / (singly - together), 3),
+    }
+
+
+def _waited_for_rewards(
+    patient: Patient, doses: NDArray[np.float32], meanwhile: Callable[[], object]
+) -> float:
+    """Seconds that rewards still take once what ran beside them is done."""
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(patient.reward_on_case.reward, dose) for dose in doses]
+        meanwhile()
+        done = perf_counter()
+        for job in jobs:
+            job.result()
+        return perf_counter() - done

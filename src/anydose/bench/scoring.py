@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from anydose.bench.patients import Patients
+from anydose.bench.registry import Row, benchmark
 from anydose.case.case import Case, Prescription
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
@@ -32,34 +34,13 @@ from anydose.score.scorecard import read_scorecard, templates
 from anydose.score.scoring import score
 from anydose.score.soft import SoftDVH
 
-Rows = list[dict[str, Any]]
 PEERS = Path(".venv-peers/bin/python")
 GRID = Grid((150, 200, 200), (2.0, 2.0, 2.0), (-199.0, -199.0, -149.0))
-ORGANS = (
-    "PTV",
-    "CTV",
-    "GTV",
-    "Lung_L",
-    "Lung_R",
-    "SpinalCord",
-    "Heart",
-    "A_LAD",
-    "Esophagus",
-    "BrachialPlexs",
-)
-ORGANS += ("GreatVes", "Trachea", "Liver", "Kidney_L", "Kidney_R", *(f"Organ {k}" for k in range(14)))
-TEXTS = (
-    "Mean[Gy]",
-    "Max[Gy]",
-    "Min[Gy]",
-    "D98%[Gy]",
-    "D95%[Gy]",
-    "D50%[Gy]",
-    "D5%[Gy]",
-    "D2%[Gy]",
-    "D1cc[Gy]",
-)
-TEXTS += tuple(f"V{gy}Gy[%]" for gy in (5, 10, 20, 30, 40, 50, 57))
+NAMED = "PTV CTV GTV Lung_L Lung_R SpinalCord Heart A_LAD Esophagus BrachialPlexs GreatVes Trachea Liver"
+ORGANS = (*NAMED.split(), "Kidney_L", "Kidney_R", *(f"Organ {k}" for k in range(14)))
+DOSES = ("Mean", "Max", "Min", "D98%", "D95%", "D50%", "D5%", "D2%", "D1cc")
+LEVELS_GY = (5, 10, 20, 30, 40, 50, 57)
+TEXTS = (*(f"{dose}[Gy]" for dose in DOSES), *(f"V{gy}Gy[%]" for gy in LEVELS_GY))
 RATIOS = (
     *(Definition(name, 57.0, "Gy") for name in ("ConformationNumber", "ConformityIndex", "GradientIndex")),
     Definition("VolumeOfRegret", 57.0, "Gy", "cc"),
@@ -123,8 +104,8 @@ def phantom(seed: int = 0) -> Case:
     masks = {"Body": body}
     for number, name in enumerate(ORGANS):
         target = number < 3
-        centre = (-20, 10, 0) if target else rng.uniform((-90, -55, -90), (90, 55, 90))
-        radii = (32 - 6 * number,) * 3 if target else rng.uniform(9, 45, 3)
+        centre = (-20.0, 10.0, 0.0) if target else tuple(rng.uniform((-90, -55, -90), (90, 55, 90)))
+        radii = (32.0 - 6 * number,) * 3 if target else tuple(rng.uniform(9, 45, 3))
         masks[name] = space.ellipsoid(centre, radii) & body
     distance = np.sqrt((space.x + 20) ** 2 + (space.y - 10) ** 2 + space.z**2)
     smooth = 61.0 / (1 + np.exp((distance - 40) / 9)) + 0.02 * space.x + 0.015 * space.y + 0.01 * space.z
@@ -211,47 +192,60 @@ def _largest_gaps(ours: Mapping[str, Mapping[str, float]], theirs: Mapping[str, 
     return {f"largest_difference_{kind}": round(gap, 4) for kind, gap in gaps.items()}
 
 
-def bench_dvh(cases: Iterable[Case]) -> Rows:
-    """DVHs and all metrics against dicompyler-core: the 30-structure phantom, then patients with a CT and
-    dose."""
-    rows = []
-    for case, label in [
-        (phantom(), "phantom 200x200x150, 2 mm"),
-        *((c, c.name) for c in cases if c.ct and c.dose),
-    ]:
-        with tempfile.TemporaryDirectory() as folder:
-            rows.append(_side_by_side(case, Path(folder), label))
-    return rows
+@benchmark(
+    "dvh",
+    settings=Patients,
+    says="DVHs and all metrics against dicompyler-core on the same files: a phantom of 30 structures, then "
+    "patients that have a CT and a dose.",
+)
+def measure_dvh(settings: Patients) -> Iterator[Row]:
+    """A row a case. ValueError without the other tool."""
+    yield _in_scratch_folder(phantom(), "phantom 200x200x150, 2 mm")
+    for case in settings.cases():
+        if case.ct and case.dose:
+            yield _in_scratch_folder(case, case.name)
 
 
-def bench_card(cases: Iterable[Case]) -> Rows:
-    """A full scorecard once it is bound, exact and as tensors with gradients: the 20-item lung card on the
-    phantom, then the head-and-neck card on patients."""
-    rows = []
-    named = ((c, "head_neck_70_63_56") for c in cases if c.dose)
-    for case, name in [(phantom(), "lung_60"), *named]:
-        begin = time.perf_counter()
-        bound = bind(case, read_scorecard(templates()[name]))
-        holding = time.perf_counter() - begin
-        dose = case.dose.in_unit("Gy") if case.dose else np.zeros(case.grid.shape)
-        tensors = bound.moved(torch.from_numpy)
-        exact = [_timed_exact(bound, dose) for _ in range(5)]
-        soft = [_timed_soft(tensors, dose) for _ in range(5)]
-        rows.append(
-            {
-                "bench": "card",
-                "case": case.name,
-                "scorecard": name,
-                "items": len(bound.card.items),
-                "missing": len(exact[0][1].missing),
-                "hold_ms": round(1000 * holding, 1),
-                "score_ms": round(1000 * float(np.median([t for t, _ in exact])), 1),
-                "gradient_ms": round(1000 * float(np.median([t for t, _ in soft])), 1),
-                "twin_total_difference": float(f"{abs(soft[0][1] - float(exact[0][1].total)):.2e}"),
-                "threads": torch.get_num_threads(),
-            }
-        )
-    return rows
+def _in_scratch_folder(case: Case, label: str) -> Row:
+    with tempfile.TemporaryDirectory() as folder:
+        return _side_by_side(case, Path(folder), label)
+
+
+@benchmark(
+    "card",
+    settings=Patients,
+    says="A full scorecard once it is bound to a case, exact and as tensors with gradients: the lung card on "
+    "a phantom, then the head-and-neck card on patients.",
+)
+def measure_card(settings: Patients) -> Iterator[Row]:
+    """A row a case."""
+    yield _card(phantom(), "lung_60")
+    for case in settings.cases():
+        if case.dose:
+            yield _card(case, "head_neck_70_63_56")
+
+
+def _card(case: Case, name: str) -> Row:
+    begin = time.perf_counter()
+    bound = bind(case, read_scorecard(templates()[name]))
+    holding = time.perf_counter() - begin
+    dose = case.dose.in_unit("Gy") if case.dose else np.zeros(case.grid.shape)
+    tensors = bound.moved(torch.from_numpy)
+    exact = [_timed_exact(bound, dose) for _ in range(5)]
+    soft = [_timed_soft(tensors, dose) for _ in range(5)]
+    apart = abs(soft[0][1] - float(exact[0][1].total))
+    return {
+        "bench": "card",
+        "case": case.name,
+        "scorecard": name,
+        "items": len(bound.card.items),
+        "missing": len(exact[0][1].missing),
+        "hold_ms": round(1000 * holding, 1),
+        "score_ms": round(1000 * float(np.median([seconds for seconds, _ in exact])), 1),
+        "gradient_ms": round(1000 * float(np.median([seconds for seconds, _ in soft])), 1),
+        "twin_total_difference": float(f"{apart:.2e}"),
+        "threads": torch.get_num_threads(),
+    }
 
 
 def _timed_exact(bound: BoundScorecard, dose: np.ndarray) -> tuple[float, Any]:
@@ -268,39 +262,48 @@ def _timed_soft(bound: BoundScorecard, dose: np.ndarray) -> tuple[float, float]:
     return time.perf_counter() - begin, float(total.detach())
 
 
-def bench_gamma(cases: Iterable[Case]) -> Rows:
-    """Gamma of a blurred and rescaled copy of the patient's dose against pymedphys on the same lattice.
-    pymedphys is an oracle of the development environment, so it runs in a process of its own."""
-    rows = []
-    for case, (percent, mm) in ((c, criterion) for c in cases for criterion in ((3, 3), (2, 2))):
-        if case.dose is None:
-            continue
-        truth = case.dose.in_unit("Gy")
-        guess = Volume((ndimage.gaussian_filter(truth, 0.8) * 1.01).astype(np.float32), case.grid, "Gy")
-        begin = time.perf_counter()
-        ours = gamma(case.dose, guess, percent, mm)
-        seconds = time.perf_counter() - begin
-        with tempfile.TemporaryDirectory() as folder:
-            path = str(Path(folder) / "doses.npz")
-            np.savez(path, truth=truth, guess=guess.array, spacing=case.grid.spacing_zyx_mm)
-            command = [sys.executable, "-c", GAMMA_PEER, path, str(percent), str(mm), str(PARTS)]
-            found = subprocess.run(command, check=True, capture_output=True, text=True)
-        theirs = json.loads(found.stdout)
-        rows.append(
-            {
-                "bench": "gamma",
-                "case": case.name,
-                "criterion": f"{percent} %/{mm} mm, 10 % threshold, global",
-                "points": len(ours.values),
-                "pymedphys_points": theirs["points"],
-                "pass_percent": round(ours.pass_percent, 3),
-                "pymedphys_pass_percent": round(theirs["pass"], 3),
-                "difference_percent": round(abs(ours.pass_percent - theirs["pass"]), 4),
-                "seconds": round(seconds, 2),
-                "pymedphys_seconds": round(theirs["seconds"], 1),
-            }
-        )
-    return rows
+@benchmark(
+    "gamma",
+    settings=Patients,
+    says="Gamma of a blurred and rescaled copy of the patient's dose against pymedphys on the same lattice.",
+)
+def measure_gamma(settings: Patients) -> Iterator[Row]:
+    """A row a patient and criterion."""
+    for case in settings.cases():
+        if case.dose is not None:
+            yield _gamma(case, case.dose, percent=3, mm=3)
+            yield _gamma(case, case.dose, percent=2, mm=2)
 
 
-BENCHES = {"dvh": bench_dvh, "card": bench_card, "gamma": bench_gamma}
+def _gamma(case: Case, dose: Volume, percent: float, mm: float) -> Row:
+    truth = dose.in_unit("Gy")
+    blurred = ndimage.gaussian_filter(truth, 0.8) * 1.01
+    guess = Volume(blurred.astype(np.float32), case.grid, "Gy")
+    begin = time.perf_counter()
+    ours = gamma(dose, guess, percent, mm)
+    seconds = time.perf_counter() - begin
+    theirs = _gamma_of_peer(dose, guess, percent, mm)
+    return {
+        "bench": "gamma",
+        "case": case.name,
+        "criterion": f"{percent:g} %/{mm:g} mm, 10 % threshold, global",
+        "points": len(ours.values),
+        "pymedphys_points": theirs["points"],
+        "pass_percent": round(ours.pass_percent, 3),
+        "pymedphys_pass_percent": round(theirs["pass"], 3),
+        "difference_percent": round(abs(ours.pass_percent - theirs["pass"]), 4),
+        "seconds": round(seconds, 2),
+        "pymedphys_seconds": round(theirs["seconds"], 1),
+    }
+
+
+def _gamma_of_peer(dose: Volume, guess: Volume, percent: float, mm: float) -> Row:
+    """Pymedphys is an oracle of the development environment, so it runs in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "doses.npz")
+        spacing = dose.grid.spacing_zyx_mm
+        np.savez(path, truth=dose.in_unit("Gy"), guess=guess.array, spacing=spacing)
+        command = [sys.executable, "-c", GAMMA_PEER, path, str(percent), str(mm), str(PARTS)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+    answer: Row = json.loads(done.stdout)
+    return answer

@@ -5,61 +5,70 @@ goes on where it was."""
 from __future__ import annotations
 
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
 
 from anydose import evaluate
 from anydose.bench import transfer_page
+from anydose.bench.registry import Row, benchmark
 from anydose.case.case import Case
 from anydose.io import openkbp
 from anydose.io.files import whole
 from anydose.model.any2any import pick_device
-from anydose.model.registry import WEIGHTS
-from anydose.predict import Options
+from anydose.model.options import Options
+from anydose.model.weights import WEIGHTS
 from anydose.train.changes import changed
 from anydose.train.config import TrainConfig
 from anydose.train.data import Cohort
-from anydose.train.recipes import BUDGET, RECIPES
+from anydose.train.recipes import BUDGET, BUDGET_DIT
 from anydose.train.tasks import ANY2ANY
 from anydose.train.trainer import Trainer
 
-Row = dict[str, Any]
+log = logging.getLogger(__name__)
+FILE = Path("docs/results/transfer.json")
 CODEC = str(WEIGHTS / "codec-compact.safetensors")
-BACKBONES = {"unet": BUDGET, "dit": replace(RECIPES["budget-dit"], codec=CODEC)}
+BACKBONES = {"unet": BUDGET, "dit": replace(BUDGET_DIT, codec=CODEC)}
 POINTS = (0.25, 0.5, 1.0)  # where a training is scored, as shares of its steps
 PACE = "pace.json"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A training before the one on doses. targets: what it learns to predict (() for every modality), share:
-    how often that is the dose; withheld: what it never sees; simulated: on the rendered cohort of simulated
-    plans; own: on the arm's own patients, as it sees their doses."""
+    """A training before the one on doses."""
 
     name: str
+    """Its name."""
     targets: tuple[str, ...] = ()
+    """What it learns to predict; () for every modality."""
     share: float = 0.0
+    """How often that is the dose."""
     withheld: tuple[str, ...] = ()
+    """Modalities that it never sees."""
     simulated: bool = False
+    """Whether it is on the rendered cohort of simulated plans."""
     own: bool = False
+    """Whether it is on the arm's own patients, as it sees their doses."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to a dose model. prior: its stages, which share the prior's steps; longer: from scratch, with
-    the prior's steps added to its own."""
+    """One way to a dose model."""
 
     name: str
+    """Its name."""
     says: str
+    """What its prior is, in words."""
     prior: tuple[Stage, ...] = ()
+    """The prior's stages, which share its steps."""
     longer: bool = False
+    """Whether it is from scratch, with the prior's steps added to its own."""
 
 
 CT = Stage("ct", ("ct",), withheld=("dose",))
@@ -77,32 +86,54 @@ ARMS: tuple[Arm, ...] = (
 
 @dataclass(frozen=True)
 class Plan:
-    """How the rows are made, in this order: seeds, then sizes, then arms. patients: training patients (0 for
-    all); steps: of the dose training; prior_steps: of every prior; only: names of arms ('' for all that have
-    their data); every: each so many validation patients one is scored; simulated: the rendered cohort of
-    simulated plans; changes: key=value changes of the recipe, for every training; out: where the runs lie."""
+    """How the rows are made, in this order: seeds, then sizes, then arms."""
 
     cohort: Path
-    steps: int = 120
+    """OpenKBP dataset folder (with provided-data)."""
+    training_steps: int = 120
+    """Steps of the dose training."""
     prior_steps: int = 240
+    """Steps of every prior."""
     patients: tuple[int, ...] = (0, 20, 50, 100)
+    """Numbers of training patients, in this order; all or 0 for all."""
     seeds: tuple[int, ...] = (0, 1)
+    """Seeds of every arm."""
     only: tuple[str, ...] = ()
+    """Only these arms; without, all that have their data."""
     backbone: str = "unet"
+    """unet or dit."""
     every: int = 5
+    """Score one in N validation patients."""
     limit: int = 0
+    """Score only the first N of those; 0 for all."""
     simulated: str = "runs/rendered/simulated"
+    """The rendered cohort of simulated plans."""
     changes: tuple[str, ...] = ()
+    """key=value changes of the recipe, for every training."""
     device: str = "auto"
-    out: str = "runs/transfer"
+    """auto, cpu, cuda or cuda:N."""
+    runs: str = "runs/transfer"
+    """Where the trainings lie."""
+
+    def __post_init__(self) -> None:
+        """ValueError for numbers that no table can be made with."""
+        if self.every < 1 or self.prior_steps < 2 or self.training_steps < 1:
+            numbers = (
+                f"every {self.every}, prior_steps {self.prior_steps}, training_steps {self.training_steps}"
+            )
+            raise ValueError(f"{numbers}: at least 1, 2 and 1 are accepted")
 
     def shared(self) -> Row:
         """What all rows of a file have in common."""
-        values = {"backbone": self.backbone, "fine_steps": self.steps, "prior_steps": self.prior_steps}
+        values = {
+            "backbone": self.backbone,
+            "fine_steps": self.training_steps,
+            "prior_steps": self.prior_steps,
+        }
         return values | {"every": self.every, "limit": self.limit, "shared": list(self.changes)}
 
 
-def chosen(plan: Plan, on_event: Callable[[str], None] = print) -> list[Arm]:
+def chosen(plan: Plan, on_event: Callable[[str], None] = log.info) -> list[Arm]:
     """The arms of the plan. ValueError for an unknown one, or if one that is named lacks simulated plans;
     where none is named, arms without their data are left out, and `on_event` is told."""
     names = [arm.name for arm in ARMS]
@@ -139,7 +170,7 @@ def base_of(plan: Plan) -> TrainConfig:
     """The recipe that all trainings share."""
     if plan.backbone not in BACKBONES:
         raise ValueError(f"backbone {plan.backbone!r}: {' or '.join(BACKBONES)} is accepted")
-    base = replace(BACKBONES[plan.backbone], accumulate=2, warmup=20, save_every=50, out=plan.out)
+    base = replace(BACKBONES[plan.backbone], accumulate=2, warmup=20, save_every=50, out=plan.runs)
     return changed(base, plan.changes)
 
 
@@ -166,7 +197,7 @@ def dose_config(arm: Arm, plan: Plan, patients: int, seed: int) -> TrainConfig:
     base = base_of(plan)
     before = list(stages_of(arm, plan, patients, seed))
     init = str(Path(base.out) / before[-1][1].name / "model.safetensors") if before else ""
-    steps = plan.steps + (plan.prior_steps if arm.longer else 0)
+    steps = plan.training_steps + (plan.prior_steps if arm.longer else 0)
     name = f"dose-{arm.name}-{steps}-of{patients}-seed{seed}"
     return replace(base, name=name, init=init, steps=steps, seed=seed)
 
@@ -182,7 +213,7 @@ def trainer_of(
     kept = subset(len(trainer.cohort), patients, config.seed)
     cohort = trainer.cohort
     cohort.paths = [cohort.paths[k] for k in kept]
-    cohort.modalities = [tuple(n for n in cohort.modalities[k] if n not in withheld) for k in kept]
+    cohort.modalities = [_without(cohort.modalities[k], withheld) for k in kept]
     state = trainer.folder / "state.safetensors"
     if afresh:
         for path in (state, trainer.folder / "log.csv"):
@@ -190,6 +221,10 @@ def trainer_of(
     elif state.is_file():
         trainer.resume()
     return trainer
+
+
+def _without(names: Sequence[str], withheld: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name not in withheld)
 
 
 def steps_of(trainer: Trainer, on_event: Callable[[str], None]) -> Iterator[int]:
@@ -229,7 +264,7 @@ def prior_of(arm: Arm, plan: Plan, patients: int, seed: int, on_event: Callable[
     return cost
 
 
-def rows(plan: Plan, file: Path, on_event: Callable[[str], None] = print) -> list[Row]:
+def rows(plan: Plan, file: Path, on_event: Callable[[str], None] = log.info) -> list[Row]:
     """The rows: those in `file` as they are, the others trained, scored and written there. ValueError if the
     file holds rows that were made in another way."""
     done: list[Row] = json.loads(file.read_text()) if file.is_file() else []
@@ -249,7 +284,8 @@ def rows(plan: Plan, file: Path, on_event: Callable[[str], None] = print) -> lis
                     done.append(row | shared)
                     with whole(file) as scratch:
                         scratch.write_text(json.dumps(done, indent=2) + "\n")
-                    on_event(json.dumps({k: v for k, v in row.items() if k != "dose_errors"}))
+                    shown = {name: value for name, value in row.items() if name != "dose_errors"}
+                    on_event(json.dumps(shown))
     return done
 
 
@@ -292,7 +328,14 @@ def _trained_and_scored(
         yield {**about, **spent, **evaluate.summary(table), "dose_errors": errors}
 
 
-def write(plan: Plan, file: Path, on_event: Callable[[str], None] = print) -> list[Row]:
+@benchmark(
+    "transfer",
+    settings=Plan,
+    says="What a prior is worth: dose training from several priors and from scratch, on few and on many "
+    "patients, with equal steps; resumes.",
+    file=FILE,
+)
+def write(plan: Plan, file: Path, on_event: Callable[[str], None] = log.info) -> list[Row]:
     """Make the rows in `file`, and from them the Markdown table and the picture beside it."""
     found = rows(plan, file, on_event)
     says = {arm.name: arm.says for arm in ARMS}

@@ -5,12 +5,13 @@ leave the small JSON files that ship beside a model's weights."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from anydose.bench.patients import Modelled, Patients
+from anydose.bench.registry import Row, Rows, benchmark
 from anydose.case.case import Case
 from anydose.deliver.trust import trust_files
 from anydose.io import openkbp
@@ -18,12 +19,12 @@ from anydose.io.files import write_json
 from anydose.model import registry
 from anydose.model.any2any import pick_device
 from anydose.model.checkpoint import file_hash, load_model
-from anydose.predict import Options, predict
+from anydose.model.options import Options
+from anydose.predict import predict
 from anydose.score import calibration, challenge
 from anydose.score import training_ranges as guard
 from anydose.score.calibration import FEATURES, Calibration, Observed
 
-Rows = list[dict[str, Any]]
 NORMAL = {"0.5": 0.6745, "0.8": 1.2816, "0.95": 1.96}  # half-widths in standard deviations
 SHOWN = ("ptv D_99", "ptv D_95", "ptv D_1", "oar mean", "oar D_0.1_cc")  # OpenKBP's DVH metrics
 REMOVED = ("angle", "beam", "ct", "oar", "body", "ptv")  # in this order, where one goes after the other
@@ -35,7 +36,28 @@ SCALES = {
 }
 
 
-def bench_calibration(
+@dataclass(frozen=True)
+class CalibrationSettings(Modelled):
+    """Whether the calibration is kept."""
+
+    fit: bool = False
+    """Leave the calibration on all patients beside the model's weights."""
+
+
+@benchmark(
+    "calibration",
+    settings=CalibrationSettings,
+    says="Coverage of 50, 80 and 95 % intervals, per voxel and per DVH point, of patients that the intervals "
+    "were not fitted to.",
+    has_page=True,
+)
+def measure_calibration(settings: CalibrationSettings) -> Rows:
+    """The rows of the cohort's patients."""
+    cases, options = settings.cases(), settings.options
+    return calibration_rows(cases, settings.model, options, settings.device, fitted=settings.fit)
+
+
+def calibration_rows(
     cases: Iterable[Case], model: str, options: Options, device: str, fitted: bool = False
 ) -> Rows:
     """Coverage of 50, 80 and 95 % intervals, per voxel and per DVH point, of patients that the intervals were
@@ -52,12 +74,12 @@ def bench_calibration(
     how = {"model": path.stem, "sha256": file_hash(path), "steps": options.steps, "looks": options.looks}
     how |= {"samples": options.samples, "mimic": options.mimic, "patients": len(patients)}
     as_it_is = Calibration({**dict.fromkeys(FEATURES, 0.0), "spread": 1.0}, NORMAL, {})
-    raw = {k: round(v, 4) for k, v in calibration.coverage(as_it_is, patients).items()}
+    raw = {name: round(value, 4) for name, value in calibration.coverage(as_it_is, patients).items()}
     rows: Rows = [{"bench": "calibration", "scale": "spread as it is, as if normal", **raw, **how}]
-    rows += [
-        {"bench": "calibration", "scale": s, **_voxels(patients, used), **how} for s, used in SCALES.items()
-    ]
-    rows += [{"bench": "calibration", **row} for row in _points(patients)]
+    for scale, used in SCALES.items():
+        rows.append({"bench": "calibration", "scale": scale, **_voxels(patients, used), **how})
+    for row in _points(patients):
+        rows.append({"bench": "calibration", **row})
     if fitted:
         whole = calibration.fit(patients, how)
         write_json(calibration.as_json(whole), trust_files(path).uncertainty)
@@ -70,26 +92,29 @@ def _halves(patients: Sequence[Observed]) -> list[tuple[Sequence[Observed], Sequ
 
 
 def _voxels(patients: Sequence[Observed], used: Sequence[str]) -> dict[str, float]:
+    """Coverage of voxels: the mean over both halves, and the worst patient of both."""
     found = [calibration.coverage(calibration.fit(a, used=used), b) for a, b in _halves(patients)]
-    worst = {k: min(f[k] for f in found) for k in found[0] if k.endswith("worst_patient")}
-    return {k: round(worst.get(k, float(np.mean([f[k] for f in found]))), 4) for k in found[0]}
+    row = {}
+    for name in found[0]:
+        values = [coverage[name] for coverage in found]
+        value = min(values) if name.endswith("worst_patient") else float(np.mean(values))
+        row[name] = round(value, 4)
+    return row
 
 
 def _points(patients: Sequence[Observed]) -> Rows:
-    rows: dict[str, dict[str, list[bool]]] = {}
+    """Coverage of OpenKBP's DVH metrics, a row for each kind."""
+    hits: dict[str, dict[str, list[bool]]] = {}
     for a, b in _halves(patients):
         for kind, shares in calibration.point_coverage(calibration.fit(a), b).items():
-            for c, hits in shares.items():
-                rows.setdefault(kind, {}).setdefault(c, []).extend(hits)
-    return [
-        {
-            "point": kind,
-            "points": len(rows[kind]["0.8"]),
-            **{c: round(float(np.mean(h)), 4) for c, h in rows[kind].items()},
-        }
-        for kind in SHOWN
-        if kind in rows
-    ]
+            for coverage, inside in shares.items():
+                hits.setdefault(kind, {}).setdefault(coverage, []).extend(inside)
+    rows: Rows = []
+    for kind in SHOWN:
+        if kind in hits:
+            measured = {name: round(float(np.mean(inside)), 4) for name, inside in hits[kind].items()}
+            rows.append({"point": kind, "points": len(hits[kind]["0.8"]), **measured})
+    return rows
 
 
 def _readable(folders: Iterable[Path], refused: list[str]) -> Iterator[Case]:
@@ -101,18 +126,33 @@ def _readable(folders: Iterable[Path], refused: list[str]) -> Iterator[Case]:
             refused.append(folder.name)
 
 
-def bench_guard(cohort: Path, model: str, limit: int, fitted: bool = False) -> Rows:
-    """What the guard says of validation patients, who are of the training's kind, when it knows the training
-    patients alone: each sentence is a false alarm. fitted: leave the ranges beside the model's weights."""
-    path = registry.find(model)
+@dataclass(frozen=True)
+class RangesSettings(Patients):
+    """Whose ranges, and whether they are kept."""
+
+    model: str = registry.DEFAULT
+    """A shipped model's name or a .safetensors file."""
+    fit: bool = False
+    """Leave the ranges of the training patients beside the model's weights."""
+
+
+@benchmark(
+    "guard",
+    settings=RangesSettings,
+    says="What the ranges of the training patients say of validation patients, who are of the same kind: "
+    "each sentence is a false alarm.",
+    has_page=True,
+)
+def measure_ranges(settings: RangesSettings) -> Rows:
+    """A row a patient with what would be said, then how many have a sentence."""
+    path = registry.find(settings.model)
     refused: list[str] = []
-    ranges = guard.learn(_readable(openkbp.patients(cohort, "train"), refused))
+    ranges = guard.learn(_readable(openkbp.patients(settings.cohort, "train"), refused))
     rows: Rows = []
-    for folder in openkbp.patients(cohort, "validation")[: limit or None]:
-        said = guard.warnings(openkbp.read_case(folder), ranges)
-        rows.append({"bench": "guard", "patient": folder.name, "warnings": said})
+    for case in settings.cases():
+        rows.append({"bench": "guard", "patient": case.name, "warnings": guard.warnings(case, ranges)})
     flagged = sum(bool(row["warnings"]) for row in rows)
-    if fitted:
+    if settings.fit:
         write_json(guard.as_json(ranges), trust_files(path).ranges)
     how = {"trained_on": ranges.patients, "refused": refused, "patients": len(rows), "flagged": flagged}
     return [*rows, {"bench": "guard", "model": path.stem, **how}]
@@ -124,7 +164,18 @@ def removals(conditions: Sequence[str]) -> list[tuple[str, ...]]:
     return [(), *alone, *(tuple(conditions[:k]) for k in range(2, len(conditions)))]
 
 
-def bench_conditions(cases: Iterable[Case], model: str, options: Options, device: str) -> Rows:
+@benchmark(
+    "conditions",
+    settings=Modelled,
+    says="OpenKBP's scores of the dose as conditions are taken away, one after the other and each alone.",
+    has_page=True,
+)
+def measure_conditions(settings: Modelled) -> Rows:
+    """The rows of the cohort's patients."""
+    return condition_rows(settings.cases(), settings.model, settings.options, settings.device)
+
+
+def condition_rows(cases: Iterable[Case], model: str, options: Options, device: str) -> Rows:
     """OpenKBP's scores of the dose as conditions are taken away, on patients who have them all; the change of
     the dose error is paired, with its standard error over patients. The region where dose is possible and
     the prescription stay known, and a beam's plate is the target's shadow. ValueError without such
@@ -163,7 +214,7 @@ def _errors(case: Case, made: calibration.Array) -> tuple[float, dict[str, float
 
 def _change(
     removed: Sequence[str], errors: Sequence[tuple[float, dict[str, float]]], whole: calibration.Array
-) -> dict[str, Any]:
+) -> Row:
     """One row; whole: every patient's dose error with all conditions."""
     dose, dvh = challenge.cohort_scores([e[0] for e in errors], [e[1] for e in errors])
     gaps = np.array([e[0] for e in errors]) - whole

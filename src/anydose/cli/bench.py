@@ -1,82 +1,166 @@
-"""anydose bench: measurements that write the rows of docs/results."""
+"""anydose bench NAME, card and chart: measurements, and what is written from them. Each benchmark of the
+table in bench/registry.py is a command, whose options are the fields of its settings."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from anydose.cli.predict import Device, Looks, Mimic, Model, Steps, sampling
-from anydose.model.options import Options
+from anydose.cli.options import Json, JsonLines, Out, takes
+from anydose.cli.output import print_json, print_line, tell, write_result
+from anydose.cli.words import WritingCommand, deprecated
 
-WITH_TABLE = ("fast", "complete", "calibration", "guard", "conditions")
+if TYPE_CHECKING:
+    from anydose.bench.registry import Benchmark
+
+NO_OPTIONS = ("target", "given")  # a benchmark sets these itself
 
 
-def bench(
-    name: Annotated[
-        str, typer.Argument(help="fast, complete, calibration, guard, ...; a wrong name lists all.")
-    ],
-    cohort: Annotated[Path, typer.Option(help="OpenKBP dataset folder (with provided-data).")],
-    limit: Annotated[int, typer.Option(help="Only the first N validation patients.")] = 0,
-    model: Model = "compact-hn",
-    steps: Steps = Options.steps,
-    looks: Looks = Options.looks,
-    mimic: Mimic = Options.mimic,
-    device: Device = "auto",
-    fit: Annotated[
-        bool,
-        typer.Option("--fit", help="calibration, guard: leave what was fitted beside the model's weights."),
-    ] = False,
-    train_steps: Annotated[
-        int, typer.Option(help="ablation, transfer: steps of every training; 0: the default.")
-    ] = 0,
-    seeds: Annotated[str, typer.Option(help="ablation, transfer: seeds of every variant.")] = "0,1",
-    only: Annotated[
-        str, typer.Option(help="ablation, transfer: only these rows, as unet,no-beams or scratch,ct.")
-    ] = "",
-    change: Annotated[
-        list[str] | None, typer.Option(help="ablation, transfer: key=value of the recipe, for all trainings.")
+class Benchmarks(TyperGroup):
+    """The table of benchmarks as commands; it is read when one is asked for, as it needs torch."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """`list`, then the benchmarks by name."""
+        return [*self.commands, *_commands()]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A command by its name, or by that of the last release."""
+        if cmd_name in self.commands:
+            return self.commands[cmd_name]
+        found = _commands()
+        new = cmd_name if cmd_name in found else _new_name(cmd_name)
+        if new != cmd_name and new in found:
+            deprecated(f"bench {cmd_name}", f"bench {new}")
+        return found.get(new)
+
+
+bench = typer.Typer(
+    cls=Benchmarks, help="Measurements, side by side where there is a rival.", no_args_is_help=True
+)
+
+
+@bench.command("list")
+def list_benchmarks(as_json: Json = False) -> None:
+    """List every benchmark with what it measures."""
+    from anydose.bench.registry import benchmarks
+
+    found = benchmarks().values()
+    if as_json:
+        print_json([{"bench": one.name, "measures": one.says} for one in found])
+        return
+    width = max(len(one.name) for one in found)
+    for one in found:
+        typer.echo(f"{one.name:{width}}  {one.says}")
+
+
+@bench.callback()
+def _group() -> None:
+    """Measurements, side by side where there is a rival; `bench list` says what each measures."""
+
+
+def card(
+    results: Annotated[list[Path], typer.Argument(help="Files of `anydose evaluate --out`.")],
+    model: Annotated[str, typer.Option(help="The model to write a card of.")] = "compact-hn",
+    out: Annotated[Path, typer.Option(help="The card.")] = Path("docs/models/compact-hn.md"),
+    readme: Annotated[Path | None, typer.Option(help="Put the tables into this file.")] = None,
+    ablation: Annotated[
+        Path | None, typer.Option(help="A file of `anydose bench ablation`, for the second table there.")
     ] = None,
-    prior_steps: Annotated[int, typer.Option(help="transfer: steps of every prior.", min=2)] = 240,
-    patients: Annotated[
-        str, typer.Option(help="transfer: numbers of training patients, in this order.")
-    ] = "all,20,50,100",
-    simulated: Annotated[
-        str, typer.Option(help="transfer: rendered cohort of simulated plans.")
-    ] = "runs/rendered/simulated",
-    backbone: Annotated[str, typer.Option(help="transfer: unet or dit.")] = "unet",
-    every: Annotated[int, typer.Option(help="transfer: score one in N validation patients.", min=1)] = 5,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
 ) -> None:
-    """Measure something, side by side where there is a rival."""
-    if name == "ablation":
-        changes = tuple(change or ())
-        _ablation(cohort, train_steps, seeds, only, limit, changes, device, json_file)
-        return
-    if name == "transfer":
-        plan: dict[str, Any] = {"changes": tuple(change or ()), "seeds": _numbers("seeds", seeds)}
-        plan |= {"steps": train_steps} if train_steps else {}
-        plan |= {"prior_steps": prior_steps, "simulated": simulated, "every": every, "limit": limit}
-        plan |= {"only": _words(only), "backbone": backbone, "device": device}
-        _transfer(cohort, plan, patients, json_file)
-        return
-    from anydose.bench import table as benchmarks
-    from anydose.io.files import write_json
+    """Write a model card, and the README's tables, from what was measured."""
+    from anydose.bench import ablation as ablations
+    from anydose.bench import model_card as cards
+    from anydose.io.files import whole
+    from anydose.model.registry import find
 
-    options = sampling(steps, "ddim", 1, 0, "", "dose", looks, mimic)
-    rows = benchmarks.run(name, cohort, limit, benchmarks.How(model, options, device, fit))
-    for row in rows:
-        typer.echo(json.dumps(row))
-    if json_file is not None:
-        write_json(rows, json_file)
-    if json_file is not None and name in WITH_TABLE:
-        write_table(name, rows, json_file.with_suffix(".md"))
+    rows = cards.cohort_rows(results)
+    with whole(out) as scratch:
+        scratch.write_text(cards.model_card(find(model), rows))
+    if readme is not None:
+        cards.into_readme(readme, "scores", cards.table(rows))
+    if readme is not None and ablation is not None:
+        varied = [row for row in json.loads(ablation.read_text()) if row.get("sampling_steps") == 1]
+        cards.into_readme(readme, "ablation", ablations.table(varied))
 
 
-def write_table(name: str, rows: list[dict[str, Any]], path: Path) -> None:
+def chart(
+    results: Annotated[
+        list[Path], typer.Argument(help="Files of `anydose evaluate --out` and `anydose bench ablation`.")
+    ],
+    out: Annotated[Path, typer.Option(help="The picture (.png, .pdf, .svg).")] = Path(
+        "docs/images/results.png"
+    ),
+) -> None:
+    """Draw the scores that were measured as bars, beside published ones."""
+    from anydose.bench import chart as charts
+    from anydose.io.files import whole
+
+    with whole(out) as scratch:
+        charts.draw(charts.panels(results), scratch)
+    typer.echo(f"{out}")
+
+
+def scardnft() -> None:
+    """Deprecated: `anydose bench posttrain`."""
+    raise ValueError("scardnft: is `anydose bench posttrain` now, with the same options")
+
+
+def _commands() -> Mapping[str, Any]:
+    """Benchmark -> its command."""
+    from anydose.bench.registry import benchmarks
+
+    app = typer.Typer()
+    app.callback()(_group)
+    for one in benchmarks().values():
+        app.command(one.name, cls=WritingCommand, help=one.says)(_command(one))
+    return typer.main.get_group(app).commands
+
+
+def _new_name(old: str) -> str:
+    from anydose.bench.registry import benchmarks
+
+    return next((one.name for one in benchmarks().values() if old in one.old_names), old)
+
+
+def _command(one: Benchmark) -> Any:
+    @takes(one.settings, "settings", without=NO_OPTIONS)
+    def command(settings: Any, out: Out = one.file, as_json: JsonLines = False) -> None:
+        run(one, settings, out, as_json)
+
+    return command
+
+
+def run(one: Benchmark, settings: Any, file: Path | None, as_json: bool) -> list[dict[str, Any]]:
+    """Measure, printing and keeping each row as it is there; the rows. The file appears whole, by rename."""
+    from anydose.bench.model_card import tables
+
+    rows: list[dict[str, Any]] = []
+    for row in measured(one, settings, file):
+        rows.append(row)
+        if as_json:
+            print_line(row)
+        if one.file is None:
+            write_result(rows, file)
+    if not as_json:
+        typer.echo(tables(rows))
+    if file is not None and one.has_page:
+        write_page(one.name, rows, file.with_suffix(".md"))
+    if file is not None:
+        tell(f"{file}: {len(rows)} rows")
+    return rows
+
+
+def measured(one: Benchmark, settings: Any, file: Path | None) -> Iterable[dict[str, Any]]:
+    """The rows of a benchmark, which keeps them itself if it has a file of its own."""
+    return one.measure(settings) if one.file is None else one.measure(settings, file)
+
+
+def write_page(name: str, rows: list[dict[str, Any]], path: Path) -> None:
     """The rows of a benchmark as a Markdown file that says where they come from."""
     from anydose.bench.model_card import tables
     from anydose.io.files import whole
@@ -85,46 +169,3 @@ def write_table(name: str, rows: list[dict[str, Any]], path: Path) -> None:
         scratch.write_text(
             f"Written by `anydose bench {name}`; the same rows as JSON lie beside.\n\n{tables(rows)}"
         )
-
-
-def _ablation(
-    cohort: Path,
-    steps: int,
-    seeds: str,
-    only: str,
-    limit: int,
-    changes: tuple[str, ...],
-    device: str,
-    file: Path | None,
-) -> None:
-    from anydose.bench import ablation
-
-    steps, numbers = steps or ablation.BUDGET.steps, _numbers("seeds", seeds)
-    plan = ablation.Plan(cohort, steps, numbers, _words(only), limit, changes, device)
-    file = file or Path("docs/results/ablation.json")
-    ablation.write(plan, file, typer.echo)
-    typer.echo(f"{file}, {file.with_suffix('.md')}")
-
-
-def _transfer(cohort: Path, how: dict[str, Any], patients: str, file: Path | None) -> None:
-    from anydose.bench import transfer
-
-    plan = transfer.Plan(cohort, patients=_numbers("patients", patients, {"all": 0}), **how)
-    suffix = "" if plan.backbone == "unet" else f"-{plan.backbone}"
-    file = file or Path(f"docs/results/transfer{suffix}.json")
-    transfer.write(plan, file, typer.echo)
-    typer.echo(f"{file}, {file.with_suffix('.md')}, {file.with_suffix('.png')}")
-
-
-def _words(text: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in text.split(",") if word.strip())
-
-
-def _numbers(option: str, text: str, named: Mapping[str, int] | None = None) -> tuple[int, ...]:
-    """The whole numbers of an option, as 0,1, some of which have a name; ValueError for anything else among
-    them, or none."""
-    words, named = _words(text), named or {}
-    if not words or not all(word.isdigit() or word in named for word in words):
-        also = "".join(f" or {name}" for name in named)
-        raise ValueError(f"{option} {text!r}: whole numbers{also} are accepted, as 0,1")
-    return tuple(named[word] if word in named else int(word) for word in words)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from anydose.cli.options import Device, Json, JsonLines, Out
+from anydose.cli.output import print_json, print_line, tell, write_result
+from anydose.cli.words import Command, WritingCommand
 
 app = typer.Typer(
     name="prior", no_args_is_help=True, help="Check and import the weights of Wan 2.1 or MAISI."
@@ -15,19 +18,19 @@ Folder = Annotated[Path, typer.Argument(help="As its hub lays it out: Wan2.1-T2V
 Vae = Annotated[Path | None, typer.Option(help="Wan's VAE as safetensors, where it lies elsewhere.")]
 
 
-@app.command()
+@app.command(cls=Command)
 def check(
     folder: Folder,
     vae: Vae = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")] = False,
+    device: Device = "auto",
+    as_json: Json = False,
 ) -> None:
     """Say what a folder of weights holds, what is used and dropped, and the memory and time to expect."""
     from anydose.model.prior import load as prior
 
     found = prior.check(folder, vae, device)
     if as_json:
-        typer.echo(json.dumps(found, indent=2))
+        print_json(found)
         return
     typer.echo(
         f"{found['prior']}: {found['used']} tensors used, {found['parameters'] / 1e6:.1f} M parameters"
@@ -45,7 +48,7 @@ def check(
         typer.echo(note)
 
 
-@app.command("import")
+@app.command("import", cls=Command)
 def import_(
     prior: Annotated[str, typer.Argument(help="wan or maisi.")],
     folder: Folder,
@@ -70,7 +73,7 @@ def import_(
     typer.echo(f"{out}/model.safetensors: {record['prior']}, {counts}")
 
 
-@app.command()
+@app.command(cls=Command)
 def encode(
     cohort: Annotated[Path, typer.Argument(help="A cohort store or a folder of drawn cases.")],
     model: Annotated[Path, typer.Argument(help="A model.safetensors; its codec encodes.")],
@@ -88,35 +91,39 @@ def encode(
     typer.echo(f"{cohort}: {done} files written")
 
 
-@app.command("train-tiny")
+@app.command("train-tiny", cls=WritingCommand)
 def train_tiny(
-    out: Annotated[Path, typer.Argument(help="Folder for the prior, laid out as Wan's.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for the prior, laid out as Wan's.")],
     steps: Annotated[int, typer.Option(help="Steps of the VAE, and of the transformer.")] = 600,
     seed: Annotated[int, typer.Option(help="Of weights and pictures.")] = 0,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the losses here.")] = None,
+    losses: Out = None,
+    as_json: Json = False,
 ) -> None:
     """Train a tiny prior of Wan's form on procedural moving pictures: to try the whole chain with."""
-    from anydose.io.files import write_json
     from anydose.model.prior import tiny as moving
 
-    result = moving.train(out, steps, seed, typer.echo)
-    if json_file is not None:
-        write_json(result, json_file)
+    result = moving.train(folder, steps, seed, tell)
+    write_result(result, losses)
+    if as_json:
+        print_json(result)
 
 
-@app.command("size-check")
+@app.command("size-check", cls=WritingCommand)
 def size_check(
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the rows here.")] = None,
     tokens: Annotated[str, typer.Option(help="dense, sparse or both.")] = "both",
     modalities: Annotated[int, typer.Option(help="How many are visible, the dose with them.")] = 7,
+    out: Out = None,
+    as_json: JsonLines = False,
 ) -> None:
     """Build the 1.3B transformer in bfloat16 with random weights and time one forward pass at full size."""
-    from anydose.io.files import write_json
     from anydose.model.prior.full_size import measure
 
     kinds = ("sparse", "dense") if tokens == "both" else (tokens,)
     rows = []
-    for row in measure(kinds, modalities, typer.echo):
+    for row in measure(kinds, modalities, tell):
         rows.append(row)
-        if json_file is not None:
-            write_json(rows, json_file)
+        write_result(rows, out)
+        if as_json:
+            print_line(row)
+        else:
+            typer.echo(", ".join(f"{name} {value}" for name, value in row.items()))

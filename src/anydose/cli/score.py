@@ -2,33 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from anydose.cli.options import Case as Patient
+from anydose.cli.options import Dose, Json, Out
+from anydose.cli.output import print_json, tell, write_result
+
 if TYPE_CHECKING:
     from anydose.case.case import Case
     from anydose.score.binding import BoundScorecard
 
-Dose = Annotated[Path, typer.Argument(help="Dose file, or a case that holds one.")]
-Patient = Annotated[Path, typer.Option(help="The patient: DICOM, OpenKBP or NIfTI folder, GDP-HMM .npz.")]
 Card = Annotated[Path | None, typer.Option(help="PlanScoreCard or ProKnow JSON, ePeerReview CSV.")]
 Names = Annotated[list[str] | None, typer.Option(help="SCORECARD=CASE: a structure's name in the case.")]
 Synonyms = Annotated[Path | None, typer.Option(help="JSON dictionary of structure synonyms.")]
 Rescale = Annotated[bool, typer.Option(help="Scale the scorecard's doses to the plan's prescription.")]
-Result = Annotated[Path | None, typer.Option("--json", help="Write the result there as JSON.")]
 
 
 def score(
     dose: Dose,
     case: Patient,
     scorecard: Card = None,
-    json_file: Result = None,
     name: Names = None,
     synonyms: Synonyms = None,
     rescale: Rescale = False,
+    out: Out = None,
+    as_json: Json = False,
 ) -> None:
     """Score a dose with a scorecard; without one, with the packaged scorecard that fits the case."""
     from anydose.io.read import read_case, read_dose
@@ -37,8 +38,11 @@ def score(
     patient = read_case(case)
     bound = _bound(patient, scorecard, name, synonyms, rescale)
     result = scoring.score(bound, read_dose(dose, patient))
-    _write(json_file, result.to_json())
-    typer.echo(result.text())
+    write_result(result.to_json(), out)
+    if as_json:
+        print_json(result.to_json())
+    else:
+        typer.echo(result.text())
 
 
 def compare(
@@ -47,11 +51,12 @@ def compare(
     reference: Annotated[Path | None, typer.Option(help="Reference dose; default: the case's own.")] = None,
     versus: Annotated[Path | None, typer.Option(help="A second model's doses: paired tests.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write one line a case (the first model's).")] = None,
-    json_file: Result = None,
     perceptual: Annotated[bool, typer.Option(help="ST-LPIPS too (extra: perceptual).")] = False,
     lpips: Annotated[
         tuple[Path, Path] | None, typer.Option(help="LPIPS too: your AlexNet and LPIPS head weights (.pth).")
     ] = None,
+    out: Out = None,
+    as_json: Json = False,
 ) -> None:
     """Compare doses with their references: errors, PSNR, SSIM, gamma, isodoses, DVH, scorecard."""
     from anydose.io.read import read_case, read_dose
@@ -70,12 +75,15 @@ def compare(
             guess = read_dose(dose_of(doses, patient.name, alone), patient)
             table.append(comparison.compare(patient, truth, guess, distances))
             for note in table[-1].notes:
-                typer.echo(f"{patient.name}: {note}", err=True)
+                tell(f"{patient.name}: {note}")
     if csv is not None:
         comparison.write_csv(tables[0], csv)
     result = comparison.cohort(*tables)
-    _write(json_file, result)
-    typer.echo(comparison.text(result))
+    write_result(result, out)
+    if as_json:
+        print_json(result)
+    else:
+        typer.echo(comparison.text(result))
 
 
 def report(
@@ -127,8 +135,3 @@ def _perceptual(shift_tolerant: bool, weights: tuple[Path, Path] | None) -> dict
 
     own = {"st_lpips": perceptual.st_lpips()} if shift_tolerant else {}
     return own | ({"lpips": perceptual.lpips(*weights)} if weights else {})
-
-
-def _write(path: Path | None, value: Any) -> None:
-    if path is not None:
-        path.write_text(json.dumps(value, indent=2) + "\n")

@@ -7,7 +7,12 @@ from typing import Annotated
 
 import typer
 
+from anydose.cli.options import JsonLines, takes
+from anydose.cli.output import print_line, tell
+from anydose.simulate.setting import Setting
 
+
+@takes(Setting, "setting", panel="How finely")
 def simulate(
     cohort: Annotated[Path, typer.Argument(help="OpenKBP dataset (its training patients) or any cohort.")],
     out: Annotated[Path, typer.Argument(help="The cohort store: a new folder, or one to go on with.")],
@@ -17,20 +22,26 @@ def simulate(
     engine: Annotated[
         str, typer.Option(envvar="ANYDOSE_PLANNER", help="The Python that holds pyRadPlan.")
     ] = "",
-    bixel_mm: Annotated[float, typer.Option(help="Beamlet width at the isocentre.")] = 12.0,
-    grid_mm: Annotated[float, typer.Option(help="Voxels of the planner's dose.")] = 7.0,
-    iterations: Annotated[int, typer.Option(help="Steps of the fluence optimisation.")] = 100,
+    as_json: JsonLines = False,
+    *,
+    setting: Setting,
 ) -> None:
     """Plan simulated IMRT treatments on patients' anatomy, with many beam arrangements; resumes. Exit code 2
     if a plan was refused."""
+    from dataclasses import asdict
+
     from anydose.simulate import cohort as simulation
 
-    setting = simulation.Setting(bixel_mm, grid_mm, iterations)
     states: list[str] = []
-    for outcome in simulation.simulate(cohort, out, plans, engine, seed, workers, setting):
+    for outcome in simulation.simulate(
+        cohort, out, plans, engine, seed=seed, workers=workers, setting=setting
+    ):
         states.append(outcome.state)
-        typer.echo(f"{len(states)}/{plans} {outcome.name}: {outcome.state} {outcome.why}".rstrip())
+        if as_json:
+            print_line(asdict(outcome))
+        else:
+            typer.echo(f"{len(states)}/{plans} {outcome.name}: {outcome.state} {outcome.why}".rstrip())
     counts = ", ".join(f"{states.count(state)} {state}" for state in ("written", "kept", "refused"))
-    typer.echo(f"{out}: {counts}")
+    (tell if as_json else typer.echo)(f"{out}: {counts}")
     if "refused" in states:
         raise typer.Exit(2)

@@ -13,19 +13,19 @@ class Options:
     steps: int = 1
     """Network evaluations a sample, 1 to 50. Two were 0.05 to 0.1 Gy worse than one on validation."""
     sampler: str = "ddim"
-    """A name of diffusion.sampler.SAMPLERS."""
+    """How the steps are made: ddim or dpm2m."""
     samples: int = 1
     """Doses to draw; more than one gives a mean and a standard deviation."""
     seed: int = 0
     """Every seed starts from other noise."""
     given: tuple[str, ...] = ()
-    """Modalities to show; empty for all that the case has."""
+    """Modalities to show, as ct,ptv; without, all that the case has."""
     target: str = "dose"
     """The modality to predict."""
     looks: int = 2
-    """Augmented looks at the patient (LOOKS) averaged in every sample: 1, 2 or 4. Four are 0.01 Gy better in
-    dose and worse in DVH."""
+    """Augmented looks at the patient averaged in every sample (test-time augmentation): 1, 2 or 4. Four are
+    0.01 Gy better in dose and worse in DVH."""
     mimic: bool = True
-    """Move a dose towards the nearest one that the given beams can deliver (case/dose_mimicking.py)."""
+    """Move a dose towards the nearest one that the given beams can deliver, or keep the network's own."""
     precision: str = "bf16"
-    """'bf16' (autocast) or 'fp32'."""
+    """Numbers of the network: bf16 (autocast) or fp32."""

@@ -1,6 +1,6 @@
 """Simulated IMRT plans on real anatomy, with many beam arrangements and priorities, as a cohort store.
 
-Each plan is a Draw (simulate_draw.py); pyRadPlan plans it in a Python of its own (planner.py: arrays in, dose
+Each plan is a Draw (draw.py); pyRadPlan plans it in a Python of its own (planner.py: arrays in, dose
 out), and the patient with those beams and that dose is stored.
 """
 
@@ -12,7 +12,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from anydose.io.files import whole
 from anydose.io.read import read_case
 from anydose.io.sources import sources
 from anydose.simulate.draw import Draw, draw
+from anydose.simulate.setting import Setting
 
 PROGRAM = Path(__file__).with_name("planner.py")
 MANIFEST = ".plans.json"  # beside the store: a foreign file in it would be warned of by Zarr
@@ -43,20 +44,6 @@ PATIENT_HU = -500.0  # what absorbs: the CT is handed over as far as this reache
 HOT, HOT_WEIGHT = 1.0, 5000.0  # beyond this part of the highest prescription no dose outside the targets
 TIMEOUT_S = 1800.0
 SOURCE_MM = 0.1  # how far the planner's sources may be from ours
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How finely a plan is made: beamlet width at the isocentre and dose voxels in mm, iterations of the
-    fluence optimisation. ValueError for what no plan can be made with."""
-
-    bixel_mm: float = 12.0
-    grid_mm: float = 7.0
-    iterations: int = 100
-
-    def __post_init__(self) -> None:
-        if not (2 <= self.bixel_mm <= 30 and 2 <= self.grid_mm <= 15 and self.iterations >= 1):
-            raise ValueError(f"{self}: bixels of 2 to 30 mm, a grid of 2 to 15 mm, iterations from 1 on")
 
 
 def task(case: Case, chosen: Draw, setting: Setting) -> tuple[dict[str, Any], Grid]:
@@ -111,9 +98,8 @@ def _structures(
         rows.append({"name": name, "kind": kind, "overlap": overlap, "goals": goals})
         masks.append(mask)
 
-    for place, (name, gy) in enumerate(
-        sorted(case.prescription.levels_gy.items(), key=lambda item: -item[1])
-    ):
+    highest_first = sorted(case.prescription.levels_gy.items(), key=lambda level: -level[1])
+    for place, (name, gy) in enumerate(highest_first):
         add(name, "TARGET", place, case.structures[name], ("deviation", gy, chosen.target_weight))
     for name, mask in case.of_role("oar").items():
         row = names.organ_channel(name)
@@ -179,7 +165,7 @@ def ask(engine: str, given: dict[str, Any], folder: Path) -> dict[str, Any]:
     folder.mkdir()
     try:
         np.savez(folder / "task.npz", **given)
-        command = [engine, "-I", PROGRAM, folder / "task.npz", folder / "answer.npz"]
+        command = [engine, "-I", str(PROGRAM), str(folder / "task.npz"), str(folder / "answer.npz")]
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S)
         if done.returncode:
             raise ValueError(f"the planner failed: {_last_line(done.stderr)}")
@@ -269,11 +255,18 @@ def plain(record: Draw | Setting) -> dict[str, Any]:
 
 
 def _write_manifest(out: Path) -> None:
-    rows = []
+    rows: list[dict[str, Any]] = []
     for place in out.iterdir():
         if place.is_dir() and not place.name.startswith("."):
             there = store.attributes(place)
-            rows.append({"name": place.name, **{key: there.get(key) for key in ("draw", "setting", "plan")}})
-    rows.sort(key=lambda row: (row["draw"]["seed"], row["draw"]["number"]) if row["draw"] else (-1, 0))
+            known = {key: there.get(key) for key in ("draw", "setting", "plan")}
+            rows.append({"name": place.name, **known})
+    rows.sort(key=_order)
     with whole(out.with_name(out.name + MANIFEST)) as scratch:
         scratch.write_text(json.dumps(rows, indent=1) + "\n")
+
+
+def _order(row: dict[str, Any]) -> tuple[int, int]:
+    """By seed and number; a case that no draw made comes first."""
+    drawn = row["draw"]
+    return (drawn["seed"], drawn["number"]) if drawn else (-1, 0)

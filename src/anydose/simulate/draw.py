@@ -18,21 +18,30 @@ APART_DEG = 15.0  # closest two free beams
 
 @dataclass(frozen=True)
 class Draw:
-    """What one plan is made from: the patient's name, the beams (IEC 61217 degrees, coplanar), the goals'
-    weights, limits as parts of the highest prescription (organs: one of names.ORGAN_CHANNELS each), and
-    scale: the median dose of the highest target over its prescription."""
+    """What one plan is made from."""
 
     seed: int
+    """Whose draws these are."""
     number: int
+    """Which of them, from 0."""
     patient: str
+    """The patient's name."""
     beams: str
+    """The kind of arrangement, one of KINDS."""
     gantry_deg: tuple[float, ...]
+    """The beams: IEC 61217 degrees, coplanar."""
     target_weight: float
+    """Weight of every target's goal."""
     organ_weights: tuple[float, ...]
+    """Weight of each organ's limit, in the order of names.ORGAN_CHANNELS."""
     organ_limits: tuple[float, ...]
+    """Each organ's limit as a part of the highest prescription."""
     body_weight: float
+    """Weight of the limit of the rest of the body."""
     body_limit: float
+    """That limit as a part of the highest prescription."""
     scale: float
+    """The median dose of the highest target over its prescription."""
 
     @property
     def name(self) -> str:

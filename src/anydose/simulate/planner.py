@@ -73,18 +73,19 @@ def _patient(task: dict[str, Any]) -> tuple[Any, Any]:
     ct = validate_ct(
         {
             "cube_hu": task["hu"].astype(np.float32),
-            "resolution": dict(zip("xyz", (float(v) for v in task["spacing_mm"]), strict=True)),
+            "resolution": _by_axis(task["spacing_mm"]),
             "origin": [float(v) for v in task["origin_mm"]],
         }
     )
     vois = []
+
+    def objective(goal: str, gy: float, weight: float) -> Any:
+        if goal == "deviation":
+            return SquaredDeviation(d_ref=gy, priority=weight)
+        return SquaredOverdosing(d_max=gy, priority=weight)
+
     for row, mask in zip(json.loads(str(task["structures"])), task["masks"], strict=True):
-        objectives = [
-            SquaredDeviation(d_ref=gy, priority=weight)
-            if goal == "deviation"
-            else SquaredOverdosing(d_max=gy, priority=weight)
-            for goal, gy, weight in row["goals"]
-        ]
+        objectives = [objective(*goal) for goal in row["goals"]]
         vois.append(
             validate_voi(
                 name=row["name"],
@@ -103,11 +104,15 @@ def _grid(shape: np.ndarray, spacing_mm: np.ndarray, origin_mm: np.ndarray) -> A
     from pyRadPlan.core import Grid
 
     return Grid(
-        resolution=dict(zip("xyz", (float(v) for v in spacing_mm), strict=True)),
+        resolution=_by_axis(spacing_mm),
         dimensions=tuple(int(n) for n in shape[::-1]),
         origin=np.asarray(origin_mm, dtype=float),
         direction=np.eye(3),
     )
+
+
+def _by_axis(spacing_mm: np.ndarray) -> dict[str, float]:
+    return dict(zip("xyz", spacing_mm.tolist(), strict=True))
 
 
 def _dose_gy(matrix: Any, fluence: np.ndarray, wanted: Any) -> np.ndarray:

@@ -1,0 +1,107 @@
+"""anydose phantom, render and data: patients to try with, and cohorts made ready."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anydose.cli.options import Json, JsonLines
+from anydose.cli.output import print_json, print_line, tell, working
+from anydose.cli.words import Command
+
+Workers = Annotated[int, typer.Option(help="Processes.", min=1, max=64)]
+Source = Annotated[Path, typer.Argument(help="A dataset, a folder of patients in any form, or one.")]
+
+data = typer.Typer(help="Cohorts of patients: convert them to a store, check them.", no_args_is_help=True)
+
+
+def phantom(
+    folder: Annotated[Path, typer.Argument(help="New or empty folder for the patient.")],
+    format: Annotated[str, typer.Option(help="Its form: openkbp, nifti or dicom.")] = "openkbp",
+    seed: Annotated[int, typer.Option(help="Every seed draws another patient.")] = 0,
+) -> None:
+    """Write a procedural head-and-neck patient (CT, organs, three target levels, no dose)."""
+    from anydose.io.phantom import write_phantom
+
+    case = write_phantom(seed, folder, format)
+    typer.echo(f"{folder}: {case.name}, {len(case.structures)} structures, {len(case.beams)} beams")
+
+
+def render(
+    cohort: Annotated[
+        Path, typer.Argument(help="OpenKBP dataset folder (with provided-data), or a cohort store.")
+    ],
+    folder: Annotated[Path, typer.Argument(help="Where the rendered cases go.")],
+    split: Annotated[str, typer.Option(help="OpenKBP: train or validation.")] = "train",
+    workers: Workers = 2,
+) -> None:
+    """Render every case once, ready for training; resumes. Exit code 2 if a case was refused."""
+    from anydose.io import openkbp, store
+    from anydose.train.data import render as render_all
+
+    is_store = (cohort / "zarr.json").is_file()
+    places = [cohort / name for name in store.names(cohort)] if is_store else openkbp.patients(cohort, split)
+    with working(f"rendering {cohort.name}"):
+        read = store.read_stored if is_store else openkbp.read_case
+        done, refused = render_all(read, places, folder, workers)
+    typer.echo(f"{folder}: {len(done)} cases")
+    for sentence in refused:
+        typer.echo(f"refused: {sentence}", err=True)
+    if refused:
+        raise typer.Exit(2)
+
+
+@data.command("convert", cls=Command)
+def data_convert(
+    source: Source,
+    cohort: Annotated[Path, typer.Argument(help="The cohort store: a new folder, or one to go on with.")],
+    workers: Workers = 2,
+    as_json: JsonLines = False,
+) -> None:
+    """Write every case into one Zarr store; resumes where it stopped. Exit code 2 if a case was refused."""
+    from dataclasses import asdict
+
+    from anydose.io.convert import convert
+
+    states: list[str] = []
+    for outcome in convert(source, cohort, workers):
+        states.append(outcome.state)
+        if as_json:
+            print_line(asdict(outcome))
+        else:
+            typer.echo(f"{outcome.name}: {outcome.state} {outcome.why}".rstrip())
+    counts = ", ".join(f"{states.count(state)} {state}" for state in ("written", "kept", "refused"))
+    (tell if as_json else typer.echo)(f"{cohort}: {counts}")
+    if "refused" in states:
+        raise typer.Exit(2)
+
+
+@data.command("check", cls=Command)
+def data_check(source: Source, as_json: Json = False) -> None:
+    """Print every case with what is missing or suspicious in it."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from anydose.io.check import check
+
+    if as_json:
+        print_json([asdict(row) for row in check(source)])
+        return
+    table = Table(
+        "case", "form", "z, y, x", "x, y, z mm", "structures", "beams", "Gy", "missing or suspicious"
+    )
+    with working(f"checking {source.name}"):
+        for row in check(source):
+            columns = (row.shape, row.spacing_mm, (row.structures,), (row.beams,), row.levels_gy)
+            numbers = [_few_digits(column) for column in columns]
+            table.add_row(row.name, row.kind, *numbers, "; ".join(row.findings) or "-")
+    Console(width=None if sys.stdout.isatty() else 180).print(table)
+
+
+def _few_digits(numbers: tuple[float, ...]) -> str:
+    return ", ".join(f"{number:.4g}" for number in numbers)
