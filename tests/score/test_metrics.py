@@ -180,3 +180,8 @@ def test_metrics_as_clinics_write_them(words: str, of: Definition) -> None:
 def test_a_metric_text_that_is_not_understood_is_refused(words: str) -> None:
     with pytest.raises(ValueError, match="accepted"):
         parse(words)
+
+
+def test_icru_homogeneity_is_d2_minus_d98_over_d50_of_a_known_ramp():
+    ramp = DVH(np.arange(100.0), 1.0)  # D2 = 97, D98 = 1, D50 = 49 Gy
+    assert evaluate(Definition("IcruHomogeneity"), ramp) == pytest.approx((97 - 1) / 49)

@@ -108,3 +108,13 @@ def test_a_clamped_score_is_still_a_tensor() -> None:
         held.moved(torch.from_numpy), torch.full(case().grid.shape, 99.0, requires_grad=True), SoftDVH
     ).total
     assert isinstance(total, torch.Tensor) and float(total.detach()) == 0.0
+
+
+def test_the_gradient_of_a_dose_at_a_volume_comes_from_the_voxels_about_that_dose():
+    torch = pytest.importorskip("torch")
+    dose = torch.tensor([0.0, 19.8, 20.0, 20.2, 60.0, 61.0], requires_grad=True)
+    SoftDVH(dose, 1.0, width_gy=0.5).dose_at_cc(3.0).backward()  # the three hottest: 20.0 is the next
+    level = torch.sigmoid((dose.detach() - 20.0) / 0.5)
+    slope = level * (1 - level)
+    assert torch.allclose(dose.grad, slope / slope.sum(), atol=1e-6)
+    assert dose.grad[4:].abs().max() < 1e-6  # far above it nothing pulls

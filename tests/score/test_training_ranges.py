@@ -104,3 +104,8 @@ def test_ranges_are_the_same_after_a_file(taught, tmp_path):
 def test_nothing_is_learned_from_nobody():
     with pytest.raises(ValueError, match="no case"):
         guard.learn([])
+
+
+def test_angles_are_compared_round_the_circle():
+    assert guard._nearest(355.0, [5.0, 90.0]) == pytest.approx(10.0)
+    assert guard._nearest(5.0, [355.0, 90.0]) == pytest.approx(10.0)

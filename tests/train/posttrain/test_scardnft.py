@@ -92,3 +92,9 @@ def test_the_reward_of_a_mixture_rises():
     end = float(reward_of_samples(2048)[1].mean())
     assert 0.45 < start < 0.55
     assert end > 0.95
+
+
+def test_the_gap_of_two_velocities_is_the_mean_square_of_their_difference_where_it_counts():
+    v, base = torch.tensor([[[3.0, 1.0]]]), torch.tensor([[[1.0, 9.0]]])
+    counted = torch.tensor([[[1.0, 0.0]]])
+    assert abs(velocity_gap(v, base, counted)[0].item() - 4.0) < 1e-4
