@@ -118,7 +118,7 @@ def test_training_from_latents_never_runs_the_codec_and_resumes_exactly(cohort, 
     base = replace(base, latents=True, save_every=4, warmup=1, lora=2, checkpointing=True, precision="fp32")
 
     whole = Trainer(base)
-    assert whole.config.steps == 6
+    assert whole.steps == 6
     for part in (whole.model.codec.look, whole.model.codec.analysis):
         part.register_forward_hook(refuse)
     rows = [s.metrics["loss"] for s in whole.run()]

@@ -64,16 +64,15 @@ def test_organs_keep_their_names_in_training_where_they_are_given_but_not_where_
     model = some_model(sided)
     visible = tuple(name for name in modality.NAMES if name != target)
     mirrored = Draw(0, target, visible, 1.0, 0, Augmentation(left_right=True))
-    image, _, _ = example(model, sample, mirrored, "regression")
-    plain, v_plain, _ = example(model, sample, replace(mirrored, augmentation=Augmentation()), "regression")
+    image = example(model, sample, mirrored, "regression")
+    plain = example(model, sample, replace(mirrored, augmentation=Augmentation()), "regression")
     if target == "oar":
-        _, v, _ = example(model, sample, mirrored, "regression")
-        per_organ, plainly = (x.unflatten(1, (len(EXCHANGED), -1)).sum(dim=2) for x in (v, v_plain))
+        per_organ, plainly = (e.v_true.unflatten(1, (len(EXCHANGED), -1)).sum(dim=2) for e in (image, plain))
         assert torch.equal(per_organ, plainly[:, EXCHANGED].flip(-1))
         assert not torch.equal(per_organ, plainly.flip(-1))
     else:
         organs, plainly = (
-            e["given"]["oar"].unflatten(1, (len(EXCHANGED), -1)).sum(dim=2) for e in (image, plain)
+            e.inputs["given"]["oar"].unflatten(1, (len(EXCHANGED), -1)).sum(dim=2) for e in (image, plain)
         )
         assert torch.equal(organs, (plainly if sided else plainly[:, EXCHANGED]).flip(-1))
 

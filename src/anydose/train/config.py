@@ -21,6 +21,13 @@ class TrainConfig:
     latents: bool = False
     """Train from the cohort's latent cache (`anydose prior encode`), so that the codec never runs."""
 
+    validation: str = ""
+    """Folder of rendered cases that are held out and looked at in training; '' looks at none."""
+    validate_every: int = 0
+    """Steps between two looks at them."""
+    validation_cases: int = 8
+    """How many of them are looked at, the first in name order; 0 looks at all."""
+
     model: ModelConfig = field(default_factory=ModelConfig)
     """The model to build; of a run that starts from `init`, only what `Any2Any.adopt` names is used."""
     init: str = ""
@@ -91,6 +98,8 @@ class TrainConfig:
     """Examples of a step computed at once, a thread each, on a CPU."""
     save_every: int = 250
     """Steps between two checkpoints."""
+    tensorboard: bool = False
+    """Write event files for TensorBoard beside the log (needs anydose[tensorboard])."""
     checkpointing: bool = False
     """Recompute a transformer's blocks in the backward pass: less memory, more time."""
 

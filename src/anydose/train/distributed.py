@@ -1,20 +1,18 @@
-"""Training on several processes: each draws its own task, gradients are averaged.
+"""Training on several processes: each draws its own task, gradients are averaged by torch's DDP.
 
-Any2Any ranks see different modalities, so a parameter may have a gradient on one rank alone. Collectives
-pair gradients in the order in which they appear: FSDP2 then adds one modality's gradient to another's without
-an error (pytorch/pytorch#158719). So weights are whole on every rank (the 1.3B takes 18 GB to train), and
-every rank contributes every parameter, zeros where it has none."""
+Weights are whole on every rank (the 1.3B takes 18 GB to train), as Any2Any ranks see different modalities and
+a parameter may have a gradient on one rank alone. FSDP2 pairs collectives in the order in which gradients
+appear, and then adds one modality's gradient to another's without an error (pytorch/pytorch#158719)."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping
 
 import torch
 import torch.distributed as dist
 from torch import nn
-
-BUCKET = 2**25  # numbers in one all-reduce: 128 MB of float32
+from torch.nn.parallel import DistributedDataParallel
 
 
 def start(device: str) -> torch.device | None:
@@ -36,29 +34,38 @@ def rank_and_world() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
+def data_parallel(module: nn.Module) -> nn.Module:
+    """The module with its gradients averaged over all processes in the backward pass; itself where there is
+    one process.
+
+    find_unused_parameters: the embeddings and read-outs of modalities that a rank did not draw have no
+    gradient there, and DDP would wait for them. It counts them as zeros, so the result is the gradient of the
+    mean of all ranks' losses. static_graph would be faster and wrong: what is unused changes every step."""
+    if rank_and_world()[1] == 1:
+        return module
+    return DistributedDataParallel(module, find_unused_parameters=True, broadcast_buffers=False)
+
+
+def wait_for_all() -> None:
+    """Return once every process is here: rank 0 has written what the others may read."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
 @torch.no_grad()
-def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Make every parameter's gradient the mean over all processes; one without a gradient counts as zero, so
-    the result is what one process has for the mean of all losses. Does nothing for one process."""
+def mean_over_ranks(values: Mapping[str, float], device: torch.device) -> dict[str, float]:
+    """The mean of each value over all processes, which report the same keys in the same order."""
     _, world = rank_and_world()
     if world == 1:
-        return
-    for group in _buckets(parameters):
-        gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in group]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        dist.all_reduce(flat)
-        for p, gradient, part in zip(
-            group, gradients, (flat / world).split([p.numel() for p in group]), strict=True
-        ):
-            p.grad = gradient.copy_(part.view_as(p))  # in the memory order of the weight
+        return dict(values)
+    together = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
+    dist.all_reduce(together)
+    return dict(zip(values, (together / world).tolist(), strict=True))
 
 
-def _buckets(parameters: Sequence[nn.Parameter]) -> Iterable[list[nn.Parameter]]:
-    group: list[nn.Parameter] = []
-    for p in parameters:
-        if group and sum(q.numel() for q in group) + p.numel() > BUCKET:
-            yield group
-            group = []
-        group.append(p)
-    if group:
-        yield group
+@torch.no_grad()
+def sum_over_ranks(tensors: list[torch.Tensor]) -> None:
+    """Make every tensor its sum over all processes, in place. Does nothing for one process."""
+    if rank_and_world()[1] > 1:
+        for tensor in tensors:
+            dist.all_reduce(tensor)

@@ -1,4 +1,5 @@
-"""What one step trains on: a draw (tasks.py) applied to a patient."""
+"""What one step trains on: a draw (tasks.py) applied to a patient. Geometry is prepared on the CPU, ahead and
+in other processes; the codec runs where the model is."""
 
 from __future__ import annotations
 
@@ -17,58 +18,89 @@ from anydose.train.data import Cohort
 from anydose.train.latents import LatentCohort, Latents
 from anydose.train.tasks import Draw, TaskConfig, draw
 
-Example = tuple[dict[str, Any], Tensor, Tensor | None]  # inputs, true v, masks (s, d, h, w) of the DVHs
+
+@dataclass(frozen=True)
+class Example:
+    """One training example, on the model's device."""
+
+    inputs: dict[str, Any]
+    """The arguments of `Any2Any.velocity`."""
+    v_true: Tensor
+    """The velocity (1, c, d, h, w) to learn."""
+    masks: Tensor | None = None
+    """Masks (s, d, h, w) of the structures whose DVHs count, for a dose."""
+
+
+Prepared = tuple[Sample | Latents, Draw]
 
 
 def example(model: Any2Any, sample: Sample, d: Draw, objective: str, crop: tuple[int, ...] = ()) -> Example:
-    """Apply a draw to volumes: the model's inputs, the true v and, for a dose, the masks of its DVHs."""
+    """Apply a draw to a patient."""
+    return encoded(model, changed_patient(model, sample, d, crop), d, objective)
+
+
+def changed_patient(model: Any2Any, sample: Sample, d: Draw, crop: tuple[int, ...] = ()) -> Sample:
+    """The patient cropped, augmented and padded as a draw says, with what the draw does not show left out."""
     a = d.augmentation
     if crop:
         sample = cropped(sample, (crop[0], crop[1], crop[2]), a.offset)
     sample = turned(sample, a.rotation_deg, a.zoom, a.deformation_mm, d.noise_seed)
     sample = padded(sample, model.multiple, a.offset)
-    sample = flipped(sample, a.left_right, a.cranio_caudal, model.named_in_mirror(d.target))
-    values = {name: model.codec.encode(sample.volumes[name][None]) for name in (d.target, *d.visible)}
-    body = model.latent_body(sample.body[None])
-    inputs, v, _ = noisy_example(Latents(sample.name, values, body, sample.spacing_mm), d, objective)
-    return inputs, v, structures(sample) if d.target == "dose" else None
+    return flipped(sample, a.left_right, a.cranio_caudal, model.named_in_mirror(d.target))
+
+
+@torch.no_grad()
+def encoded(model: Any2Any, sample: Sample, d: Draw, objective: str) -> Example:
+    """A changed patient as the model's inputs, the true v and, for a dose, the masks of its DVHs."""
+    device = next(model.parameters()).device
+    names = (d.target, *d.visible)
+    values = {name: model.codec.encode(sample.volumes[name][None].to(device)) for name in names}
+    body = model.latent_body(sample.body[None].to(device))
+    noisy = noisy_example(Latents(sample.name, values, body, sample.spacing_mm), d, objective)
+    masks = structures(sample).to(device) if d.target == "dose" else None
+    return Example(noisy.inputs, noisy.v_true, masks)
 
 
 def noisy_example(latents: Latents, d: Draw, objective: str) -> Example:
-    """Apply a draw to latents: the model's inputs, the true v, and no masks. Regression feeds no noise: x_t =
-    0 at t = 1, v = -x_0."""
+    """Apply a draw to latents; there are no masks. Regression feeds no noise: x_t = 0 at t = 1, v = -x_0. The
+    noise is drawn on the CPU, so that every device trains on the same."""
     generator = torch.Generator().manual_seed(d.noise_seed)
-    latent = {name: latents.values[name] for name in (d.target, *d.visible)}
-    x0, t = latent.pop(d.target), torch.tensor([d.t if objective == "diffusion" else 1.0])
-    eps = torch.randn(x0.shape, generator=generator) if objective == "diffusion" else torch.zeros_like(x0)
+    given = {name: latents.values[name] for name in d.visible}
+    x0 = latents.values[d.target]
+    diffuses = objective == "diffusion"
+    t = torch.tensor([d.t if diffuses else 1.0], device=x0.device)
+    eps = torch.randn(x0.shape, generator=generator).to(x0) if diffuses else torch.zeros_like(x0)
     inputs = {
         "noisy": vp.noised(x0, eps, t),
         "t": t,
         "target": d.target,
-        "given": latent,
-        "spacing_mm": torch.tensor([latents.spacing_mm]),
+        "given": given,
+        "spacing_mm": torch.tensor([latents.spacing_mm], device=x0.device),
         "body": latents.body,
     }
-    return inputs, vp.velocity(x0, eps, t), None
+    return Example(inputs, vp.velocity(x0, eps, t))
+
+
+def on_device(latents: Latents, device: torch.device) -> Latents:
+    """Cached latents where the model is."""
+    values = {name: value.to(device) for name, value in latents.values.items()}
+    return Latents(latents.name, values, latents.body.to(device), latents.spacing_mm)
 
 
 @dataclass(frozen=True, eq=False)
-class Examples(Dataset[Example]):
-    """The examples of a run, by (step, number of the example); a plain record, so that other processes can
-    prepare them."""
+class Patients(Dataset[Prepared]):
+    """The changed patients of a run, by (progress, number of the example); a plain record, so that other
+    processes can prepare them."""
 
     model: Any2Any
     cohort: Cohort | LatentCohort
     task: TaskConfig
-    objective: str
     crop: tuple[int, ...]
     seed: int
-    steps: int
 
-    def __getitem__(self, key: tuple[int, int]) -> Example:
-        step, number = key
-        d = draw(self.task, self.cohort.modalities, self.seed, number, step / self.steps)
+    def __getitem__(self, key: tuple[float, int]) -> Prepared:
+        progress, number = key
+        d = draw(self.task, self.cohort.modalities, self.seed, number, progress)
         if isinstance(self.cohort, LatentCohort):
-            return noisy_example(self.cohort.load(d.case, d.noise_seed), d, self.objective)
-        with torch.no_grad():
-            return example(self.model, self.cohort.load(d.case), d, self.objective, self.crop)
+            return self.cohort.load(d.case, d.noise_seed), d
+        return changed_patient(self.model, self.cohort.load(d.case), d, self.crop), d

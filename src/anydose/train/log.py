@@ -3,25 +3,37 @@
 from __future__ import annotations
 
 import csv
-import os
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 
+from anydose.io.files import whole
 
-def append(file: Path, columns: Iterable[str], values: Iterable[object]) -> None:
+
+def append(file: Path, row: Mapping[str, object]) -> None:
     """Add a row, of which the first value is the step; a new file starts with the columns."""
-    new = not file.is_file()
+    is_new = not file.is_file()
     with file.open("a", newline="") as handle:
         writer = csv.writer(handle)
-        if new:
-            writer.writerow(columns)
-        writer.writerow(values)
+        if is_new:
+            writer.writerow(row.keys())
+        writer.writerow(row.values())
 
 
 def trim(file: Path, step: int) -> None:
-    """Drop the rows that a killed run wrote after its checkpoint of `step`."""
-    lines = file.read_text().splitlines(keepends=True) if file.is_file() else []
-    kept = [line for line in lines if not line[0].isdigit() or int(line.split(",")[0]) <= step]
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    scratch.write_text("".join(kept))
-    scratch.replace(file)
+    """Drop the rows that a killed run wrote after its checkpoint of `step`, and a row that it did not finish;
+    the whole file where no row is left."""
+    if not file.is_file():
+        return
+    with file.open(newline="") as handle:
+        columns, *rows = [line for line in handle if line.endswith("\n")] or [""]
+    kept = [row for row in rows if _step(row) <= step]
+    if not kept:
+        file.unlink()
+        return
+    with whole(file) as scratch:
+        scratch.write_text("".join([columns, *kept]), newline="")
+
+
+def _step(row: str) -> float:
+    number = row.split(",", 1)[0]
+    return int(number) if number.isdigit() else float("inf")  # no row of ours: dropped

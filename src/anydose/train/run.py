@@ -19,6 +19,7 @@ from anydose.model.any2any import pick_device
 from anydose.train import codec, distributed
 from anydose.train.codec import CodecConfig
 from anydose.train.config import TrainConfig
+from anydose.train.folder import refuse_used
 from anydose.train.posttrain.config import PostConfig
 from anydose.train.posttrain.trainer import PostTrainer
 from anydose.train.trainer import Trainer
@@ -40,13 +41,11 @@ def show(config: TrainConfig, resume: bool, device: str) -> None:
     trainer = Trainer(config, str(distributed.start(device) or pick_device(device)))
     if resume:
         trainer.resume()
-    elif (trainer.folder / "state.safetensors").is_file():
-        raise ValueError(
-            f"{trainer.folder} holds a run already: --resume continues it, name=OTHER starts a new one"
-        )
+    else:
+        refuse_used(trainer.place)
     steps = ((s.step, s.metrics["loss"]) for s in trainer.run())
     result = f"{trainer.folder}/{'adapter' if config.adapter else 'model'}.safetensors"
-    _progress(config.name, steps, trainer.config.steps, result, quiet=trainer.rank > 0)
+    _progress(config.name, steps, trainer.steps, result, quiet=trainer.rank > 0)
 
 
 def show_codec(config: CodecConfig) -> None:
@@ -59,10 +58,8 @@ def show_posttrain(config: PostConfig, resume: bool, device: str) -> None:
     trainer = PostTrainer(config, str(pick_device(device)))
     if resume:
         trainer.resume()
-    elif (trainer.folder / "state.safetensors").is_file():
-        raise ValueError(
-            f"{trainer.folder} holds a run already: --resume continues it, name=OTHER starts a new one"
-        )
+    else:
+        refuse_used(trainer.place)
     console, recent, watched = Console(stderr=True), deque[dict[str, float]](maxlen=10), ""
     columns = (MofNCompleteColumn(), TimeElapsedColumn())  # the words need the line
     with Progress(*columns, TextColumn("{task.fields[said]}"), console=console) as bar:

@@ -1,40 +1,45 @@
-"""The training loop. One step is one drawn task on one patient; everything random comes from (seed, step), so
-a killed run resumes with the losses an uninterrupted one would have had."""
+"""The training loop. One step is a few drawn tasks, each on one patient; everything random comes from (seed,
+number of the example), so a killed run resumes with the losses an uninterrupted one would have had."""
 
 from __future__ import annotations
 
 import json
 import math
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from anydose.diffusion import path as vp
 from anydose.model import registry
-from anydose.model.any2any import Any2Any
-from anydose.model.checkpoint import describe, load_model, save_adapted, save_model
-from anydose.model.codec.codec import is_voxelwise
-from anydose.model.codec.compact import load as load_codec
-from anydose.model.lora import adapt, add_lora, merged, save_adapter
+from anydose.model.checkpoint import save_adapted, save_model
+from anydose.model.lora import merged, save_adapter
 from anydose.model.tensors import load_tensors, save_tensors
-from anydose.train import log, losses
+from anydose.train import log
+from anydose.train.changes import write_yaml
 from anydose.train.config import TrainConfig, train_config_from_dict
-from anydose.train.data import Cohort
-from anydose.train.distributed import average_gradients, rank_and_world
+from anydose.train.distributed import mean_over_ranks, rank_and_world, wait_for_all
 from anydose.train.ema import Ema
-from anydose.train.examples import Example, Examples
-from anydose.train.latents import LatentCohort
+from anydose.train.examples import Patients, Prepared
+from anydose.train.folder import RunFolder
+from anydose.train.followers import Follower, TensorBoard
+from anydose.train.gradients import Gradients
 from anydose.train.optimiser import make_optimisers, restore, stored
+from anydose.train.start import cohort_of, starting_model
+from anydose.train.validation import Validation, quality
 
-LOG = "log.csv"
-FREE = ("threads", "workers", "side_by_side", "save_every", "out", "data")  # may change on resume
+FREE = {
+    "threads",
+    "workers",
+    "side_by_side",
+    "save_every",
+    "out",
+    "data",
+    "tensorboard",
+}  # may change on resume
 
 
 @dataclass(frozen=True)
@@ -42,144 +47,166 @@ class Step:
     """What one step reports."""
 
     step: int
+    """Its number, from 1."""
     metrics: dict[str, float]
+    """Means over the step's examples, on all processes."""
     target: str
+    """Target of the last example, on this process."""
     seconds: float
+    """Computing time of all steps so far."""
 
 
 class Trainer:
-    """Owns the state of one run in `out/name`: weights, optimiser, averaged weights and step."""
+    """Owns the state of one run in `out/name`: weights, optimiser, averaged weights and place in the data."""
 
-    def __init__(self, config: TrainConfig, device: str = "cpu") -> None:
-        self.device = torch.device(device)
+    def __init__(self, config: TrainConfig, device: str = "cpu", followers: Sequence[Follower] = ()) -> None:
+        self.config, self.device = config, torch.device(device)
         self.rank, self.world = rank_and_world()
         if config.threads:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
-        start = registry.find(config.init) if config.init else None
-        self.model = load_model(start) if start else Any2Any(config.model)
-        self.model.adopt(config.model)
-        self.before = describe(start)["record"] if start else None
-        if config.dvh and config.latents:
-            raise ValueError("dvh: a latent cache holds no structures; latents=false is needed")
-        if self.model.config.sided and config.latents:
-            raise ValueError("sided: a latent cache exchanges organs' names; latents=false is needed")
-        if config.codec and not config.init:
-            self.model.codec = load_codec(Path(config.codec))
-        if config.adapter and not (config.lora and config.init and config.task.targets):
-            raise ValueError("adapter: lora, init and task.targets say of what rank, to what and for what")
-        if config.organ_weight and not is_voxelwise(self.model.codec):
-            raise ValueError(f"organ_weight: codec {self.model.codec.spec} has no voxels; identity:N has")
-        if config.adapter:
-            adapt(self.model, config.lora, 0.0, config.task.targets)
-        elif config.lora:
-            add_lora(self.model, config.lora, targets=self.model.backbone.adapted)
-        self.model.backbone.checkpointing = config.checkpointing
+        self.model, self.before = starting_model(config)
         self.model.on(self.device).train()
-        data = Path(config.data)
-        self.cohort = LatentCohort(data, self.model.codec) if config.latents else Cohort(data)
-        if config.epochs:
-            steps = -(-config.epochs * len(self.cohort) // self.world)
-            config = replace(config, steps=steps)
-        self.config = config
+        self.cohort = cohort_of(config, self.model)
+        self.gradients = Gradients(self.model, config)
         self.optimisers = make_optimisers(
             config.optimiser, self.model, config.learning_rate, config.weight_decay, config.full_rate_inputs
         )
         self.ema = Ema(self.model, config.ema)
-        self.pool = (
-            ThreadPoolExecutor(config.side_by_side, initializer=_alone) if config.side_by_side > 1 else None
-        )
-        self.folder = Path(config.out) / config.name
-        self.step, self.seconds = 0, 0.0
+        self.validation = Validation(config) if config.validation else None
+        self.place = RunFolder(Path(config.out) / config.name)
+        self.followers = list(followers)
+        self.step, self.examples, self.seconds = 0, 0, 0.0
+        self.best = math.inf
+        self._whole: int | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.place.path
+
+    @property
+    def examples_a_step(self) -> int:
+        """Examples that all processes together compute in one step."""
+        return self.world * self.config.accumulate
+
+    @property
+    def whole(self) -> int:
+        """Examples of the whole run. It is told by them, so that it may go on with another number of
+        processes: what `steps` come to is settled by the number that it was started with."""
+        if self._whole is not None:
+            return self._whole
+        return self.config.epochs * len(self.cohort) or self.config.steps * self.examples_a_step
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run, those done included."""
+        return self.step + -(-max(0, self.whole - self.examples) // self.examples_a_step)
 
     def trained(self) -> list[torch.nn.Parameter]:
         """The parameters that learn: all but a frozen codec's."""
-        return [p for p in self.model.parameters() if p.requires_grad]
+        return self.gradients.learning
 
-    def learning_rate(self, step: int) -> float:
-        """Linear warm-up, then half a cosine to `last_rate` of it at the last step."""
-        c = self.config
-        if step < c.warmup:
-            return c.learning_rate * (step + 1) / c.warmup
-        fall = 0.5 * (1 + math.cos(math.pi * (step - c.warmup) / max(1, c.steps - c.warmup)))
+    def learning_rate(self) -> float:
+        """The next step's: linear warm-up, then half a cosine to `last_rate` of it at the end."""
+        c, warmup = self.config, self.config.warmup * self.examples_a_step
+        if self.step < c.warmup:
+            return c.learning_rate * (self.step + 1) / c.warmup
+        passed = min(1.0, (self.examples - warmup) / max(1, self.whole - warmup))
+        fall = 0.5 * (1 + math.cos(math.pi * passed))
         return c.learning_rate * (c.last_rate + (1 - c.last_rate) * fall)
 
     def run(self) -> Iterator[Step]:
-        """Train to the last step, yielding a report a step; saves every `save_every` steps and at the end."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        examples = self._examples()
-        while self.step < self.config.steps:
-            begin = time.monotonic()
-            report, target = self._one_step(examples)
-            self.step += 1
-            self.seconds += time.monotonic() - begin
-            row = Step(self.step, report, target, self.seconds)
-            if self.rank == 0:
-                values = [f"{v:.6g}" for v in report.values()]
-                columns = ("step", "target", *report, "seconds")
-                log.append(self.folder / LOG, columns, (row.step, target, *values, f"{row.seconds:.1f}"))
-            if self.rank == 0 and (self.step % self.config.save_every == 0 or self.step == self.config.steps):
-                self.save()
-            yield row
+        """Train to the end, yielding a report a step; saves every `save_every` steps and at the end. Without
+        `resume` before it, it starts afresh: what an earlier run left in the folder is forgotten."""
+        if self.rank > 0:
+            yield from self._steps(())
+            return
+        with self.place.held():
+            if self.step == 0:
+                self.place.restart()
+            write_yaml(self.config, self.folder / "recipe.yaml")
+            followers = [*self.followers, *self._tensorboard()]
+            try:
+                yield from self._steps(followers)
+            finally:
+                for follower in followers:
+                    follower.close()
 
-    def _one_step(self, examples: Iterator[Example]) -> tuple[dict[str, float], str]:
-        c = self.config
-        drawn = [next(examples) for _ in range(c.accumulate)]
-        target = drawn[-1][0]["target"]
-        drawn.sort(key=_size, reverse=True)  # the largest first, so that threads end together
-        reports = []
-        for report, gradients in (self.pool.map if self.pool else map)(self._gradients, drawn):
-            reports.append(report)
-            for p, gradient in zip(self.trained(), gradients, strict=True):
-                if gradient is not None:
-                    p.grad = gradient if p.grad is None else p.grad.add_(gradient)
-        average_gradients(self.trained())
-        grad = float(torch.nn.utils.clip_grad_norm_(self.trained(), c.clip))
+    def _steps(self, followers: Sequence[Follower]) -> Iterator[Step]:
+        patients = self._patients()
+        while self.examples < self.whole:
+            begin = time.monotonic()
+            metrics, target = self._one_step(patients)
+            self.step, self.examples = self.step + 1, self.examples + self.examples_a_step
+            self.seconds += time.monotonic() - begin
+            done = Step(self.step, metrics, target, self.seconds)
+            self._log(done, followers)
+            self._validate(followers)
+            if self.step % self.config.save_every == 0 or self.examples >= self.whole:
+                self.save()
+            yield done
+
+    def _one_step(self, patients: Iterator[Prepared]) -> tuple[dict[str, float], str]:
+        """Change the weights by one step; (metrics, the last target)."""
+        drawn = [next(patients) for _ in range(self.config.accumulate)]
+        reports = self.gradients.of(drawn)
+        norm = torch.nn.utils.clip_grad_norm_(self.trained(), self.config.clip)
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
-                group["lr"] = self.learning_rate(self.step) * group.get("share", 1.0)
+                group["lr"] = self.learning_rate() * group.get("share", 1.0)
             optimiser.step()
         self.model.zero_grad(set_to_none=True)
         self.ema.update(self.model, self.step)
         mean = {key: sum(r[key] for r in reports) / len(reports) for key in reports[0]}
-        return {**mean, "grad": grad}, target
+        return mean_over_ranks({**mean, "grad": float(norm)}, self.device), drawn[-1][1].target
 
-    def _gradients(self, example: Example) -> tuple[dict[str, float], tuple[Tensor | None, ...]]:
-        """One example's share of the step's gradient, for each of `trained`, and what is reported of it."""
-        c = self.config
-        inputs, v_true, masks = _to(example, self.device)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=c.precision == "bf16"):
-            v = self.model.velocity(**inputs)
-        counted = self.model.region(inputs["body"], inputs["target"])
-        if inputs["target"] == "oar" and c.organ_weight:
-            inside = vp.data_from_velocity(inputs["noisy"], v_true, inputs["t"]) > 0
-            loss, report = losses.organ_loss(v, v_true, counted, inside, c.organ_weight)
-        else:
-            loss, report = losses.velocity_loss(v, v_true, counted, c.error)
-        if not math.isfinite(report["loss"]):
-            raise ValueError(
-                f"{c.name}: the loss is {report['loss']} at step {self.step}; lower learning_rate"
-            )
-        report |= ({"dvh": 0.0} if c.dvh else {}) | ({"points": 0.0} if c.dvh and c.dvh_points else {})
-        if c.dvh and masks is not None:
-            where = {"x_t": inputs["noisy"], "t": inputs["t"]}
-            pair = (vp.data_from_velocity(v=each.float(), **where) for each in (v, v_true))
-            dose, reference = (self.model.codec.decode(x0)[0, 0] for x0 in pair)
-            between, of_dvh = losses.dvh_loss(dose, reference, masks, c.dvh_points)
-            loss, report = loss + c.dvh * between, {**report, **of_dvh}
-        gradients = torch.autograd.grad(loss / c.accumulate, self.trained(), allow_unused=True)
-        return {**report, "t": float(inputs["t"])}, gradients
-
-    def _examples(self) -> Iterator[Example]:
-        """The examples from this step on, in order, prepared ahead by `workers` processes."""
-        c = self.config
-        ranks = range(c.accumulate * self.rank, c.accumulate * (self.rank + 1))
-        numbers = [
-            (step, step * self.world * c.accumulate + k) for step in range(self.step, c.steps) for k in ranks
-        ]
-        examples = Examples(self.model, self.cohort, c.task, c.objective, c.crop, c.seed, c.steps)
+    def _patients(self) -> Iterator[Prepared]:
+        """The patients from here on, in order, prepared ahead by `workers` processes."""
+        c, share = self.config, range(self.config.accumulate)
+        firsts = range(self.examples, self.whole, self.examples_a_step)  # of each step
+        mine = c.accumulate * self.rank
+        keys = [(first / self.whole, first + mine + k) for first in firsts for k in share]
+        patients = Patients(self.model, self.cohort, c.task, c.crop, c.seed)
         ahead = 2 * c.accumulate if c.workers else None
-        return iter(DataLoader(examples, None, sampler=numbers, num_workers=c.workers, prefetch_factor=ahead))
+        on_gpu = self.device.type == "cuda"
+        context = "spawn" if on_gpu and c.workers else None  # a forked process must not touch CUDA
+        return iter(
+            DataLoader(
+                patients,
+                batch_size=None,
+                sampler=keys,
+                num_workers=c.workers,
+                prefetch_factor=ahead,
+                multiprocessing_context=context,
+            )
+        )
+
+    def _log(self, done: Step, followers: Sequence[Follower]) -> None:
+        if self.rank == 0:
+            values = {key: f"{value:.6g}" for key, value in done.metrics.items()}
+            row = {"step": done.step, "target": done.target, **values, "seconds": f"{done.seconds:.1f}"}
+            log.append(self.folder / "log.csv", row)
+        for follower in followers:
+            follower.on_step(done.step, done.metrics)
+
+    def _validate(self, followers: Sequence[Follower]) -> None:
+        """Look at the held patients where it is time to, and keep the model if it was never better."""
+        if self.validation is None or not self.validation.is_due(self.step, self.examples >= self.whole):
+            return
+        with self.ema.swapped_in(self.model):
+            found = self.validation.look(self.model)
+        is_best, self.best = quality(found) < self.best, min(self.best, quality(found))
+        if self.rank == 0:
+            row = {"step": self.step} | {key: f"{value:.6g}" for key, value in found.items()}
+            log.append(self.folder / "validation.csv", row)
+            if is_best:
+                self._save_weights("best")
+        for follower in followers:
+            follower.on_validation(self.step, found)
+
+    def _tensorboard(self) -> list[TensorBoard]:
+        return [TensorBoard(self.folder / "tensorboard")] if self.config.tensorboard else []
 
     def record(self) -> dict[str, object]:
         """What the checkpoint says of its training, and of what it started from."""
@@ -188,63 +215,72 @@ class Trainer:
             "step": self.step,
             "seconds": round(self.seconds, 1),
             "cases": len(self.cohort),
+            "processes": self.world,
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
             "before": self.before,
         }
 
     def save(self) -> None:
-        """model.safetensors (averaged weights, what predict reads) and state.safetensors (to resume)."""
+        """Rank 0 writes model.safetensors (averaged weights, what predict reads), then state.safetensors (to
+        resume); the others wait."""
+        if self.rank == 0:
+            self._save_weights("model")
+            state = {f"model.{k}": v for k, v in self.model.state_dict().items()}
+            state |= {f"ema.{k}": v for k, v in self.ema.state.items()}
+            state |= stored(self.optimisers)
+            save_tensors(state, self.place.state, {"state": json.dumps(self._position())})
+        wait_for_all()
+
+    def _position(self) -> dict[str, object]:
+        return {
+            "step": self.step,
+            "examples": self.examples,
+            "whole": self.whole,
+            "seconds": self.seconds,
+            "best": self.best if math.isfinite(self.best) else None,
+            "config": asdict(self.config),
+        }
+
+    def _save_weights(self, name: str) -> None:
+        """The averaged weights as NAME.safetensors, and as an adapter where one is trained."""
         with self.ema.swapped_in(self.model):
+            adapter = "adapter" if name == "model" else f"{name}-adapter"
             if self.config.adapter:
-                base, path = registry.find(self.config.init), self.folder / "adapter.safetensors"
+                base, path = registry.find(self.config.init), self.folder / f"{adapter}.safetensors"
                 wanted = tuple(dict.fromkeys(self.config.task.targets))
                 save_adapted(self.model, wanted, base, path, self.record())
             elif self.config.lora:
-                save_adapter(self.model, self.folder / "adapter")
+                save_adapter(self.model, self.folder / adapter)
             with merged(self.model):
-                save_model(self.model, self.folder / "model.safetensors", self.record())
-        state = {f"model.{k}": v for k, v in self.model.state_dict().items()}
-        state |= {f"ema.{k}": v for k, v in self.ema.state.items()}
-        state |= stored(self.optimisers)
-        about = {"step": self.step, "seconds": self.seconds, "config": asdict(self.config)}
-        save_tensors(state, self.folder / "state.safetensors", {"state": json.dumps(about)})
+                save_model(self.model, self.folder / f"{name}.safetensors", self.record())
 
     def resume(self) -> None:
-        """Continue from state.safetensors; ValueError if the run was made with another configuration."""
-        state, meta = load_tensors(self.folder / "state.safetensors")
+        """Continue from state.safetensors, or from the start where the run was ended before it wrote one; the
+        log goes back to there. ValueError if the run was made with another configuration."""
+        if self.place.state.is_file():
+            self._restore()
+        if self.rank == 0:
+            with self.place.held():
+                self.place.rewind(self.step)
+        wait_for_all()
+
+    def _restore(self) -> None:
+        state, meta = load_tensors(self.place.state)
         about = json.loads(meta["state"])
         theirs = train_config_from_dict(about["config"])
-        changed = [
-            f.name
-            for f in fields(theirs)
-            if f.name not in FREE and getattr(theirs, f.name) != getattr(self.config, f.name)
-        ]
+        names = [f.name for f in fields(theirs) if f.name not in FREE]
+        changed = [name for name in names if getattr(theirs, name) != getattr(self.config, name)]
         if changed:
             raise ValueError(f"{self.folder}: the run was started with other values of {', '.join(changed)}")
         self.model.load_state_dict(_part(state, "model."))
         self.ema.state = {k: v.to(self.device) for k, v in _part(state, "ema.").items()}
         restore(self.optimisers, state)
         self.step, self.seconds = int(about["step"]), float(about["seconds"])
-        log.trim(self.folder / LOG, self.step)
-
-
-def _size(example: Example) -> float:
-    return float(example[0]["body"].sum())
-
-
-def _alone() -> None:
-    """A thread that computes an example by itself, beside others."""
-    torch.set_num_threads(1)
+        self.examples = int(about.get("examples", self.step * self.examples_a_step))
+        self._whole = about.get("whole")
+        self.best = math.inf if about.get("best") is None else float(about["best"])
 
 
 def _part(state: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-
-
-def _to(value: Any, device: torch.device) -> Any:
-    if isinstance(value, Tensor):
-        return value.to(device)
-    if isinstance(value, tuple):
-        return tuple(_to(v, device) for v in value)
-    return {k: _to(v, device) for k, v in value.items()} if isinstance(value, dict) else value
