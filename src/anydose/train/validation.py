@@ -69,7 +69,7 @@ class Validation:
             yield MAE, self._dose_error_gy(model, sample)
 
     def _dose_error_gy(self, model: Any2Any, sample: Sample) -> float:
-        """Mean absolute error of the dose predicted from all there is, in as many steps as the model wants."""
+        """Mean absolute error of the dose predicted from all there is, in `sampling_steps` steps."""
         c = self.config
         shown = {name: volume for name, volume in sample.volumes.items() if name != "dose"}
         options = Options(steps=c.sampling_steps, looks=1, mimic=False, precision=c.precision)

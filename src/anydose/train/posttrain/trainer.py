@@ -24,7 +24,9 @@ from anydose.model import registry
 from anydose.model.checkpoint import file_hash
 from anydose.model.tensors import load_tensors, save_tensors
 from anydose.train import log
+from anydose.train.changes import write_yaml
 from anydose.train.data import Cohort
+from anydose.train.folder import RunFolder
 from anydose.train.optimiser import restore, stored
 from anydose.train.posttrain.candidates import Patient, load_patient, one_step
 from anydose.train.posttrain.config import PostConfig, post_config_from_dict
@@ -45,7 +47,6 @@ FREE = (
 )  # may change on resume
 LOSSES = ("nft", "kl", "diffusion")
 WATCHED = ("watch_gain", "watch_growth", "watch_limits")
-LOG = "log.csv"
 COLUMNS = ("step", *MEANS, "deviation", *LOSSES, "grad", *WATCHED, "waited", "seconds")
 
 
@@ -72,18 +73,25 @@ class PostTrainer:
         self.optimiser = torch.optim.AdamW(
             self.policy.parameters(), config.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
         )
-        self.folder = Path(config.out) / config.name
+        self.place = RunFolder(Path(config.out) / config.name)
         self.step, self.seconds = 0, 0.0
         self.checks: list[list[float]] = []
         self.best = -math.inf
         self._watched: list[tuple[Patient, Reward]] = []
 
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.place.path
+
     def run(self) -> Iterator[dict[str, float]]:
         """Train to the last step, yielding a row of COLUMNS a step; saves every `save_every` steps and at the
         end. Where the stop rule is met it ends, with the best adapter before."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         c = self.config
-        with ThreadPoolExecutor(c.workers) as pool:
+        with self.place.held(), ThreadPoolExecutor(c.workers) as pool:
+            if self.step == 0:
+                self.place.restart()
+            write_yaml(c, self.folder / "recipe.yaml")
             while self.step < c.steps and not (c.minutes and self.seconds >= 60 * c.minutes):
                 begin = time.monotonic()
                 row = self._one_step(pool)
@@ -93,8 +101,8 @@ class PostTrainer:
                 if c.watch and (self.step % c.watch_every == 0 or self.step == c.steps):
                     row |= self._look()
                 row |= {"step": self.step, "seconds": self.seconds}
-                values = (f"{row[key]:.6g}" if key in row else "" for key in COLUMNS)
-                log.append(self.folder / LOG, COLUMNS, values)
+                cells = {key: f"{row[key]:.6g}" if key in row else "" for key in COLUMNS}
+                log.append(self.folder / "log.csv", cells)
                 if not self.stopped and (self.step % c.save_every == 0 or self.step == c.steps):
                     self.save()
                 yield row
@@ -199,12 +207,19 @@ class PostTrainer:
         state |= stored([self.optimiser])
         about = {"step": self.step, "seconds": self.seconds, "checks": self.checks, "best": self.best}
         about |= {"config": asdict(self.config), "sha256": file_hash(self.policy.path)}
-        save_tensors(state, self.folder / "state.safetensors", {"state": json.dumps(about)})
+        save_tensors(state, self.place.state, {"state": json.dumps(about)})
 
     def resume(self) -> None:
-        """Continue from state.safetensors; ValueError if the run was made with another configuration or other
-        base weights."""
-        state, meta = load_tensors(self.folder / "state.safetensors")
+        """Continue from state.safetensors, or from the start where the run was ended before it wrote one; the
+        log goes back to there. ValueError if the run was made with another configuration or other base
+        weights."""
+        if self.place.state.is_file():
+            self._restore()
+        with self.place.held():
+            self.place.rewind(self.step)
+
+    def _restore(self) -> None:
+        state, meta = load_tensors(self.place.state)
         about = json.loads(meta["state"])
         mine, theirs = asdict(self.config), asdict(post_config_from_dict(about["config"]))
         changed = [k for k in mine if k not in FREE and mine[k] != theirs[k]]
@@ -216,7 +231,6 @@ class PostTrainer:
         restore([self.optimiser], state)
         self.step, self.seconds = about["step"], about["seconds"]
         self.checks, self.best = about["checks"], about["best"]
-        log.trim(self.folder / LOG, self.step)
 
 
 def _fits(path: Path, most_voxels: int) -> bool:
