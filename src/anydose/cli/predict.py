@@ -44,7 +44,8 @@ def predict(
     dose_grid: Annotated[
         str,
         typer.Option(
-            rich_help_panel="DICOM", help="RTDOSE: ct, reference or mm; default: the reference's, else 2.5."
+            rich_help_panel="DICOM",
+            help="RTDOSE: ct, reference or mm; default: the reference's, else the CT's voxels.",
         ),
     ] = "",
     bits: Annotated[int, typer.Option(rich_help_panel="DICOM", help="RTDOSE: 16 or 32 bits a voxel.")] = 32,

@@ -34,9 +34,9 @@ SHOWN_COVERAGE = 0.8  # of the intervals in uncertainty.nii.gz and on the page
 
 @dataclass(frozen=True)
 class Dicom:
-    """How an RTDOSE is written: grid ('ct', 'reference', a spacing in mm, '' for the reference's or 2.5 mm),
-    bits a voxel (16 or 32), with other identifiers than the patient's, with a placeholder plan where there is
-    none."""
+    """How an RTDOSE is written: grid ('ct', 'reference', a spacing in mm, '' for the reference's or the CT's
+    voxels), bits a voxel (16 or 32), with other identifiers than the patient's, with a placeholder plan
+    where there is none."""
 
     grid: str = ""
     bits: int = 32

@@ -28,7 +28,7 @@ class DoseOptions:
     model: str = ""
     """What made the dose (a hash)."""
     grid: str = ""
-    """Grid of an RTDOSE: 'ct', 'reference', a spacing in mm, or '' for the reference's or 2.5 mm."""
+    """Grid of an RTDOSE: 'ct', 'reference', a spacing in mm, or '' for the reference's or the CT's voxels."""
     bits: int = 32
     """Bits a voxel of an RTDOSE, 16 or 32."""
     anonymize: bool = False

@@ -1,6 +1,8 @@
 """A physical point keeps its dose through read -> prediction grid -> RTDOSE -> read, however the patient
 lies."""
 
+from dataclasses import replace
+
 import numpy as np
 import pydicom
 import pytest
@@ -9,8 +11,11 @@ from scipy import ndimage
 
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
+from anydose.io.dicom import write
 from anydose.io.dicom.dose import read_rtdose
+from anydose.io.dicom.source import DicomSource
 from anydose.io.dicom.write import dose_grid, write_rtdose, write_study
+from anydose.io.phantom import make_phantom
 from anydose.io.read import read_case, read_dose
 
 
@@ -115,8 +120,31 @@ def test_a_dose_is_kept_to_half_a_step(bits, tmp_path):
 def test_dose_grids():
     case = patient()
     assert dose_grid(case, "ct") is case.grid
-    assert dose_grid(case).spacing_mm == (2.5, 2.5, 2.5)
+    assert dose_grid(case, "2.5").spacing_mm == (2.5, 2.5, 2.5)
     assert dose_grid(case, "4").spacing_mm == (4, 4, 4)
     for text in ("reference", "fine", "0", "nan"):
         with pytest.raises(ValueError, match="accepted|taken"):
             dose_grid(case, text)
+
+
+def test_the_default_dose_grid_loses_nothing_in_the_body():
+    """Its voxels are the case's about the body; where they would be too many, every k-th of them."""
+    case = replace(make_phantom(0), source=DicomSource(format="dicom"))
+    rng = np.random.default_rng(0)
+    dose = Volume(rng.uniform(0, 70, case.grid.shape).astype(np.float32), case.grid, "Gy")
+    grid = dose_grid(case)
+    assert np.prod(grid.shape) < np.prod(case.grid.shape)
+    back = dose.resample(grid).resample(case.grid, outside=float("nan"))
+    assert np.array_equal(back.array[case.body], dose.array[case.body])
+
+
+def test_a_large_body_is_written_coarser_on_its_own_voxel_centres(monkeypatch):
+    case = replace(make_phantom(0), source=DicomSource(format="dicom"))
+    for most in (10_000, 50_000):
+        monkeypatch.setattr(write, "MOST_VOXELS", most)
+        grid = dose_grid(case)
+        assert grid.shape[1] * grid.shape[2] * grid.shape[0] <= 1.1 * most
+        index = case.grid.to_index(grid.to_mm(np.argwhere(np.ones(grid.shape, dtype=bool))))
+        assert np.abs(index - np.rint(index)).max() < 1e-6
+        known = Volume(np.ones(grid.shape, dtype=np.float32), grid, "Gy").resample(case.grid, outside=np.nan)
+        assert np.isfinite(known.array[case.body]).all()

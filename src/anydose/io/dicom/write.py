@@ -12,7 +12,7 @@ from pydicom.uid import generate_uid
 
 from anydose.case.case import Case, Source
 from anydose.case.grid import Grid
-from anydose.case.volume import Volume
+from anydose.case.volume import Volume, bounding_box
 from anydose.io.dicom import files as dicom_files
 from anydose.io.dicom import objects as dicom_objects
 from anydose.io.dicom.objects import Identity
@@ -20,15 +20,28 @@ from anydose.io.dicom.read import PREDICTED
 from anydose.io.dicom.source import dicom_source
 from anydose.io.files import whole
 
-DEFAULT_MM = 2.5
+BODY_MARGIN = 4  # voxels
+MOST_VOXELS = 48_000_000  # 192 MB at 32 bits
 FRAME_OFFSETS = 0x3004000C
 COMMENT = "Predicted by a neural network for research; not for clinical use"
 
 
 def dose_grid(case: Case, text: str = "") -> Grid:
-    """The grid a predicted dose is written on. text: 'ct' (the case's own), 'reference' (that of the plan's
-    RTDOSE), a spacing in mm ('2.5'), or '' for the reference's where there is one, else 2.5 mm over the CT.
-    ValueError for anything else."""
+    """The grid a predicted dose is written on.
+
+    Args:
+        case: whose CT grid and body are meant.
+        text: 'ct' (the whole CT's grid), 'reference' (that of the plan's RTDOSE), a spacing in mm ('2.5'), or
+            '' for the reference's where there is one, else the CT's own voxels about the body.
+
+    Returns:
+        By default voxels that coincide with the case's, so that interpolation changes no dose: a spacing of
+        2.5 mm on a CT of 1.25 mm costs up to 0.5 Gy of a target's D99%. In bodies of more than MOST_VOXELS
+        voxels every second one in the plane, or every third, still on voxel centres of the CT.
+
+    Raises:
+        ValueError: for any other text.
+    """
     reference = dicom_source(case).dose_grid
     if text == "ct":
         return case.grid
@@ -38,13 +51,32 @@ def dose_grid(case: Case, text: str = "") -> Grid:
                 f"{case.name}: no reference RTDOSE whose grid could be taken; 'ct' or mm is accepted"
             )
         return reference
+    if not text:
+        return _about_body(case)
     try:
-        spacing = float(text or DEFAULT_MM)
+        spacing = float(text)
     except ValueError:
         spacing = 0.0
     if not 0.5 <= spacing <= 20:
         raise ValueError(f"dose grid {text!r}; 'ct', 'reference' or a spacing from 0.5 to 20 mm is accepted")
     return case.grid.with_spacing((spacing, spacing, spacing))
+
+
+def _about_body(case: Case) -> Grid:
+    """The case's voxels in the box of its body and BODY_MARGIN more on each side, or every k-th of them."""
+    body = case.body if case.body is not None and case.body.any() else np.ones(case.grid.shape, dtype=bool)
+    start, shape = bounding_box(body)
+    low = np.maximum(np.array(start) - BODY_MARGIN, 0)
+    high = np.minimum(np.array(start) + np.array(shape) + BODY_MARGIN, case.grid.shape)
+    box = case.grid.crop(low, high - low)
+    every = int(np.ceil(np.sqrt(np.prod(box.shape) / MOST_VOXELS)))
+    if every == 1:
+        return box
+    _, rows, columns = box.shape
+    skipped = [((count - 1) % every) // 2 for count in (rows, columns)]  # what is left over, shared out
+    d, h, w = box.shape[0], (rows - 1) // every + 1, (columns - 1) // every + 1
+    x, y, z = box.spacing_mm
+    return replace(box.crop((0, *skipped), (d, h, w)), spacing_mm=(x * every, y * every, z))
 
 
 def write_rtdose(
