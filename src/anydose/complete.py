@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +15,8 @@ from anydose.case import modality, names
 from anydose.case.case import Case, Mask, Prescription
 from anydose.case.volume import Volume, bounding_box
 from anydose.io.formats import format_for
+from anydose.io.read import read_case
+from anydose.model import registry
 from anydose.model.any2any import Any2Any
 from anydose.predict import Options, Prediction, predict
 from anydose.score import completion
@@ -23,13 +27,96 @@ STRUCTURES = ("ptv", "oar", "body")
 
 @dataclass(frozen=True)
 class Question:
-    """What a model is asked. case: with stand-ins for what it cannot do without (an empty target for a level
-    alone, a block for an unknown body); withheld: modalities that those would make lies; levels_gy: target
-    structure -> Gy."""
+    """What a model is asked."""
 
     case: Case
+    """With stand-ins for what a model cannot do without: an empty target for a level alone, a block for an
+    unknown body."""
     withheld: tuple[str, ...]
+    """Modalities that those stand-ins would make lies."""
     levels_gy: Mapping[str, float]
+    """Target structure -> prescribed Gy."""
+
+
+@dataclass(frozen=True, repr=False, eq=False)
+class Completion:
+    """One modality of a case, generated from the others."""
+
+    question: Question
+    """What was asked."""
+    answer: Prediction
+    """What the model gave, on the case's grid."""
+    original: Case
+    """The case as it was given."""
+
+    @property
+    def target(self) -> str:
+        """The modality."""
+        return self.answer.options.target
+
+    @property
+    def case(self) -> Case | None:
+        """The case with the generated modality in the place of its own; None for beam and angle, which are no
+        part of a case but drawn from its beams."""
+        return completed(self.question, self.target, self.answer.mean)
+
+    def figures(self) -> dict[str, float]:
+        """How far it is from the truth (score.completion.figures); empty where the case does not hold it."""
+        truth = self.truth()
+        if truth is None:
+            return {}
+        assert self.question.case.body is not None
+        levels = tuple(self.question.levels_gy.values())
+        found = completion.figures(
+            self.target, truth, self.answer.mean, self.question.case.body, levels_gy=levels
+        )
+        return {name: round(value, 4) for name, value in found.items()}
+
+    def truth(self) -> NDArray[np.float32] | None:
+        """The case's own modality (c, d, h, w), drawn; None where it has none."""
+        if self.original.body is None and self.target == "beam":
+            return None
+        return modality.TABLE[self.target].draw(self.original)
+
+    def save(self, folder: str | Path, **how: Any) -> dict[str, Any]:
+        """Write what `anydose complete` writes into a folder of its own; returns the run record. The
+        keywords and errors are those of `anydose.deliver.completion.save`."""
+        from anydose import save  # the front door: writers lie above this file
+
+        record: dict[str, Any] = save(self, folder, **how)
+        return record
+
+    def __repr__(self) -> str:
+        return f"Completion({self.original.name}: {self.target} from {', '.join(self.answer.used)})"
+
+
+def complete(
+    case: Case | str | Path,
+    target: str,
+    model: Any2Any | str | Path = registry.DEFAULT,
+    options: Options | None = None,
+    *,
+    levels_gy: Sequence[float] = (),
+) -> Completion:
+    """Generate one modality of a case, missing or hidden, from the others.
+
+    Args:
+        case: a case, or the path of one in any format that `read_case` knows.
+        target: 'ct', 'ptv', 'oar', 'body', 'beam', 'angle' or 'dose'.
+        model: a loaded model, a shipped model's name or a checkpoint's path. A shipped model's adapter for
+            other targets than the dose is taken by itself.
+        options: how to sample; the default is what ships.
+        levels_gy: the prescription of a case without targets.
+
+    Raises:
+        ValueError: the case does not hold enough, or an option is not accepted.
+    """
+    source = None if isinstance(case, Case) else Path(case)
+    case = case if isinstance(case, Case) else read_case(Path(case))
+    question = ask(case, target, levels_gy)
+    network = model if isinstance(model, Any2Any) else registry.load(registry.completing(str(model), target))
+    found = answer(network, question, replace(options or Options(), target=target))
+    return Completion(question, replace(found, source=source), case)
 
 
 def ask(case: Case, target: str, levels_gy: Sequence[float] = ()) -> Question:
@@ -69,11 +156,11 @@ def _block_of_skin(case: Case) -> Mask:
     return box
 
 
-def complete(model: Any2Any, question: Question, options: Options) -> Prediction:
-    """The wanted modality of a question, generated from the others. ValueError as in `predict`."""
+def answer(model: Any2Any, question: Question, options: Options) -> Prediction:
+    """The wanted modality of a question, generated from the others. Raises ValueError as `predict` does."""
     known = options.given or tuple(n for n in model.config.modalities if n != options.target)
     given = tuple(name for name in known if name not in question.withheld or name in options.given)
-    return predict(model, question.case, replace(options, given=given))
+    return predict(question.case, model, replace(options, given=given))
 
 
 def structures_of(question: Question, target: str, made: NDArray[np.float32]) -> dict[str, Mask]:

@@ -5,30 +5,41 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from html import escape
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from anydose.case import dose_mimicking, modality
+from anydose.case import dose_mimicking, modality, names
 from anydose.case.case import Case
 from anydose.case.volume import Volume, block
 from anydose.diffusion.sampler import SAMPLERS
 from anydose.io.read import read_case
 from anydose.model import registry
-from anydose.model.any2any import Any2Any, pick_device
-from anydose.model.checkpoint import load_model
+from anydose.model.any2any import Any2Any
 from anydose.model.looks import sample_looks
 from anydose.model.options import Options
 from anydose.model.sample import Sample, draw_sample, working_case
+from anydose.score.dvh import DVH, dvh
+from anydose.score.report.page import draw_page
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+__all__ = ["NOT_MIMICKED", "STAGES", "Options", "Prediction", "predict", "refuse_impossible"]
 
 NOT_MIMICKED = "the dose is the network's own: dose mimicking needs a target and static beams"
 STAGES = ("render", "sample", "mimic", "grid")
+MOST_OF_RX = 1.5  # of the highest prescription: above it a dose is refused
+DOSE_COLUMNS = (98, 95, 50, 2)  # percent of the volume, as D98
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False, eq=False)
 class Prediction:
     """What was predicted, on the case's grid, in the target's unit."""
 
@@ -42,48 +53,116 @@ class Prediction:
     """The conditions that were shown."""
     inferred: tuple[str, ...]
     """What the case did not state or had to be changed, a sentence each."""
-    mimicked: bool = False
+    mimicked: bool
     """Whether each member was moved towards what the beams can deliver."""
+    case: Case
+    """The case as it was given."""
+    options: Options
+    """How it was predicted."""
+    model: Path | None = None
+    """The checkpoint; None for a model that was made in memory."""
+    source: Path | None = None
+    """Where the case was read; None for a case that was given as such."""
 
     @property
     def spread(self) -> NDArray[np.float32]:
         """Standard deviation (c, d, h, w) over the members."""
-        return np.std(np.stack(self.members), axis=0).astype(np.float32)
+        return np.asarray(np.std(np.stack(self.members), axis=0), dtype=np.float32)
 
-    def volume(self, case: Case, target: str = "dose") -> Volume:
-        """The mean as a volume on the case's grid (one-channel targets)."""
-        return Volume(self.mean[0], case.grid, modality.TABLE[target].unit)
+    @property
+    def dose(self) -> Volume:
+        """The mean dose in Gy on the case's grid. Raises ValueError where another modality was predicted."""
+        if self.options.target != "dose":
+            raise ValueError(f"{self.case.name}: {self.options.target} was predicted, no dose; see `mean`")
+        return self.volume()
+
+    def volume(self) -> Volume:
+        """The mean of a one-channel target as a volume on the case's grid."""
+        return Volume(self.mean[0], self.case.grid, modality.TABLE[self.options.target].unit)
+
+    def dvh(self) -> dict[str, DVH]:
+        """The dose-volume histogram of every structure that has a voxel, by the case's own name."""
+        dose, masks = self.dose, self.case.structures
+        return {name: dvh(dose, mask, self.case.grid) for name, mask in masks.items() if mask.any()}
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """One row a structure: its role, prescription in Gy, volume in cc and dose in Gy (DOSE_COLUMNS)."""
+        levels, rows = self.case.prescription.levels_gy, []
+        for name, of in self.dvh().items():
+            about: dict[str, Any] = {"structure": name, "role": names.role(name), "rx_gy": levels.get(name)}
+            about |= {"volume_cc": of.volume_cc, "mean_gy": of.mean_gy, "max_gy": of.max_gy}
+            at_percent = {f"d{p}_gy": of.dose_at_cc(p / 100 * of.volume_cc) for p in DOSE_COLUMNS}
+            rows.append(about | at_percent)
+        return rows
+
+    def to_dataframe(self) -> DataFrame:
+        """`to_rows` as a pandas table. Raises ValueError where pandas is not installed."""
+        try:
+            from pandas import DataFrame
+        except ImportError as error:
+            raise ValueError("to_dataframe needs pandas: pip install 'anydose[tables]'") from error
+        return DataFrame(self.to_rows())
+
+    def plot(self) -> Figure:
+        """Three slices with the dose and the DVH below, as a matplotlib figure."""
+        return draw_page(self.case, self.dose, f"{self.case.name}: {self._how()}")
+
+    def save(self, folder: str | Path, **how: Any) -> dict[str, Any]:
+        """Write what `anydose predict` writes into a folder of its own; returns the run record. The
+        keywords and errors are those of `anydose.deliver.dose.save`."""
+        from anydose import save  # the front door: writers lie above this file
+
+        record: dict[str, Any] = save(self, folder, **how)
+        return record
+
+    def _how(self) -> str:
+        model = self.model.stem if self.model else "a model in memory"
+        return f"{self.options.target} by {model}{', dose mimicking' if self.mimicked else ''}"
+
+    def __repr__(self) -> str:
+        voxels = " x ".join(str(n) for n in self.mean.shape)
+        return f"Prediction({self.case.name}: {self._how()}, {voxels}, from {', '.join(self.used)})"
+
+    def _repr_html_(self) -> str:
+        head = f"<p><b>{escape(self.case.name)}</b>: {escape(self._how())}; for research, not for clinics</p>"
+        if self.options.target != "dose":
+            return head
+        rows = self.to_rows()
+        titles = "".join(f"<th>{escape(title)}</th>" for title in rows[0]) if rows else ""
+        return f"{head}<table><tr>{titles}</tr>{''.join(_html_row(row) for row in rows)}</table>"
 
 
 def predict(
-    model: Any2Any | str | Path,
-    case: Case | str | Path,
+    case: Case | str | Path | Any2Any,
+    model: Any2Any | str | Path | Case = registry.DEFAULT,
     options: Options | None = None,
     on_stage: Callable[[str], None] | None = None,
 ) -> Prediction:
-    """Predict one modality of a case from the others.
+    """Predict one modality of a case from the others, by default its dose by the shipped model.
 
     Args:
-        model: a loaded model, a shipped model's name or a checkpoint's path.
         case: a case, or the path of one in any format that `read_case` knows.
+        model: a loaded model, a shipped model's name or a checkpoint's path. The two may stand in either
+            order, as in `predict("compact-hn", "folder")`.
         options: how to predict; the default is what ships.
         on_stage: called with each name of STAGES when that stage is done.
 
     Raises:
-        ValueError: the case lacks a wanted condition, a body or, for a dose, a prescription.
+        ValueError: the case lacks a wanted condition, a body or, for a dose, a prescription; or what the
+            model gives cannot be a dose.
     """
     options, done = options or Options(), on_stage or _ignore
-    model = _loaded(model)
-    case = case if isinstance(case, Case) else read_case(Path(case))
+    source, case, model = _in_order(case, model)
     conditions = _conditions(model, case, options)
 
     work = working_case(_blind(case, options.target), model.config.trained_mm, model.config.working_mm)
     sample, start = draw_sample(work, conditions)
     done("render")
     looks = torch.stack([torch.stack(each) for each in sample_looks(model, sample, options)])
+    _refuse_what_is_no_number(looks, case, model)
     members = [_physical(member, sample, options.target) for member in looks.mean(dim=1)]
     done("sample")
-    plan = _plan(work.block(start, sample.body.shape), sample) if _wants_mimicking(options) else None
+    plan = _plan(work, start, sample) if _wants_mimicking(options) else None
     if plan is not None:
         members = list(dose_mimicking.mimic(np.stack(members), plan))
     done("mimic")
@@ -97,24 +176,67 @@ def predict(
         used=tuple(sample.volumes),
         inferred=(*work.inferred, *((NOT_MIMICKED,) if _wants_mimicking(options) and plan is None else ())),
         mimicked=plan is not None,
+        case=case,
+        options=options,
+        model=model.file,
+        source=source,
     )
+    if model.file is not None:  # one in memory may be half trained; what is written is checked again
+        refuse_impossible(prediction)
     done("grid")
     return prediction
+
+
+def _html_row(row: dict[str, Any]) -> str:
+    cells = (f"{value:.1f}" if isinstance(value, float) else str(value or "") for value in row.values())
+    return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
 
 
 def _ignore(stage: str) -> None:
     """Nobody watches."""
 
 
-def _loaded(model: Any2Any | str | Path) -> Any2Any:
-    if isinstance(model, Any2Any):
-        return model
-    return load_model(registry.find(str(model))).on(pick_device("auto"))
+def _in_order(
+    first: Case | str | Path | Any2Any, second: Any2Any | str | Path | Case
+) -> tuple[Path | None, Case, Any2Any]:
+    """(where the case was read, the case, the model), whichever of the two was given first."""
+    if registry.is_model(first) and not registry.is_model(second):
+        first, second = second, first
+    if isinstance(first, Any2Any) or isinstance(second, Case):
+        raise ValueError("predict: one case and one model are needed")
+    source = None if isinstance(first, Case) else Path(first)
+    case = first if isinstance(first, Case) else read_case(Path(first))
+    return source, case, second if isinstance(second, Any2Any) else registry.load(second)
+
+
+def _refuse_what_is_no_number(looks: Tensor, case: Case, model: Any2Any) -> None:
+    if not torch.isfinite(looks).all():
+        raise ValueError(
+            f"{case.name}: {model.named} gives values that are no numbers; "
+            "its weights are damaged or not trained"
+        )
+
+
+def refuse_impossible(prediction: Prediction) -> None:
+    """Raises ValueError for a dose that is not finite, or anywhere above MOST_OF_RX times the highest
+    prescription."""
+    if prediction.options.target != "dose":
+        return
+    case, made_by = prediction.case, prediction.model.name if prediction.model else "in memory"
+    highest_gy = max(float(member.max()) for member in prediction.members)
+    most_gy = MOST_OF_RX * case.rx_max_gy
+    if not highest_gy <= most_gy:
+        raise ValueError(
+            f"{case.name}: the model {made_by} gives up to {highest_gy:.0f} Gy, 0 to {most_gy:.0f} Gy "
+            f"({MOST_OF_RX} x the highest prescription) is accepted; its weights are damaged or not trained"
+        )
 
 
 def _blind(case: Case, target: str) -> Case:
     """The case without the volume that is to be predicted."""
-    return replace(case, **{target: None}) if target in ("dose", "ct") else case
+    if target == "dose":
+        return replace(case, dose=None)
+    return replace(case, ct=None) if target == "ct" else case
 
 
 def _wants_mimicking(options: Options) -> bool:
@@ -140,10 +262,11 @@ def _conditions(model: Any2Any, case: Case, options: Options) -> tuple[str, ...]
     return modality.subset(options.given or (name for name in known if name != target))
 
 
-def _plan(part: Case, sample: Sample) -> Case | None:
+def _plan(work: Case, start: tuple[int, int, int], sample: Sample) -> Case | None:
     """The block as a case whose beams can be asked what they deliver, with what `sample` shows alone; None
     where beams or targets are not shown or their doses are not defined."""
-    shown = sample.volumes.keys()
+    shown, (d, h, w) = sample.volumes.keys(), sample.body.shape
+    part = work.block(start, (d, h, w))
     if not {"ptv", "beam"} <= shown or not dose_mimicking.is_defined(part):
         return None
     hidden = () if "oar" in shown else part.of_role("oar")
@@ -182,4 +305,5 @@ def _to_grid(
     if work.grid is case.grid:
         return whole
     moved = np.stack([Volume(c, work.grid, row.unit).resample(case.grid, outside=empty).array for c in whole])
+    assert case.body is not None
     return moved if target == "body" else np.where(case.body, moved, np.float32(empty))

@@ -12,7 +12,7 @@ from anydose.bench.patients import Modelled
 from anydose.bench.registry import Row, Rows, benchmark
 from anydose.case import modality
 from anydose.case.case import Case
-from anydose.complete import ask, complete
+from anydose.complete import answer, ask
 from anydose.model import registry
 from anydose.model.any2any import Any2Any, pick_device
 from anydose.model.checkpoint import load_model
@@ -119,7 +119,7 @@ def _figures(case: Case, asked: Asked, model: Any2Any, options: Options) -> dict
     truth = modality.TABLE[asked.target].draw(case)
     assert truth is not None and case.body is not None
     options = replace(options, target=asked.target, given=asked.given)
-    made = complete(model, ask(case, asked.target), options).mean
+    made = answer(model, ask(case, asked.target), options).mean
     levels_gy = tuple(case.prescription.levels_gy.values())
     found = completion.figures(asked.target, truth, made, case.body, levels_gy)
     if asked.words == ALL_GIVEN and asked.target in WITH_A_NAIVE_ANSWER:

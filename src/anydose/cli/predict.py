@@ -24,6 +24,10 @@ Gaps = Annotated[
     bool, typer.Option(rich_help_panel="DICOM", help="DICOM: interpolate one or two missing slices.")
 ]
 
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what the folder holds: another case's result, or else.")
+]
+
 
 @takes(Options, "options", without=("target",), panel="Sampling")
 def predict(
@@ -55,17 +59,19 @@ def predict(
     placeholder_plan: Annotated[
         bool, typer.Option(rich_help_panel="DICOM", help="RTDOSE: a beamless RTPLAN to refer to.")
     ] = False,
+    overwrite: Overwrite = False,
     as_json: JsonLines = False,
     *,
     options: Options,
 ) -> None:
     """Predict a patient's dose."""
-    from anydose.deliver.dose import Dicom, predict_to
+    from anydose.deliver.dose import predict_to
+    from anydose.io.format import DoseOptions
 
     if fast:
         options = hastened(options)
     read = {"series": series or (), "beams": beams or None, "rx": rx or (), "fill_gaps": fill_gaps}
-    dicom = Dicom(grid=dose_grid, bits=bits, anonymize=anonymize, placeholder_plan=placeholder_plan)
+    dicom = DoseOptions(grid=dose_grid, bits=bits, anonymize=anonymize, placeholder_plan=placeholder_plan)
     with working(f"predicting {case.name}"):
         run = predict_to(
             case,
@@ -76,6 +82,7 @@ def predict(
             read=read,
             dicom=dicom,
             intervals=uncertainty,
+            overwrite=overwrite,
         )
     say(run, out, as_json)
 
@@ -94,6 +101,7 @@ def complete(
     rx: Rx = None,
     series: Series = None,
     fill_gaps: Gaps = False,
+    overwrite: Overwrite = False,
     as_json: JsonLines = False,
     *,
     options: Options,
@@ -104,7 +112,16 @@ def complete(
     options = replace(options, target=target)
     read = {"series": series or (), "beams": beams or None, "rx": rx or (), "fill_gaps": fill_gaps}
     with working(f"completing {case.name}"):
-        run = complete_to(case, out, model, options, levels_gy=_numbers(levels), device=device, read=read)
+        run = complete_to(
+            case,
+            out,
+            model,
+            options,
+            levels_gy=_numbers(levels),
+            device=device,
+            read=read,
+            overwrite=overwrite,
+        )
     say(run, out, as_json)
 
 

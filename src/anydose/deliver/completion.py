@@ -3,8 +3,6 @@ own form, and a page."""
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,18 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anydose.case import beams, modality
-from anydose.case.case import Case
+from anydose.case import beams
 from anydose.case.volume import Volume
-from anydose.complete import Question, ask, complete, completed, structures_of
-from anydose.deliver.record import Stopwatch, record
+from anydose.complete import Completion, Question, answer, ask, structures_of
+from anydose.deliver.folder import Place, one_result
+from anydose.deliver.record import Stopwatch, input_hashes, record
 from anydose.io import nifti
-from anydose.io.files import file_name, whole, write_json
+from anydose.io.files import file_name
 from anydose.io.formats import format_for
 from anydose.io.read import read_case
 from anydose.model import registry
-from anydose.model.any2any import pick_device
-from anydose.model.checkpoint import load_model
 from anydose.predict import Options
 from anydose.score import completion
 from anydose.score.report.completion import write_completion
@@ -57,38 +53,74 @@ def complete_to(
     folder: Path,
     model: str,
     options: Options,
+    *,
     levels_gy: Sequence[float] = (),
     device: str = "auto",
     read: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Read the case at `source`, generate its `options.target` and leave everything in `folder`; returns the
-    run record, with the figures of what was generated where the case holds the truth."""
+    run record, with the figures of what was generated where the case holds the truth.
+
+    Args:
+        source: a case in any format that `read_case` knows.
+        folder: a new or empty folder, or one that holds the same completion of the same case.
+        model: a shipped model's name or a checkpoint's path.
+        options: how to sample, and the target.
+        levels_gy: the prescription of a case without targets.
+        device: 'auto', 'cpu' or 'cuda:0'.
+        read: keywords of `read_case`.
+        overwrite: replace what `folder` holds, whatever it is.
+
+    Raises:
+        ValueError: the case, the options, the model or the folder is refused; nothing is written.
+    """
     watch, target = Stopwatch(), options.target
-    case = read_case(source, **(read or {}))
-    watch.done("read")
-    question = ask(case, target, levels_gy)
-    path = registry.find(registry.completing(model, options.target))
-    network = load_model(path).on(pick_device(device))
-    watch.done("load")
-    prediction = complete(network, question, options)
-    watch.done("sample")
-    outputs = []
-    for stem, volume in volumes(question, target, prediction.mean).items():
+    network_file = registry.find(registry.completing(model, target))
+    with one_result(folder, source, overwrite) as place:
+        inputs = input_hashes(source)
+        place.refuse_other(target, inputs)
+        case = read_case(source, **(read or {}))
+        watch.done("read")
+        question = ask(case, target, levels_gy)
+        network = registry.load(network_file, device)
+        watch.done("load")
+        made = Completion(question, answer(network, question, options), case)
+        watch.done("sample")
+        return _finish(place, made, watch, inputs)
+
+
+def save(made: Completion, folder: str | Path, *, overwrite: bool = False) -> dict[str, Any]:
+    """Leave a completion in a folder of its own, as `anydose complete` does; returns the run record. The
+    keywords and errors are those of `complete_to`."""
+    source = made.answer.source
+    with one_result(Path(folder), source, overwrite) as place:
+        inputs = input_hashes(source)
+        place.refuse_other(made.target, inputs, made.original.name)
+        return _finish(place, made, Stopwatch(), inputs)
+
+
+def _finish(place: Place, made: Completion, watch: Stopwatch, inputs: Mapping[str, str]) -> dict[str, Any]:
+    place.refuse_other(made.target, inputs, made.original.name)
+    deliver(made, place.scratch)
+    watch.done("write")
+    return place.finish(record(made.answer, watch.seconds, inputs) | {"figures": made.figures()})
+
+
+def deliver(made: Completion, folder: Path) -> None:
+    """Write a completion into `folder`."""
+    question, values = made.question, made.answer.mean
+    for stem, volume in volumes(question, made.target, values).items():
         (folder / stem).parent.mkdir(parents=True, exist_ok=True)
         nifti.write_volume(volume, folder / f"{stem}.nii.gz")
-        outputs.append(f"{stem}.nii.gz")
-    outputs += _write_patient(completed(question, target, prediction.mean), folder / PATIENT)
-    truth = modality.TABLE[target].draw(case) if case.body is not None or target != "beam" else None
-    title = f"{case.name}: {target} from {', '.join(prediction.used)}; {path.stem}, steps: {options.steps}"
-    with whole(folder / "page.png") as scratch:
-        shown = shown_values(question, target, prediction.mean)
-        write_completion(question.case, target, shown, truth, scratch, title)
-    watch.done("write")
-    run = record(case, prediction, options, source, path, watch.seconds)
-    run |= {"figures": _figures(question, target, prediction.mean, truth), "outputs": [*outputs, "page.png"]}
-    run["outputs"].append("run.json")
-    write_json(run, folder / "run.json")
-    return run
+    if made.case is not None:
+        (folder / PATIENT).mkdir()
+        format_for(made.case).write_case(made.case, folder / PATIENT)
+    model = made.answer.model.stem if made.answer.model else "a model in memory"
+    used, steps = ", ".join(made.answer.used), made.answer.options.steps
+    title = f"{made.original.name}: {made.target} from {used}; {model}, steps: {steps}"
+    shown = shown_values(question, made.target, values)
+    write_completion(question.case, made.target, shown, made.truth(), folder / "page.png", title)
 
 
 def shown_values(question: Question, target: str, made: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -96,29 +128,3 @@ def shown_values(question: Question, target: str, made: NDArray[np.float32]) -> 
     if target != "ptv":
         return made
     return completion.snapped(made[0], list(question.levels_gy.values()))[None]
-
-
-def _figures(
-    question: Question, target: str, made: NDArray[np.float32], truth: NDArray[np.float32] | None
-) -> dict[str, float]:
-    if truth is None:
-        return {}
-    assert question.case.body is not None
-    levels = tuple(question.levels_gy.values())
-    found = completion.figures(target, truth, made, question.case.body, levels)
-    return {name: round(value, 4) for name, value in found.items()}
-
-
-def _write_patient(case: Case | None, folder: Path) -> list[str]:
-    """The completed patient in its own form where that can hold it, else NIfTI; the folder appears whole."""
-    if case is None:
-        return []
-    scratch = folder.with_name(f".{os.getpid()}.{folder.name}")
-    try:
-        scratch.mkdir(parents=True)
-        format_for(case).write_case(case, scratch)
-        shutil.rmtree(folder, ignore_errors=True)
-        scratch.replace(folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return [f"{folder.name}/"]

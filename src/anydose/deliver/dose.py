@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,15 @@ import numpy as np
 
 from anydose.case.case import Case
 from anydose.case.volume import Volume
-from anydose.deliver.record import Stopwatch, record, title_of
+from anydose.deliver.folder import Place, one_result
+from anydose.deliver.record import Stopwatch, input_hashes, model_hash, record, title_of
 from anydose.deliver.trust import Trust, trust
 from anydose.io import nifti
-from anydose.io.files import whole, write_json
 from anydose.io.format import DoseOptions
 from anydose.io.formats import write_dose
 from anydose.io.read import read_case
 from anydose.model import registry
-from anydose.model.any2any import pick_device
-from anydose.model.checkpoint import file_hash, load_model
-from anydose.predict import Options, Prediction, predict
+from anydose.predict import Options, Prediction, predict, refuse_impossible
 from anydose.score import calibration
 from anydose.score.calibration import Calibration
 from anydose.score.dvh import dvh
@@ -32,49 +30,97 @@ DVH_STEP_GY = 0.25
 SHOWN_COVERAGE = 0.8  # of the intervals in uncertainty.nii.gz and on the page
 
 
-@dataclass(frozen=True)
-class Dicom:
-    """How an RTDOSE is written: grid ('ct', 'reference', a spacing in mm, '' for the reference's or the CT's
-    voxels), bits a voxel (16 or 32), with other identifiers than the patient's, with a placeholder plan
-    where there is none."""
-
-    grid: str = ""
-    bits: int = 32
-    anonymize: bool = False
-    placeholder_plan: bool = False
-
-
-def deliver(
-    case: Case,
-    prediction: Prediction,
+def predict_to(
+    source: Path,
     folder: Path,
-    title: str,
-    model: str,
-    dicom: Dicom,
-    trust: Trust | None = None,
-) -> list[str]:
-    """Write a dose prediction into `folder`; model: what made it (a hash); returns the names of the files."""
-    trust = trust or Trust()
-    folder.mkdir(parents=True, exist_ok=True)
-    dose = prediction.volume(case)
-    written = ["dose.nii.gz", "dvh.csv", "page.png"]
+    model: str | Path = registry.DEFAULT,
+    options: Options | None = None,
+    *,
+    device: str = "auto",
+    read: Mapping[str, Any] | None = None,
+    dicom: DoseOptions | None = None,
+    intervals: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Read the case at `source`, predict its dose and leave everything in `folder`; returns the run record.
+
+    Args:
+        source: a case in any format that `read_case` knows; read: keywords for it.
+        folder: a new or empty folder, or one that holds a prediction of the same case.
+        model: a shipped model's name or a checkpoint's path.
+        options: how to predict; the default is what ships.
+        device: 'auto', 'cpu' or 'cuda:0'.
+        read: keywords of `read_case`.
+        dicom: how an RTDOSE is written.
+        intervals: with calibrated uncertainty.
+        overwrite: replace what `folder` holds, whatever it is.
+
+    Raises:
+        ValueError: the case, the options, the model or the folder is refused; nothing is written.
+    """
+    watch, options = Stopwatch(), options or Options()
+    network_file = registry.find(str(model))
+    with one_result(folder, source, overwrite) as place:
+        inputs = input_hashes(source)
+        place.refuse_other("dose", inputs)
+        case = read_case(source, **(read or {}))
+        watch.done("read")
+        trusted = trust(case, network_file, options, intervals)
+        network = registry.load(network_file, device)
+        watch.done("load")
+        prediction = predict(case, network, options, on_stage=watch.done)
+        return _finish(place, prediction, trusted, dicom or DoseOptions(), watch, inputs)
+
+
+def save(
+    prediction: Prediction,
+    folder: str | Path,
+    *,
+    dicom: DoseOptions | None = None,
+    intervals: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Leave a dose prediction in a folder of its own, as `anydose predict` does; returns the run record. The
+    keywords and errors are those of `predict_to`."""
+    watch, case, model = Stopwatch(), prediction.case, prediction.model
+    prediction.dose  # noqa: B018  (refuses another target)
+    trusted = trust(case, model, prediction.options, intervals)
+    with one_result(Path(folder), prediction.source, overwrite) as place:
+        inputs = input_hashes(prediction.source)
+        place.refuse_other("dose", inputs, case.name)
+        return _finish(place, prediction, trusted, dicom or DoseOptions(), watch, inputs)
+
+
+def _finish(
+    place: Place,
+    prediction: Prediction,
+    trusted: Trust,
+    dicom: DoseOptions,
+    watch: Stopwatch,
+    inputs: Mapping[str, str],
+) -> dict[str, Any]:
+    place.refuse_other("dose", inputs, prediction.case.name)
+    refuse_impossible(prediction)
+    deliver(prediction, place.scratch, trusted, dicom)
+    watch.done("write")
+    run = record(prediction, watch.seconds, inputs) | {"warnings": list(trusted.warnings)}
+    return place.finish(run)
+
+
+def deliver(prediction: Prediction, folder: Path, trust: Trust, dicom: DoseOptions) -> None:
+    """Write a dose prediction into `folder`."""
+    case, dose = prediction.case, prediction.dose
     nifti.write_volume(dose, folder / "dose.nii.gz")
-    written += write_dose(dose, case, folder, DoseOptions(model=model, **asdict(dicom)))
+    write_dose(dose, case, folder, replace(dicom, model=model_hash(prediction.model)))
     if len(prediction.members) > 1:
         nifti.write_volume(Volume(prediction.spread[0], case.grid, "Gy"), folder / "dose_std.nii.gz")
-        written.append("dose_std.nii.gz")
         for number, member in enumerate(prediction.members, start=1):
-            written.append(f"dose_{number}.nii.gz")
-            nifti.write_volume(Volume(member[0], case.grid, "Gy"), folder / written[-1])
-    with whole(folder / "dvh.csv") as scratch:
-        write_dvh(case, dose, scratch)
+            nifti.write_volume(Volume(member[0], case.grid, "Gy"), folder / f"dose_{number}.nii.gz")
+    write_dvh(case, dose, folder / "dvh.csv")
     bands: list[dict[str, Any]] = []
     if trust.intervals is not None:
         bands = _write_intervals(case, prediction, trust.intervals, folder)
-        written += ["uncertainty.nii.gz", "dvh_bands.csv"]
-    with whole(folder / "page.png") as scratch:
-        write_page(case, dose, scratch, title, trust.warnings, bands)
-    return written
+    write_page(case, dose, folder / "page.png", title_of(prediction), trust.warnings, bands)
 
 
 def _write_intervals(
@@ -90,8 +136,7 @@ def _write_intervals(
     rows = calibration.bands(intervals, calibration.dvh_points(case, mean, known))
     columns = list(rows[0]) if rows else ["structure", "point", "gy"]
     table = ([f"{v:.3f}" if isinstance(v, float) else v for v in row.values()] for row in rows)
-    with whole(folder / "dvh_bands.csv") as scratch:
-        write_csv(scratch, columns, table)
+    write_csv(folder / "dvh_bands.csv", columns, table)
     return rows
 
 
@@ -102,39 +147,3 @@ def write_dvh(case: Case, dose: Volume, path: Path) -> None:
     curves = [dvh(dose, mask, case.grid).curve(at_gy) for mask in structures.values()]
     rows = ([f"{gy:.2f}", *(f"{curve[k]:.3f}" for curve in curves)] for k, gy in enumerate(at_gy))
     write_csv(path, ["dose_gy", *(f"{name}_percent" for name in structures)], rows)
-
-
-def predict_to(
-    source: Path,
-    folder: Path,
-    model: str,
-    options: Options,
-    device: str = "auto",
-    read: Mapping[str, Any] | None = None,
-    dicom: Dicom | None = None,
-    intervals: bool = False,
-) -> dict[str, Any]:
-    """Read the case at `source`, predict its dose and leave everything in `folder`; returns the run
-    record. intervals: with calibrated uncertainty."""
-    watch = Stopwatch()
-    case = read_case(source, **(read or {}))
-    watch.done("read")
-    path = registry.find(model)
-    trusted = trust(case, path, options, intervals)
-    network = load_model(path).on(pick_device(device))
-    watch.done("load")
-    prediction = predict(network, case, options, on_stage=watch.done)
-    outputs = deliver(
-        case,
-        prediction,
-        folder,
-        title_of(case, path, options, prediction),
-        file_hash(path),
-        dicom or Dicom(),
-        trusted,
-    )
-    watch.done("write")
-    run = record(case, prediction, options, source, path, watch.seconds)
-    run |= {"warnings": list(trusted.warnings), "outputs": [*outputs, "run.json"]}
-    write_json(run, folder / "run.json")
-    return run

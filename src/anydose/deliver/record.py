@@ -14,18 +14,19 @@ import numpy as np
 import torch
 
 from anydose import __version__
-from anydose.case.case import Case
+from anydose.io.run_folder import hash_of
 from anydose.model import registry
 from anydose.model.any2any import pick_device
-from anydose.model.checkpoint import file_hash
-from anydose.predict import Options, Prediction
+from anydose.predict import Prediction
 
 
-def title_of(case: Case, model: Path, options: Options, prediction: Prediction) -> str:
+def title_of(prediction: Prediction) -> str:
     """One line that says of which patient, by which model and how."""
+    options = prediction.options
+    model = prediction.model.stem if prediction.model else "a model in memory"
     steps = f"{options.steps} {options.sampler} step{'s' * (options.steps > 1)}"
     mimicked = ", dose mimicking" if prediction.mimicked else ""
-    return f"{case.name}: {model.stem}, {steps}, seed {options.seed}{mimicked}"
+    return f"{prediction.case.name}: {model}, {steps}, seed {options.seed}{mimicked}"
 
 
 class Stopwatch:
@@ -47,21 +48,23 @@ class Stopwatch:
         return {**self.stages, "all": self.last - self.begin}
 
 
-def record(
-    case: Case,
-    prediction: Prediction,
-    options: Options,
-    source: Path,
-    model: Path,
-    seconds: Mapping[str, float],
-) -> dict[str, Any]:
-    """Inputs and their hashes, model and its hash, options, versions, what was used and inferred, seconds,
-    memory."""
-    inputs = sorted(p for p in source.rglob("*") if p.is_file()) if source.is_dir() else [source]
+def input_hashes(source: Path | None) -> dict[str, str]:
+    """File -> SHA-256 of everything in a case's folder, or of its one file."""
+    if source is None:
+        return {}
+    if source.is_file():
+        return {source.name: hash_of(source)}
+    files = sorted(path for path in source.rglob("*") if path.is_file())
+    return {path.relative_to(source).as_posix(): hash_of(path) for path in files}
+
+
+def record(prediction: Prediction, seconds: Mapping[str, float], inputs: Mapping[str, str]) -> dict[str, Any]:
+    """How a prediction came about, as plain values; inputs: file -> SHA-256."""
+    case, options, model = prediction.case, prediction.options, prediction.model
     return {
         "case": case.name,
-        "inputs": {p.name if p == source else str(p.relative_to(source)): file_hash(p) for p in inputs},
-        "model": {"file": model.name, "sha256": file_hash(model)},
+        "target": options.target,
+        "model": {"file": model.name if model else None, "sha256": model_hash(model)},
         "options": asdict(options),
         "mimicked": prediction.mimicked,
         "used": list(prediction.used),
@@ -71,7 +74,13 @@ def record(
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "versions": versions(),
         "notice": "AI prediction for research, not for clinical use",
+        "inputs": dict(inputs),
     }
+
+
+def model_hash(model: Path | None) -> str:
+    """SHA-256 of a checkpoint; 'in memory' for a model that has none."""
+    return hash_of(model) if model else "in memory"
 
 
 def versions() -> dict[str, str]:

@@ -36,9 +36,13 @@ class Trust:
     warnings: tuple[str, ...] = field(default=())
 
 
-def trust(case: Case, model: Path, options: Options, intervals: bool) -> Trust:
-    """What the files beside a model say of a case. intervals: ask for them. ValueError if they are asked for
-    and were never calibrated."""
+def trust(case: Case, model: Path | None, options: Options, intervals: bool) -> Trust:
+    """What the files beside a model say of a case. intervals: ask for them. Raises ValueError if they are
+    asked for and were never calibrated."""
+    if model is None:
+        if intervals:
+            raise ValueError("intervals: a model in memory has none; save it and give its file")
+        return Trust(warnings=("the model was made in memory: nothing is known of its training data",))
     files, said, found = trust_files(model), [], None
     if files.ranges.is_file():
         said += guard.warnings(case, guard.read(files.ranges))

@@ -20,6 +20,7 @@ from pathlib import Path
 from anydose.case.case import Case
 from anydose.case.volume import Volume
 from anydose.io.format import DoseOptions, Format, ReadOptions
+from anydose.io.run_folder import is_result
 
 ENTRY_POINTS = "anydose.formats"
 
@@ -248,6 +249,8 @@ def format_of(path: Path) -> Format:
     """The format of the case at `path`. ValueError for none and for several."""
     if not path.exists():
         raise ValueError(f"{path}: no such file or folder; {accepted()} is accepted")
+    if is_result(path):
+        raise ValueError(f"{path}: a result of anydose, no patient; {accepted()} is accepted")
     found = [row for row in table().values() if row.recognises(path)]
     if len(found) == 1:
         return found[0]

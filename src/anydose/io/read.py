@@ -10,12 +10,10 @@ import numpy as np
 
 from anydose.case.case import Case
 from anydose.case.volume import Volume
-from anydose.io import plan_options, plausible
+from anydose.io import plan_options, plausible, run_folder
 from anydose.io.format import ReadOptions
 from anydose.io.formats import format_of, format_of_dose
 from anydose.io.plausible import DoseReading
-
-PREDICTED_RECORD, PREDICTED_DOSE = "run.json", "dose.nii.gz"  # what a prediction's folder holds
 
 
 def read_case(
@@ -73,8 +71,8 @@ def read_dose(
     negative or not finite, or beyond what its prescription allows.
     """
     path, reading = Path(path), DoseReading(unit, allow_above_gy)
-    if (path / PREDICTED_RECORD).is_file() and (path / PREDICTED_DOSE).is_file():
-        path = path / PREDICTED_DOSE
+    if run_folder.is_result(path):
+        path = run_folder.dose_file(path)
     if path.is_dir() or path.suffix == ".npz":
         given = read_case(path, dose_unit=unit, allow_dose_above=allow_above_gy)
         if given.dose is None:

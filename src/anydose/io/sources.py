@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from anydose.io.formats import accepted, dose_suffixes, format_of
+from anydose.io.run_folder import is_result
 
 CASES = (".npz", "")  # endings of cases that hold a dose, beside those of dose files
 
@@ -41,6 +42,8 @@ def _stem(path: Path) -> str:
 
 
 def _cases(path: Path) -> Iterator[Path]:
+    if is_result(path):
+        return  # what `predict` and `complete` left is no patient
     if _is_case(path):
         yield path
     elif path.is_dir():

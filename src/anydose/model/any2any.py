@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -42,6 +43,14 @@ class ModelConfig:
 
 class Any2Any(nn.Module):
     """Any subset of modalities in, any one out. Volumes are (n, c, d, h, w) in the model's range."""
+
+    file: Path | None = None
+    """The checkpoint that it was loaded from; None for a model made in memory."""
+
+    @property
+    def named(self) -> str:
+        """What a message calls it."""
+        return f"the model {self.file.name if self.file else 'in memory'}"
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -66,6 +66,7 @@ def load_model(path: Path) -> Any2Any:
         model = load_model(base_of(path, json.loads(meta["base"])))
         lora.put_adapter(model, json.loads(meta["settings"]), weights, str(path))
         lora.merge(model)
+        model.file = path
         return model.eval()
     if meta.get("format") != FORMAT:
         raise ValueError(f"{path}: format {meta.get('format')!r} found, {FORMAT!r} is accepted")
@@ -77,6 +78,7 @@ def load_model(path: Path) -> Any2Any:
         model.load_state_dict({k: v.float() for k, v in weights.items()}, strict=True)
     except RuntimeError as error:
         raise ValueError(f"{path}: {error}") from error
+    model.file = path
     return model.eval()
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from anydose.model.checkpoint import describe
+from anydose.model.any2any import Any2Any, pick_device
+from anydose.model.checkpoint import describe, load_model
 from anydose.model.weights import WEIGHTS
 
 DEFAULT = "compact-hn"
@@ -31,6 +32,21 @@ def find(name: str) -> Path:
     raise ValueError(
         f"model {name!r} not found: {', '.join(known) or 'no shipped model'} or a .safetensors file"
     )
+
+
+def is_model(thing: object) -> bool:
+    """True for a model, a shipped model's name, a .safetensors file and the folder of a training run."""
+    if isinstance(thing, str | Path):
+        path = Path(thing)
+        run = (path / "model.safetensors").is_file()
+        return str(thing) in shipped() or path.suffix == ".safetensors" or run
+    return isinstance(thing, Any2Any)
+
+
+def load(name: str | Path = DEFAULT, device: str = "auto") -> Any2Any:
+    """A shipped model by its name, or a checkpoint by its path, on a device ('auto', 'cpu', 'cuda:0').
+    Raises ValueError where there is none, or the file is no model of this version."""
+    return load_model(find(str(name))).on(pick_device(device))
 
 
 def completing(name: str, target: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from anydose.case.case import Case, Mask
 from anydose.case.volume import Volume, bounding_box
 from anydose.score.dvh import dvh
 from anydose.score.report.embed import figure_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SHOWN_WARNINGS = 4
 LONGEST_TITLE = 160
@@ -37,6 +40,17 @@ def write_page(
     the left of axial and coronal slices, superior is up. The case's own dose, if any, is the dashed DVH.
     warnings: sentences on what makes the case unusual; bands: rows of calibration.bands, shaded at 80 %. The
     format is that of the suffix (.png, .pdf)."""
+    draw_page(case, dose, title, warnings, bands).savefig(path, dpi=110)
+
+
+def draw_page(
+    case: Case,
+    dose: Volume,
+    title: str,
+    warnings: Sequence[str] = (),
+    bands: Sequence[Mapping[str, Any]] = (),
+) -> Figure:
+    """The page of `write_page` as a matplotlib figure."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 8.2), layout="constrained")
@@ -57,7 +71,7 @@ def write_page(
         more = len(warnings) - SHOWN_WARNINGS
         lines += [f"and {more} more in run.json"] if more > 0 else []
         figure.supxlabel("\n".join(lines), fontsize=9, color="#b00000", x=0.01, ha="left")
-    figure.savefig(path, dpi=110)
+    return figure
 
 
 def _slice(axes: Any, case: Case, dose: Volume, axis: int, index: int, name: str) -> Any:
