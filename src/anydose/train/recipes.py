@@ -110,6 +110,8 @@ ABOUT = {
     "hn-laterality": "Shipped model, stage 7: in mirror images organs keep their names.",
     "hn-beams-eye-view": "Shipped model, stage 8: exchange along the beams; ships as compact-hn.",
     "hn-completion": "Adapter of compact-hn for every target but the dose; ships as compact-hn-any.",
+    "hn-transformer-augmented": "Transformer, stage 1: slabs of rotated and deformed patients, from scratch.",
+    "hn-transformer": "Transformer, stage 2: half of the patients as they are; ships as compact-hn-dit.",
     "budget-unet": "A U-Net on a small budget, the base of the ablation.",
     "budget-regression": "The same as regression, without noise.",
     "budget-dit": "The transformer on the same budget.",
