@@ -1,5 +1,6 @@
 """The latent cache: what the codec gives, once per view, resumable, and training never runs the codec."""
 
+import json
 import shutil
 from dataclasses import replace
 
@@ -14,9 +15,11 @@ from anydose.model.checkpoint import save_model
 from anydose.model.codec import compact
 from anydose.model.network.dit import DiTConfig
 from anydose.model.sample import padded
+from anydose.model.tensors import save_tensors
 from anydose.train import latents
 from anydose.train.config import TrainConfig
 from anydose.train.data import Cohort
+from anydose.train.encode import EncodeConfig, encode, encode_view, expected, load_encoder
 from anydose.train.tasks import ANY2ANY
 from anydose.train.trainer import Trainer
 
@@ -27,7 +30,11 @@ TINY = ModelConfig(DiTConfig(dim=32, depth=2, heads=2, ffn=64), "compact:8")
 def checkpoint(tmp_path_factory):
     torch.manual_seed(0)
     path = tmp_path_factory.mktemp("model") / "model.safetensors"
-    save_model(Any2Any(TINY), path, {})
+    model = Any2Any(TINY)
+    torch.nn.init.normal_(
+        model.codec.look[-1].weight, std=0.02
+    )  # zero at its start, which no precision changes
+    save_model(model, path, {})
     return path
 
 
@@ -44,7 +51,7 @@ def model_of(checkpoint):
 
 def test_a_view_is_the_changed_volume_encoded(cohort, checkpoint):
     model = model_of(checkpoint)
-    assert len(list(latents.encode(cohort, checkpoint, views=3))) == 9
+    assert len(list(encode(cohort, checkpoint, EncodeConfig(views=3)))) == 3
     stored = latents.LatentCohort(cohort, model.codec)
     assert (len(stored), stored.views) == (3, 3)
     assert stored.modalities == Cohort(cohort).modalities
@@ -64,17 +71,17 @@ def test_a_view_is_the_changed_volume_encoded(cohort, checkpoint):
 
 
 def test_what_is_there_is_kept_and_the_rest_is_written(cohort, checkpoint):
-    first = list(latents.encode(cohort, checkpoint))
+    first = list(encode(cohort, checkpoint, EncodeConfig()))
     first[1].unlink()
     before = {path: path.stat().st_mtime_ns for path in (first[0], first[2])}
-    assert list(latents.encode(cohort, checkpoint, workers=2)) == [first[1]]
+    assert list(encode(cohort, checkpoint, EncodeConfig(workers=2))) == [first[1]]
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 def test_a_crop_is_at_most_so_large_and_differs_between_views(cohort, checkpoint):
     model, sample = model_of(checkpoint), Cohort(cohort).load(0)
     views = [latents.draw_view(0, "x", k) for k in (0, 1, 2)]
-    found = [latents.encode_view(model, sample, view, (16, 16, 16)) for view in views]
+    found = [encode_view(model, sample, view, (16, 16, 16)) for view in views]
     assert {tuple(f.values["dose"].shape[2:]) for f in found} == {(4, 4, 4)}
     assert not torch.equal(found[1].values["ct"], found[2].values["ct"])
 
@@ -84,14 +91,14 @@ def test_a_cohort_store_is_encoded_in_place_and_stays_one(tmp_path, checkpoint):
 
     for k in (0, 1):
         store.write_stored(small_case(k), tmp_path / "store", f"pt_{k}")
-    list(latents.encode(tmp_path / "store", checkpoint))
+    list(encode(tmp_path / "store", checkpoint, EncodeConfig()))
     found = latents.LatentCohort(tmp_path / "store", model_of(checkpoint).codec)
     assert found.names == store.names(tmp_path / "store") == ["pt_0", "pt_1"]
     assert set(found.modalities[0]) == set(modality.NAMES)
 
 
 def test_latents_of_another_codec_are_not_used(cohort, checkpoint, tmp_path):
-    list(latents.encode(cohort, checkpoint))
+    list(encode(cohort, checkpoint, EncodeConfig()))
     codec = model_of(checkpoint).codec
     other = compact.CompactCodec(8)
     with torch.no_grad():
@@ -103,15 +110,73 @@ def test_latents_of_another_codec_are_not_used(cohort, checkpoint, tmp_path):
     assert len(latents.LatentCohort(cohort, codec)) == 2
 
 
-def test_a_missing_view_is_named(cohort, checkpoint):
-    paths = sorted(latents.encode(cohort, checkpoint, views=2))
-    paths[3].unlink()
-    with pytest.raises(ValueError, match="is missing"):
+def test_a_missing_view_is_named_and_encoded_again(cohort, checkpoint):
+    paths = sorted(encode(cohort, checkpoint, EncodeConfig(views=2)))
+    paths[1].unlink()
+    assert list(encode(cohort, checkpoint, EncodeConfig(views=1))) == [paths[1]]
+    with pytest.raises(ValueError, match="view 1 of 1 is missing"):
         latents.LatentCohort(cohort, model_of(checkpoint).codec)
+    assert list(encode(cohort, checkpoint, EncodeConfig(views=2))) == [paths[1]]
+    assert latents.LatentCohort(cohort, model_of(checkpoint).codec).views == 2
+
+
+def test_a_cache_with_a_file_a_view_in_the_cohort_is_still_read(cohort, checkpoint):
+    codec = model_of(checkpoint).codec
+    list(encode(cohort, checkpoint, EncodeConfig(views=2)))
+    now = latents.LatentCohort(cohort, codec)
+    new = [now.load(index, view) for index in range(3) for view in range(2)]
+    former = cohort / ".latents" / now.folder.name
+    former.mkdir(parents=True)
+    for number, found in enumerate(new):
+        tensors = {k: v.to(torch.bfloat16) for k, v in found.values.items()}
+        about = {"case": json.dumps({"spacing_mm": found.spacing_mm})}
+        path = former / f"{found.name}.{number % 2}.safetensors"
+        save_tensors(tensors | {"mask": found.body.to(torch.uint8)}, path, about)
+    shutil.rmtree(now.folder)
+    then = latents.LatentCohort(cohort, codec)
+    assert (then.names, then.views, then.modalities) == (now.names, now.views, now.modalities)
+    for number, found in enumerate(new):
+        again = then.load(*divmod(number, 2))
+        assert all(torch.equal(found.values[k], again.values[k]) for k in found.values)
+        assert torch.equal(found.body, again.body)
+
+
+def test_the_codec_alone_is_loaded(checkpoint):
+    encoder, model = load_encoder(checkpoint), model_of(checkpoint)
+    assert all(p.is_meta for p in encoder.backbone.parameters())
+    assert latents.codec_hash(encoder.codec) == latents.codec_hash(model.codec)
+    assert encoder.multiple == model.multiple
+
+
+def test_what_it_costs_is_said_before_and_what_a_precision_costs_is_measured(cohort, checkpoint):
+    plan = EncodeConfig(views=2, precision="bf16")
+    before = expected(cohort, checkpoint, plan)
+    exact = expected(cohort, checkpoint, EncodeConfig(views=2))
+    files = list(encode(cohort, checkpoint, plan))
+    assert before.cases == len(files) == 3
+    assert before.disk_gb == pytest.approx(sum(f.stat().st_size for f in files) / 1e9, rel=0.1)
+    assert exact.error == 0 < before.error < 0.02
+    assert before.hours > 0
+    assert expected(cohort, checkpoint, plan).cases == 0
+    found = latents.LatentCohort(cohort, model_of(checkpoint).codec).load(0)
+    view = latents.draw_view(0, found.name, 0)
+    true = encode_view(model_of(checkpoint), Cohort(cohort).load(0), view).values["dose"]
+    change = (found.values["dose"] - true).square().mean().sqrt() / true.square().mean().sqrt()
+    assert 0 < change < 0.02
+    with pytest.raises(ValueError, match="fp32, bf16, fp16"):
+        EncodeConfig(precision="int8")
+
+
+def test_processes_share_the_cases(cohort, checkpoint, monkeypatch):
+    for rank, count in ((1, 1), (0, 1)):  # of three, then of the two that are left
+        monkeypatch.setenv("RANK", str(rank))
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        assert len(list(encode(cohort, checkpoint, EncodeConfig()))) == count
+    assert latents.LatentCohort(cohort, model_of(checkpoint).codec).views == 1
 
 
 def test_training_from_latents_never_runs_the_codec_and_resumes_exactly(cohort, checkpoint, tmp_path):
-    list(latents.encode(cohort, checkpoint, views=2))
+    list(encode(cohort, checkpoint, EncodeConfig(views=2)))
     base = TrainConfig(
         name="t", init=str(checkpoint), data=str(cohort), out=str(tmp_path / "whole"), task=ANY2ANY, epochs=2
     )

@@ -12,7 +12,8 @@ from anydose.model.codec import wan as wan_codec
 from anydose.model.prior import load as prior
 from anydose.model.prior import tiny as moving
 from anydose.predict import Options, predict
-from anydose.train import latents, recipes
+from anydose.train import recipes
+from anydose.train.encode import EncodeConfig, encode
 from anydose.train.trainer import Trainer
 
 pytest.importorskip("diffusers")
@@ -54,7 +55,10 @@ def test_from_moving_pictures_to_a_dose(cohort_folder, tmp_path, monkeypatch):
     )
     start = load_model(Path("runs/wan/model.safetensors"))
     assert isinstance(start.codec, wan_codec.WanCodec)
-    assert len(list(latents.encode(Path("data"), Path("runs/wan/model.safetensors"), 1, (8, 32, 32)))) == 3
+    assert (
+        len(list(encode(Path("data"), Path("runs/wan/model.safetensors"), EncodeConfig(crop=(8, 32, 32)))))
+        == 3
+    )
     quick = ("data=data", "epochs=1", "lora=4", "warmup=1", "learning_rate=0.001", "precision=fp32")
     for stage in ("any2any", "dose"):
         trainer = Trainer(recipes.resolve(stage, quick, "wan"))

@@ -79,15 +79,30 @@ def encode(
     model: Annotated[Path, typer.Argument(help="A model.safetensors; its codec encodes.")],
     views: Annotated[int, typer.Option(help="Crops and mirror images of each case.")] = 1,
     crop: Annotated[str, typer.Option(help="At most so many voxels, as 96,128,160; '' for all.")] = "",
-    workers: Annotated[int, typer.Option(help="Processes.")] = 2,
+    workers: Annotated[int, typer.Option(help="Processes, on a CPU.")] = 2,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[str, typer.Option(help="What the codec runs in: fp32, bf16 or fp16.")] = "fp32",
 ) -> None:
-    """Write every case's latents once, so that training never runs the codec; resumes where it stopped."""
-    from anydose.train import latents
+    """Write every case's latents once, so that training never runs the codec; resumes where it stopped.
+
+    Disk, time and the error of the precision are measured on the first case and printed before. On several
+    GPUs: torchrun --nproc-per-node N -m anydose.cli prior encode ...
+    """
+    from anydose.train import encode as encoding
 
     size = tuple(int(n) for n in crop.split(",") if n.strip().isdigit())
     if crop and len(size) != 3:
         raise ValueError(f"crop {crop!r}: three numbers of voxels along z, y, x are accepted, as 96,128,160")
-    done = sum(1 for _ in latents.encode(cohort, model, views, size, workers))
+    config = encoding.EncodeConfig(
+        views=views, crop=size, precision=precision, device=device, workers=workers
+    )
+    cost = encoding.expected(cohort, model, config)
+    typer.echo(
+        f"{cohort}: {cost.cases} cases left, {cost.disk_gb:.2f} GB, {cost.hours:.1f} h for one process; "
+        f"{precision} changes latents by {cost.error:.2%} (root mean square)",
+        err=True,
+    )
+    done = sum(1 for _ in encoding.encode(cohort, model, config))
     typer.echo(f"{cohort}: {done} files written")
 
 

@@ -1,20 +1,21 @@
 """Latents written once, so that training never runs a codec.
 
-COHORT/.latents/CODEC-HASH/CASE.VIEW.safetensors beside a cohort store or a folder of drawn cases: the latents
-of every modality in bfloat16, the body on their grid, and the view in the metadata. A view is a crop and a
-mirroring, drawn from (seed, case, view): no codec of a prior commutes with either, so volumes are changed
-before they are encoded. What is there already is kept, files appear by atomic rename."""
+    COHORT.latents/CODEC-HASH/CASE.safetensors     beside a cohort store or a folder of rendered cases
+        VIEW.MODALITY    latent (1, c, d, h, w) in bfloat16
+        VIEW.mask        the body on the latent grid
+        metadata         spacing, the views, and the precision that the codec ran in
+
+A view is a crop and a mirroring, drawn from (seed, case, view): no codec of a prior commutes with either, so
+volumes are changed before they are encoded. What is there already is kept; files appear by atomic rename.
+Older caches, COHORT/.latents with a file a view, are still read."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,35 +23,36 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from anydose.case import modality
-from anydose.io import store
-from anydose.model.any2any import Any2Any
-from anydose.model.augment import cropped, flipped
-from anydose.model.checkpoint import load_model
 from anydose.model.codec.codec import Codec
-from anydose.model.sample import Sample, draw_sample, padded
 from anydose.model.tensors import save_tensors
-from anydose.train.data import Cohort
 
 
 @dataclass(frozen=True)
 class View:
-    """How a case is changed before it is encoded; offset: of crop and padding."""
+    """How a case is changed before it is encoded."""
 
     number: int
+    """0 is the case as it is."""
     left_right: bool
+    """Mirrored left to right."""
     cranio_caudal: bool
+    """Mirrored head to feet."""
     offset: tuple[float, float, float]
+    """Place of crop and padding along (z, y, x), each in [0, 1]."""
 
 
 @dataclass(frozen=True)
 class Latents:
-    """One encoded view: latents {modality: (1, c, d, h, w)} in float32, body (1, 1, d, h, w), spacing in mm
-    (x, y, z)."""
+    """One encoded view."""
 
     name: str
+    """Of the case."""
     values: dict[str, Tensor]
+    """{modality: latent (1, c, d, h, w) in float32}."""
     body: Tensor
+    """The body on the latent grid, (1, 1, d, h, w)."""
     spacing_mm: tuple[float, float, float]
+    """Of the voxels, (x, y, z)."""
 
 
 def codec_hash(codec: Codec) -> str:
@@ -63,7 +65,7 @@ def codec_hash(codec: Codec) -> str:
 
 def folder_of(cohort: Path, codec: Codec) -> Path:
     """Where the latents of a cohort in one codec lie."""
-    return cohort / ".latents" / f"{codec.spec.replace(':', '-')}-{codec_hash(codec)[:12]}"
+    return cohort.with_name(f"{cohort.name}.latents") / _folder_name(codec)
 
 
 def draw_view(seed: int, case: str, number: int) -> View:
@@ -78,49 +80,24 @@ def draw_view(seed: int, case: str, number: int) -> View:
     )
 
 
-def encode(
-    cohort: Path, model: Path, views: int = 1, crop: tuple[int, ...] = (), workers: int = 1, seed: int = 0
-) -> Iterator[Path]:
-    """Write `views` views of every case of a cohort in the codec of a model's checkpoint, with `workers`
-    processes; yields each file once it is there. crop: at most so many voxels along (z, y, x), () for all.
-    ValueError if the folder is no cohort."""
-    names = case_names(cohort)
-    place = folder_of(cohort, load_model(model).codec)
-    place.mkdir(parents=True, exist_ok=True)
-    jobs = [(name, draw_view(seed, name, k)) for name in names for k in range(views)]
-    jobs = [(name, view) for name, view in jobs if not _path(place, name, view.number).is_file()]
-    if workers == 1:
-        _start(str(model))
-        for name, view in jobs:
-            yield _encode_one(cohort, place, name, view, crop)
-        return
-    with ProcessPoolExecutor(workers, get_context("spawn"), _start, (str(model),)) as pool:
-        pending = [pool.submit(_encode_one, cohort, place, name, view, crop) for name, view in jobs]
-        for job in as_completed(pending):
-            yield job.result()
+def save_latents(views: list[tuple[View, Latents]], path: Path, precision: str) -> None:
+    """Write all views of one case."""
+    tensors = {}
+    for view, latents in views:
+        for name, value in latents.values.items():
+            tensors[f"{view.number}.{name}"] = value.to(torch.bfloat16)
+        tensors[f"{view.number}.mask"] = latents.body.to(torch.uint8)
+    about = {
+        "spacing_mm": views[0][1].spacing_mm,
+        "views": [asdict(view) for view, _ in views],
+        "precision": precision,
+    }
+    save_tensors(tensors, path, {"case": json.dumps(about)})
 
 
-def case_names(cohort: Path) -> list[str]:
-    """The cases of a cohort store, or of a folder of drawn cases."""
-    return store.names(cohort) if _is_store(cohort) else [path.stem for path in Cohort(cohort).paths]
-
-
-def read_sample(cohort: Path, name: str) -> Sample:
-    """One case of either kind of cohort, drawn."""
-    if _is_store(cohort):
-        return draw_sample(store.read_stored(cohort / name))[0]
-    drawn = Cohort(cohort)
-    return drawn.load([path.stem for path in drawn.paths].index(name))
-
-
-@torch.inference_mode()
-def encode_view(model: Any2Any, sample: Sample, view: View, crop: tuple[int, ...] = ()) -> Latents:
-    """Crop, pad, mirror and encode one case."""
-    if crop:
-        sample = cropped(sample, (crop[0], crop[1], crop[2]), view.offset)
-    sample = flipped(padded(sample, model.multiple, view.offset), view.left_right, view.cranio_caudal)
-    values = {name: model.codec.encode(volume[None]) for name, volume in sample.volumes.items()}
-    return Latents(sample.name, values, model.latent_body(sample.body[None]), sample.spacing_mm)
+def stored_views(path: Path) -> int:
+    """How many views of a case a file holds; 0 where there is none."""
+    return len(_about(path)["views"]) if path.is_file() else 0
 
 
 class LatentCohort:
@@ -129,59 +106,70 @@ class LatentCohort:
 
     def __init__(self, cohort: Path, codec: Codec) -> None:
         self.folder = folder_of(cohort, codec)
-        found = sorted(self.folder.glob("*.safetensors"))
-        if not found:
+        former = cohort / ".latents" / _folder_name(codec)
+        if former.is_dir() and not self.folder.is_dir():
+            self.folder = former
+        files = sorted(self.folder.glob("*.safetensors"))
+        if not files:
             raise ValueError(
                 f"{self.folder}: no latents of this codec; `anydose prior encode {cohort} MODEL` writes them"
             )
-        self.names = sorted({path.name.rsplit(".", 2)[0] for path in found})
-        self.views = 1 + max(int(path.name.rsplit(".", 2)[1]) for path in found)
-        self.modalities = []
-        for name in self.names:
-            for number in range(self.views):
-                if not _path(self.folder, name, number).is_file():
-                    raise ValueError(f"{self.folder}: view {number} of {name} is missing; encode it again")
-            with safe_open(_path(self.folder, name, 0), "pt") as file:
-                self.modalities.append(tuple(m for m in modality.NAMES if m in set(file.keys())))
+        self.is_former = self.folder == former
+        self.names, counts = _former_views(files) if self.is_former else _views(files)
+        self.views = max(counts)
+        for name, count in zip(self.names, counts, strict=True):
+            if count < self.views:
+                raise ValueError(f"{self.folder}: view {count} of {name} is missing; encode it again")
+        self.modalities = [self._modalities(name) for name in self.names]
 
     def __len__(self) -> int:
         return len(self.names)
 
     def load(self, index: int, view: int = 0) -> Latents:
-        """A view of the case at `index` of `names`."""
-        with safe_open(_path(self.folder, self.names[index], view % self.views), "pt") as file:
+        """A view of the case at `index` of `names`; of any number, modulo how many there are."""
+        path, prefix = self._place(self.names[index], view % self.views)
+        with safe_open(path, "pt") as file:
             about = json.loads(file.metadata()["case"])
-            values = {name: file.get_tensor(name).float() for name in self.modalities[index]}
-            body = file.get_tensor("mask").bool()
+            values = {name: file.get_tensor(prefix + name).float() for name in self.modalities[index]}
+            body = file.get_tensor(f"{prefix}mask").bool()
         spacing = about["spacing_mm"]
         return Latents(self.names[index], values, body, (spacing[0], spacing[1], spacing[2]))
 
+    def _place(self, name: str, number: int) -> tuple[Path, str]:
+        """The file of a view, and what its tensors' names begin with."""
+        if self.is_former:
+            return self.folder / f"{name}.{number}.safetensors", ""
+        return self.folder / f"{name}.safetensors", f"{number}."
 
-_model: Any2Any | None = None  # of a worker process
-
-
-def _start(path: str) -> None:
-    global _model
-    _model = load_model(Path(path))
-
-
-def _encode_one(cohort: Path, place: Path, name: str, view: View, crop: tuple[int, ...]) -> Path:
-    assert _model is not None
-    path = _path(place, name, view.number)
-    save_latents(encode_view(_model, read_sample(cohort, name), view, crop), view, path)
-    return path
+    def _modalities(self, name: str) -> tuple[str, ...]:
+        path, prefix = self._place(name, 0)
+        with safe_open(path, "pt") as file:
+            there = set(file.keys())
+        return tuple(m for m in modality.NAMES if prefix + m in there)
 
 
-def save_latents(latents: Latents, view: View, path: Path) -> None:
-    """Write one view."""
-    tensors = {name: value.to(torch.bfloat16) for name, value in latents.values.items()}
-    about = {"spacing_mm": latents.spacing_mm, "view": asdict(view), "process": os.getpid()}
-    save_tensors(tensors | {"mask": latents.body.to(torch.uint8)}, path, {"case": json.dumps(about)})
+def _views(files: list[Path]) -> tuple[list[str], list[int]]:
+    return [path.stem for path in files], [stored_views(path) for path in files]
 
 
-def _path(place: Path, name: str, number: int) -> Path:
-    return place / f"{name}.{number}.safetensors"
+def _former_views(files: list[Path]) -> tuple[list[str], list[int]]:
+    """(names, views of each) of a cache with a file CASE.VIEW.safetensors a view: up to the first missing
+    one."""
+    there = {(path.name.rsplit(".", 2)[0], int(path.name.rsplit(".", 2)[1])) for path in files}
+    names = sorted({name for name, _ in there})
+    most = 1 + max(number for _, number in there)
+    counts = []
+    for name in names:
+        missing = [number for number in range(most) if (name, number) not in there]
+        counts.append(missing[0] if missing else most)
+    return names, counts
 
 
-def _is_store(cohort: Path) -> bool:
-    return (cohort / "zarr.json").is_file()
+def _about(path: Path) -> dict[str, Any]:
+    with safe_open(path, "pt") as file:
+        about: dict[str, Any] = json.loads(file.metadata()["case"])
+    return about
+
+
+def _folder_name(codec: Codec) -> str:
+    return f"{codec.spec.replace(':', '-')}-{codec_hash(codec)[:12]}"
