@@ -172,7 +172,7 @@ def structures_of(question: Question, target: str, made: NDArray[np.float32]) ->
     if target == "ptv":
         by_level = {gy: name for name, gy in reversed(list(question.levels_gy.items()))}
         return completion.masks(target, made, {}, {name: gy for gy, name in by_level.items()})
-    own = {names.organ_channel(name): name for name in case.of_role("oar")}
+    own = {names.HEAD_NECK.channel(case.meaning(name)): name for name in case.of_role("oar")}
     usual = {names.organ_channel(name): name for name in format_for(case).organ_names}
     wanted = {k: own.get(k, usual.get(k, "")) for k in range(len(names.ORGAN_CHANNELS) - 1)}
     return completion.masks(target, made, {k: name for k, name in wanted.items() if name}, {})

@@ -86,8 +86,8 @@ def test_what_does_not_fit_together_is_refused_with_the_patient_s_name(changes, 
 
 
 def test_two_bodies_are_refused_not_chosen_from():
-    case = small(structures={"Body": mask(0, 0, 0), "Skin": mask(0, 0, 0), "PTV70": mask(2, 3, 3)})
-    with pytest.raises(ValueError, match="several body structures \\(Body, Skin\\)"):
+    case = small(structures={"Body": mask(0, 0, 0), "Outline": mask(0, 0, 0), "PTV70": mask(2, 3, 3)})
+    with pytest.raises(ValueError, match="several body structures \\(Body, Outline\\)"):
         _ = case.body
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from anydose.case import names
 from anydose.case.beams import Beam
 from anydose.case.grid import Grid
+from anydose.case.naming import evidence
+from anydose.case.naming.meaning import Meaning
 from anydose.case.volume import Volume, averaged, block, bounding_box
 
 Mask = NDArray[np.bool_]
@@ -51,7 +52,7 @@ class Source:
     """Structure -> code value of its RTROIIdentificationCodeSequence (3006,0086), of those that state one."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Case:
     """One patient. ct in HU, dose in Gy and every mask lie on `grid`; absent things are None or not in the
     mapping. The dose is not a number where it is unknown: beyond the grid that it was calculated on.
@@ -71,8 +72,13 @@ class Case:
     patient_position: str = "HFS"
     inferred: tuple[str, ...] = ()
     source: Source = field(default_factory=Source)
+    naming: tuple[Meaning, ...] = ()
+    """What each structure is, in the order of `structures`. Rows that are not given are read from the
+    names and
+    from the source's types and codes; rows of absent structures fall away."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "naming", self._named())
         for label, volume, unit in (("ct", self.ct, "HU"), ("dose", self.dose, "Gy")):
             if volume is None:
                 continue
@@ -89,16 +95,43 @@ class Case:
             if name not in self.structures:
                 raise ValueError(f"{self.name}: prescription for {name}, but there is no such structure")
 
+    def _named(self) -> tuple[Meaning, ...]:
+        given = {meaning.roi: meaning for meaning in self.naming}
+        types, codes = self.source.structure_types, self.source.structure_codes
+        return tuple(
+            given.get(roi) or evidence.read(roi, types.get(roi, ""), codes.get(roi, ""))
+            for roi in self.structures
+        )
+
+    def __repr__(self) -> str:
+        """One line: what there is of the patient."""
+        there = [label for label in ("ct", "dose") if getattr(self, label) is not None]
+        levels = ", ".join(f"{gy:g}" for gy in self.prescription.levels_gy.values())
+        roles = [meaning.role for meaning in self.naming]
+        counts = ", ".join(f"{roles.count(role)} {role}" for role in dict.fromkeys(roles))
+        text = (
+            f"Case({self.name!r:.60}, {self.grid.shape} voxels of {self.grid.spacing_mm} mm, "
+            f"{' and '.join(there) or 'no volume'}, structures: {counts or 'none'}, {len(self.beams)} beams, "
+            f"prescribed Gy: {levels or 'none'}"
+        )
+        return f"{text[:298]})"
+
+    def meaning(self, name: str) -> Meaning:
+        """What the structure of that name in this case is. Raises KeyError if there is none."""
+        for meaning in self.naming:
+            if meaning.roi == name:
+                return meaning
+        raise KeyError(name)
+
     def of_role(self, role: str) -> dict[str, Mask]:
         """The structures of one role of names.py, in the case's own spelling."""
-        return {name: mask for name, mask in self.structures.items() if names.role(name) == role}
+        return {meaning.roi: self.structures[meaning.roi] for meaning in self.naming if meaning.role == role}
 
     def find(self, tg263: str) -> Mask | None:
         """The mask of a structure by its TG-263 name, whatever the source calls it; None if absent."""
-        for name, mask in self.structures.items():
-            row = names.find(name)
-            if name == tg263 or (row is not None and row.tg263 == tg263):
-                return mask
+        for meaning in self.naming:
+            if tg263 in (meaning.roi, meaning.tg263):
+                return self.structures[meaning.roi]
         return None
 
     @property

@@ -6,12 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anydose.case import beams, names
+from anydose.case import beams
 from anydose.case.case import Case
+from anydose.case.naming.vocabulary import HEAD_NECK, Vocabulary
 
 Array = NDArray[np.float32]
 HU_RANGE = (-1000.0, 1000.0)
@@ -63,12 +65,14 @@ def _ptv(case: Case) -> Array | None:
     return out if case.prescription.levels_gy else None
 
 
-def _oar(case: Case) -> Array | None:
-    organs = case.of_role("oar")
-    out = np.zeros((len(names.ORGAN_CHANNELS), *case.grid.shape), dtype=np.float32)
-    for name, mask in organs.items():
-        out[names.organ_channel(name)][mask] = 1.0
-    return out if organs else None
+def _oar(vocabulary: Vocabulary, case: Case) -> Array | None:
+    """A channel an organ of the vocabulary, 1 inside it."""
+    places = {meaning.roi: vocabulary.channel(meaning) for meaning in case.naming}
+    drawn = {roi: place for roi, place in places.items() if place is not None}
+    out = np.zeros((len(vocabulary.organs), *case.grid.shape), dtype=np.float32)
+    for roi, place in drawn.items():
+        out[place][case.structures[roi]] = 1.0
+    return out if drawn else None
 
 
 def _body(case: Case) -> Array | None:
@@ -108,20 +112,22 @@ def _dose(case: Case) -> Array | None:
     return np.nan_to_num(case.dose.in_unit("Gy")[None].astype(np.float32), nan=0.0)
 
 
-TABLE: dict[str, Modality] = {
-    row.name: row
-    for row in (
+def table(vocabulary: Vocabulary = HEAD_NECK) -> dict[str, Modality]:
+    """The seven rows by name, the organs drawn by a vocabulary."""
+    organs, mirror = len(vocabulary.organs), vocabulary.mirrored()
+    rows = (
         Modality("ct", "HU", 1, _ct, HU_RANGE[0], HU_RANGE[1], HU_RANGE[0]),
         Modality("ptv", "Gy", 1, _ptv, 0.0, 1.0, 0.0, by_reference=True),
-        Modality(
-            "oar", "1", len(names.ORGAN_CHANNELS), _oar, 0.0, 1.0, 0.0, mirror=names.mirrored_channels()
-        ),
+        Modality("oar", "1", organs, partial(_oar, vocabulary), 0.0, 1.0, 0.0, mirror=mirror),
         Modality("body", "1", 1, _body, 0.0, 1.0, 0.0),
         Modality("beam", "1", 1 + beams.SECTORS, _beam, 0.0, 1.0, 0.0, mirror=beams.mirrored_sectors()),
         Modality("angle", "1", 1, _angle, 0.0, 1.0, 0.0),
         Modality("dose", "Gy", 1, _dose, 0.0, DOSE_SPAN, 0.0, by_reference=True),
     )
-}
+    return {row.name: row for row in rows}
+
+
+TABLE: dict[str, Modality] = table()
 NAMES = tuple(TABLE)
 
 
@@ -134,12 +140,13 @@ def subset(wanted: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in NAMES if name in chosen)
 
 
-def render(case: Case, wanted: Iterable[str] = NAMES) -> dict[str, Array]:
+def render(case: Case, wanted: Iterable[str] = NAMES, vocabulary: Vocabulary = HEAD_NECK) -> dict[str, Array]:
     """Draw the wanted modalities of a case in the model's range: {name: (channels, d, h, w) float32}, without
     those that the case lacks. Crop the case to its body first (`Case.block`): drawing costs by the voxel."""
-    drawn = {name: TABLE[name].draw(case) for name in subset(wanted)}
+    rows = TABLE if vocabulary == HEAD_NECK else table(vocabulary)
+    drawn = {name: rows[name].draw(case) for name in subset(wanted)}
     return {
-        name: TABLE[name].to_range(values, case.rx_max_gy if TABLE[name].by_reference else 1.0)
+        name: rows[name].to_range(values, case.rx_max_gy if rows[name].by_reference else 1.0)
         for name, values in drawn.items()
         if values is not None
     }

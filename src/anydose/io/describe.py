@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from anydose.case.beams import PATIENT_FROM_TABLE, Beam
 from anydose.case.case import Case, Prescription
+from anydose.case.naming import evidence
+from anydose.case.naming.mapping import IGNORE, NameMap
+from anydose.case.naming.meaning import Meaning
 
 
 class _Strict(BaseModel):
@@ -34,7 +37,8 @@ class BeamText(_Strict):
 
 
 class CaseText(_Strict):
-    """What a case holds beside its arrays. prescription_gy: structure -> Gy."""
+    """What a case holds beside its arrays. prescription_gy: structure -> Gy; names: structure -> what
+    a person said that it is; structure_types, structure_codes: what an RTSTRUCT stated of it."""
 
     name: str | None = None
     prescription_gy: dict[str, float] = {}
@@ -42,6 +46,15 @@ class CaseText(_Strict):
     beams: tuple[BeamText, ...] = ()
     patient_position: str = "HFS"
     inferred: tuple[str, ...] = ()
+    names: dict[str, str] = {}
+    structure_types: dict[str, str] = {}
+    structure_codes: dict[str, str] = {}
+
+    def naming(self) -> tuple[Meaning, ...]:
+        """The meanings that do not follow from the structures' names alone."""
+        types, codes, names = self.structure_types, self.structure_codes, NameMap(self.names)
+        rois = dict.fromkeys((*types, *codes, *self.names))
+        return tuple(names.read(evidence.read(roi, types.get(roi, ""), codes.get(roi, ""))) for roi in rois)
 
 
 class Words(TypedDict):
@@ -51,6 +64,7 @@ class Words(TypedDict):
     beams: tuple[Beam, ...]
     patient_position: str
     inferred: tuple[str, ...]
+    naming: tuple[Meaning, ...]
 
 
 def describe(case: Case) -> dict[str, Any]:
@@ -63,8 +77,16 @@ def describe(case: Case) -> dict[str, Any]:
         beams=beams,
         patient_position=case.patient_position,
         inferred=case.inferred,
+        names={m.roi: m.tg263 or IGNORE for m in case.naming if m.source == "clinic"},
+        structure_types={m.roi: m.kind for m in case.naming if m.kind},
+        structure_codes=_there(case.source.structure_codes, case),
     )
     return text.model_dump(mode="json")
+
+
+def _there(values: Mapping[str, str], case: Case) -> dict[str, str]:
+    """The values of structures that the case has."""
+    return {roi: value for roi, value in values.items() if roi in case.structures}
 
 
 def words(value: Mapping[str, Any], source: str) -> Words:
@@ -88,4 +110,5 @@ def words(value: Mapping[str, Any], source: str) -> Words:
         beams=tuple(beam.beam() for beam in text.beams),
         patient_position=text.patient_position,
         inferred=text.inferred,
+        naming=text.naming(),
     )

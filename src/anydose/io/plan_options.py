@@ -3,19 +3,13 @@ rule."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from anydose.case import names
 from anydose.case.beams import Beam, equispaced
 from anydose.case.case import Case, Prescription
-
-# PTV70, PTV_70Gy, PTV7000, PTV_59.4, PTV_5940cGy: the number must follow the word directly or after one
-# separator
-_LEVEL = re.compile(r"^z?ptv[ _\-]?(\d+(?:\.\d+)?)[ _\-]?(c?gy)?(?![a-z0-9.])", re.IGNORECASE)
 
 
 def with_beams(case: Case, text: str) -> Case:
@@ -86,7 +80,7 @@ def from_names(case: Case) -> Case:
     left."""
     if case.prescription.levels_gy:
         return case
-    levels = {n: level_gy(n) for n in case.structures if names.role(n) == "ptv"}
+    levels = {meaning.roi: meaning.level_gy for meaning in case.naming if meaning.role == "ptv"}
     found = {n: dose for n, dose in levels.items() if dose is not None}
     if not found:
         return case
@@ -98,17 +92,6 @@ def from_names(case: Case) -> Case:
         prescription=Prescription(found, case.prescription.fractions),
         inferred=(*case.inferred, sentence),
     )
-
-
-def level_gy(name: str) -> float | None:
-    """The dose in Gy that a target's name states, or None."""
-    match = _LEVEL.match(name.strip())
-    if match is None:
-        return None
-    value, unit = float(match.group(1)), (match.group(2) or "").lower()
-    if unit == "cgy" or (not unit and 1000 <= value <= 10000):
-        value /= 100
-    return value if 10 <= value <= 100 else None
 
 
 def _is_count(value: float) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from anydose.case.case import Case
+from anydose.case.names import NameMap, apply_names
 from anydose.case.volume import Volume
 from anydose.io import plan_options, plausible, run_folder
 from anydose.io.format import ReadOptions
@@ -25,6 +26,7 @@ def read_case(
     fill_gaps: bool = False,
     dose_unit: str = "Gy",
     allow_dose_above: float | None = None,
+    names: NameMap | None = None,
 ) -> Case:
     """The case at `path`, whatever its format; its dose is not a number beyond the dose's own grid.
 
@@ -36,6 +38,7 @@ def read_case(
         fill_gaps: interpolate one or two missing CT slices.
         dose_unit: 'Gy' or 'cGy', for a dose whose file states no unit.
         allow_dose_above: in Gy; None refuses doses beyond 3 times the highest prescription.
+        names: what structures are, above what their names say.
 
     What was inferred stands in Case.inferred. Raises ValueError with one sentence (file, found, accepted) for
     anything that is not exactly one case, and for numbers that no patient has.
@@ -43,6 +46,7 @@ def read_case(
     path, reading = Path(path), DoseReading(dose_unit, allow_dose_above)
     row = format_of(path)
     case = row.read_case(path, ReadOptions(tuple(series), fill_gaps))
+    case = apply_names(case, names) if names is not None else case
     case = plan_options.with_prescription(case, rx) if rx else plan_options.from_names(case)
     case = plan_options.with_beams(case, beams) if beams else case
     plausible.check_grid(case.grid, str(path))

@@ -47,11 +47,13 @@ class StructureReference:
 @dataclass(frozen=True)
 class Matching:
     """How names are found. by_hand: template or structure id -> name in the case; synonyms: groups of names
-    that mean the same; codes: name in the case -> structure code (DICOM (3006,0086) code value)."""
+    that mean the same; codes: name in the case -> structure code (DICOM (3006,0086) code value);
+    tg263: name in the case -> TG-263's."""
 
     by_hand: Mapping[str, str] = field(default_factory=dict)
     synonyms: Sequence[frozenset[str]] = ()
     codes: Mapping[str, str] = field(default_factory=dict)
+    tg263: Mapping[str, str] = field(default_factory=dict)
 
 
 def matching(case: Case, by_hand: Iterable[str] = (), synonyms: Sequence[frozenset[str]] = ()) -> Matching:
@@ -64,7 +66,8 @@ def matching(case: Case, by_hand: Iterable[str] = (), synonyms: Sequence[frozens
                 f"{text!r}: SCORECARD=CASE is accepted, a name of the scorecard and one of the case"
             )
     by_name = {a.strip(): b.strip() for a, _, b in pairs}
-    return Matching(by_name, synonyms, case.source.structure_codes)
+    tg263 = {meaning.roi: meaning.tg263 for meaning in case.naming if meaning.tg263}
+    return Matching(by_name, synonyms, case.source.structure_codes, tg263)
 
 
 def match(reference: StructureReference, present: Iterable[str], by: Matching) -> str | None:
@@ -119,8 +122,13 @@ def _synonym(reference: StructureReference, there: list[str], by: Matching) -> l
     groups = [group for group in by.synonyms if meant & group]
     listed = [n for n in there if any(n.lower() in group for group in groups)]
     rows = {row.tg263 for row in map(names.find, meant) if row is not None}
-    known = [n for n in there if (row := names.find(n)) is not None and row.tg263 in rows]
+    known = [n for n in there if by.tg263.get(n, _own_name(n)) in rows]
     return listed or known
+
+
+def _own_name(name: str) -> str:
+    row = names.find(name)
+    return row.tg263 if row is not None else ""
 
 
 def _code_alone(reference: StructureReference, there: list[str], by: Matching) -> list[str]:

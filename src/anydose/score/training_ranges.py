@@ -73,7 +73,7 @@ def facts(case: Case) -> dict[str, float]:
         found["body_cc"] = case.body.sum() * cc
         if levels:
             found["target_share"] = found["target_cc"] / found["body_cc"]
-    organs = [names.organ_channel(name) for name in case.of_role("oar")]
+    organs = [names.HEAD_NECK.channel(case.meaning(name)) for name in case.of_role("oar")]
     other = names.ORGAN_CHANNELS.index("other")
     found |= {"organs": len(organs) - organs.count(other), "other_organs": organs.count(other)}
     if case.beams:

@@ -102,7 +102,7 @@ def _structures(
     for place, (name, gy) in enumerate(highest_first):
         add(name, "TARGET", place, case.structures[name], ("deviation", gy, chosen.target_weight))
     for name, mask in case.of_role("oar").items():
-        row = names.organ_channel(name)
+        row = names.HEAD_NECK.channel(case.meaning(name))
         limit = ("overdose", chosen.organ_limits[row] * most, chosen.organ_weights[row])
         add(name, "OAR", 50, mask, limit)
     rest = ("overdose", chosen.body_limit * most, chosen.body_weight)

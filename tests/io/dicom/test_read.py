@@ -223,7 +223,7 @@ def test_odd_structure_sets(study):
     def spoil(struct):
         names = struct.StructureSetROISequence
         names[1].ROIName, names[2].ROIName = "PTV_60 ", "PTV_60"
-        names[0].ROIName = "Umriß"
+        names[0].ROIName = "Rumpf"
         point = pydicom.Dataset()
         point.ContourGeometricType, point.NumberOfContourPoints, point.ContourData = "POINT", 1, [0, 0, 0]
         struct.ROIContourSequence[2].ContourSequence.append(point)
@@ -233,7 +233,7 @@ def test_odd_structure_sets(study):
     assert set(case.structures) == {"External", "PTV_60", "PTV_60 (2)"}
     assert case.inferred == (
         "structure PTV_60 (2): 1 point or open contours ignored",
-        "structure Umriß: called External, as Umriß is of type EXTERNAL",
+        "structure Rumpf: called External, as Rumpf is of type EXTERNAL",
     )
 
 

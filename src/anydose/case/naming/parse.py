@@ -1,8 +1,11 @@
 """A structure's name to its meaning, by rule: nothing is matched by likeness.
 
-An organ is read only if every word of the name is used: the organ's own words in one of six languages, its side,
-fillers ('gland', 'total') and a dose beside it. One more word (ring, opt, PRV, +5 mm, minus PTV, z...) and it is
-'derived', or 'unknown'. A target begins with PTV, CTV, GTV or ITV; what else stands there says which one it is.
+An organ is read only if every word of the name is used: the organ's own words in one of six languages,
+its side,
+fillers ('gland', 'total') and a dose beside it. One more word (ring, opt, PRV, +5 mm, minus PTV, z...)
+and it is
+'derived', or 'unknown'. A target begins with PTV, CTV, GTV or ITV; what else stands there says which one
+it is.
 """
 
 from __future__ import annotations
@@ -14,10 +17,11 @@ from anydose.case.naming import organs, structures, words
 from anydose.case.naming.meaning import Meaning
 
 PARTIAL = "part of an organ (~)"
-BEFORE_TARGET = frozenset(
-    """p i ig hr ir lr boost final main total primary tumor tumour nodal nodes node left right l r lt rt high mid
-    low hi lo planning the elective ln neck bilat targets target vol volume""".split()
-)
+_BEFORE_TARGET = """
+    p i ig hr ir lr boost final main total primary tumor tumour nodal nodes node left right l r lt rt high mid
+    low hi lo planning the elective ln neck bilat targets target vol volume
+"""
+BEFORE_TARGET = frozenset(_BEFORE_TARGET.split())
 GRADES = {
     "High": "high hi hr hoch haut alto alta",
     "Mid": "mid med medium int intermediate ir mittel moyen medio",
@@ -44,7 +48,8 @@ ROWS = {row.tg263: row for row in structures.table()}
 
 @lru_cache(maxsize=8192)
 def parse(name: str) -> Meaning:
-    """What a structure's name means. Never raises: what is not certain has the role 'unknown' and says why."""
+    """What a structure's name means. Never raises: what is not certain has the role 'unknown' and says
+    why."""
     both = OF_DATA_SETS.get(name)
     if both is not None:
         return replace(parse(both), roi=name, why="both sides, as GDP-HMM means it")
@@ -131,7 +136,9 @@ def _derived(
     """(why a name is one of a derived structure or '', the organ that it was made from)."""
     marks = [token for token in plain if token in words.REASON]
     rest = tuple(t for t in plain if t not in words.REASON and t.isalpha() and t not in words.LENGTHS)
-    rest = rest[1:] if lead.startswith("set apart by a leading ") and rest and rest[0] in words.LEADS else rest
+    rest = (
+        rest[1:] if lead.startswith("set apart by a leading ") and rest and rest[0] in words.LEADS else rest
+    )
     of = organs.find(rest)
     numbers = [token for token in plain if words.is_number(token)]
     if marks:
@@ -162,7 +169,11 @@ def _derived(
 def _cuts(token: str, affix: str) -> list[str]:
     """What is left of a word without an affix at its front or, unless that is a z, at its end."""
     front = [token[len(affix) :]] if token.startswith(affix) and len(token) > len(affix) + 2 else []
-    end = [token[: -len(affix)]] if token.endswith(affix) and affix[0] != "z" and len(token) > len(affix) else []
+    end = (
+        [token[: -len(affix)]]
+        if token.endswith(affix) and affix[0] != "z" and len(token) > len(affix)
+        else []
+    )
     return front + end
 
 
@@ -187,7 +198,7 @@ def _prv_name(of: str, reason: str, bare: tuple[str, ...]) -> str:
     """TG-263's name of a planning organ at risk volume, where the margin in mm is known; else ''."""
     numbers = [token for token in bare if words.is_number(token)]
     margin = reason.startswith(("planning volume", "with a margin", "a number after"))
-    if not of or not margin or len(numbers) > 1:
+    if of not in ROWS or ROWS[of].role != "oar" or not margin or len(numbers) > 1:
         return ""
     if not numbers:
         return f"{of}_PRV" if reason.startswith("planning volume") else ""
@@ -214,7 +225,9 @@ def _target(text: str, tokens: tuple[str, ...]) -> Meaning:
     role = "gtv" if kind == "itv" and plain[-1:] == ("ig",) else words.TARGETS[kind]
     level = _level_gy(after)
     side = next((words.side_of(t) for t in (*plain, *after) if words.side_of(t)), "")
-    return Meaning("", _target_name(kind, plain, after, level), role, side, why="a target's name", level_gy=level)
+    return Meaning(
+        "", _target_name(kind, plain, after, level), role, side, why="a target's name", level_gy=level
+    )
 
 
 def _organ_and_target(
@@ -245,7 +258,10 @@ def _marked(before: tuple[str, ...], after: tuple[str, ...], kind: str) -> str:
     if any(token in words.TARGETS for token in rest):
         return "two targets in one"
     for k, token in enumerate(rest):
-        if token in ("-", "/", "\\") and organs.find(tuple(t for t in rest[k + 1 :] if t[0].isalnum())).tg263:
+        if (
+            token in ("-", "/", "\\")
+            and organs.find(tuple(t for t in rest[k + 1 :] if t[0].isalnum())).known_part
+        ):
             return "minus something"
     for token in (*before, *rest):
         for affix in words.GLUED_DERIVED[:-3]:

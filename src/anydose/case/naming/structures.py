@@ -1,6 +1,7 @@
 """TG-263's names of structures: which there are, which of them come in pairs, and the role of each.
 
-Source: C. Mayo et al., AAPM TG-263, IJROBP 100 (2018), and its later list; head and neck, thorax, breast, abdomen
+Source: C. Mayo et al., AAPM TG-263, IJROBP 100 (2018), and its later list; head and neck, thorax,
+breast, abdomen
 and pelvis in full, of the other sites what is drawn as an organ at risk.
 """
 
@@ -25,7 +26,8 @@ Lens:Lenses
 Lobe_Frontal: Lobe_Occipital: Lobe_Parietal: Lobe_Temporal:Lobe_Temporals Lung:Lungs Macula:
 Musc_Masseter:Musc_Masseters Musc_Pterygoid: Musc_Sclmast: Musc_Temporal: Nipple:
 Orbit:Orbits OpticNrv:OpticNrvs OpticTract:
-Ovary:Ovaries Parotid:Parotids Retina:Retinas Scapula:Scapulas Shoulder:Shoulders Sinus_Maxillary: Testis:Testes
+Ovary:Ovaries Parotid:Parotids Retina:Retinas Scapula:Scapulas Shoulder:Shoulders Sinus_Maxillary:
+Testis:Testes
 Tonsil:Tonsils Ureter:Ureters V_Jugular: Ventricle:Ventricles VestibSemi: Proc_Condyloid:
 """
 
@@ -40,7 +42,8 @@ SIDED_ONES = "Lung_LLL:L Lung_LUL:L Lung_RLL:R Lung_RML:R Lung_RUL:R"
 
 SINGLE = """
 A_Aorta A_Aorta_Asc A_LAD A_LCX A_Celiac A_Mesenteric_S A_Pulmonary Anus Bag_Bowel Bag_Ostomy BileDuct_Common
-Bladder Bladder_Wall Bone_Ethmoid Bone_Frontal Bone_Hyoid Bone_Mandible Bone_Nasal Bone_Occipital Bone_Palatine
+Bladder Bladder_Wall Bone_Ethmoid Bone_Frontal Bone_Hyoid Bone_Mandible Bone_Nasal Bone_Occipital
+Bone_Palatine
 Bone_Parietal Bone_Pelvic Bone_Sphenoid Bone BoneMarrow BoneMarrow_Act Bowel Bowel_Large Bowel_Small Brain
 Brain-CTV Brain-GTV Brainstem Brainstem_Core Brainstem_Surf Canal_Anal Carina Cartlg_Thyroid CaudaEquina
 Cavernosum Cavity_Nasal Cavity_Oral Cecum Cerebellum Cerebrum Cervix Colon Colon_Ascending Colon_Descending

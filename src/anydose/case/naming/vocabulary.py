@@ -21,7 +21,9 @@ class Vocabulary:
 
     def __post_init__(self) -> None:
         if not self.organs or len(set(self.organs)) < len(self.organs):
-            raise ValueError(f"organs {', '.join(self.organs) or 'none'}: each once, and at least one, is accepted")
+            raise ValueError(
+                f"organs {', '.join(self.organs) or 'none'}: each once, and at least one, is accepted"
+            )
 
     def channel(self, meaning: Meaning) -> int | None:
         """The channel of a structure, or None if it has none. A derived structure is drawn only where the
@@ -53,16 +55,21 @@ def _table(text: str) -> Vocabulary:
 
 
 HEAD_NECK = _table("Brainstem SpinalCord Parotid_R Parotid_L Esophagus Larynx Bone_Mandible other")
-PROSTATE = _table("Bladder Rectum Femur_Head_R Femur_Head_L PenileBulb Bag_Bowel Colon_Sigmoid SeminalVes other")
+PROSTATE = _table(
+    "Bladder Rectum Femur_Head_R Femur_Head_L PenileBulb Bag_Bowel Colon_Sigmoid SeminalVes other"
+)
 LUNG = _table(
-    "Lung_R Lung_L Lungs-GTV Heart Esophagus SpinalCord Trachea GreatVes A_LAD BrachialPlex_R BrachialPlex_L Liver other"
+    "Lung_R Lung_L Lungs-GTV Heart Esophagus SpinalCord Trachea GreatVes A_LAD BrachialPlex_R "
+    "BrachialPlex_L Liver other"
 )
 BREAST = _table(
-    "Breast_R Breast_L Lung_R Lung_L Heart A_LAD Humerus_Head_R Humerus_Head_L SpinalCord Esophagus Glnd_Thyroid "
+    "Breast_R Breast_L Lung_R Lung_L Heart A_LAD Humerus_Head_R Humerus_Head_L SpinalCord Esophagus "
+    "Glnd_Thyroid "
     "Liver other"
 )
 GDPHMM = _table(
-    """Brain Brainstem Brainstem_PRV03 SpinalCord SpinalCord_PRV05 OpticChiasm OpticNrv_R OpticNrv_L Eyes Lens_R Lens_L
+    """Brain Brainstem Brainstem_PRV03 SpinalCord SpinalCord_PRV05 OpticChiasm OpticNrv_R OpticNrv_L Eyes
+    Lens_R Lens_L
     Pituitary Cochlea_R Cochlea_L Parotids Parotids-PTV Parotid_Ipsi-PTV Parotid_Contra-PTV Glnd_Submands
     Glnd_Submands-PTV Glnd_Submand_R-PTV Glnd_Submand_L-PTV Cavity_Oral Cavity_Oral-PTV Lips Bone_Mandible
     Bone_Mandible-PTV Larynx Larynx-PTV Musc_Constrict Musc_Constrict-PTV Glnd_Thyroid Glnd_Thyroid-PTV

@@ -70,8 +70,7 @@ WORDS = {
     "A_Carotids": "halsslagaders",
     "Lung": "long",
     "Lungs": (
-        "longen, long totaal, longen totaal, beide longen, long tot, totale long, totaal long, "
-        "longen samen"
+        "longen, long totaal, longen totaal, beide longen, long tot, totale long, totaal long, longen samen"
     ),
     "Heart": "hart",
     "Pericardium": "hartzakje, pericard",

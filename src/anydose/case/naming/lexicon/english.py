@@ -28,8 +28,7 @@ WORDS = {
         "medulla spinalis, cord sp, spinal crd, scord, spinalcd"
     ),
     "SpinalCanal": (
-        "spinal canal, spinalcan, vertebral canal, sp canal, canalis spinalis, spine canal, "
-        "cord canal"
+        "spinal canal, spinalcan, vertebral canal, sp canal, canalis spinalis, spine canal, cord canal"
     ),
     "Esophagus": "esophagus, oesophagus, esoph, oesoph, eso, esophag, oesophag, esophagus all, gullet",
     "Esophagus_S": (
@@ -38,11 +37,11 @@ WORDS = {
     ),
     "Esophagus_M": "esophagus mid, esophagus middle",
     "Esophagus_I": "esophagus inf, esophagus lower, lower esophagus",
-    "Larynx": "larynx, voice box, larynxs, lrynx",
+    "Larynx": "larynx, larynx glottis, glottic larynx, voice box, larynxs, lrynx",
     "Larynx_SG": (
         "supraglottis, supraglottic larynx, larynx supraglottic, supraglot, larynx sg, supraglottic"
     ),
-    "Glottis": "glottis, glottic area, larynx glottic, glottic",
+    "Glottis": "glottis, glottic area",
     "Bone_Mandible": (
         "mandible, mandible bone, mand, lower jaw, jaw, mandib, mandibula, mandable, mandibles"
     ),
@@ -232,8 +231,7 @@ WORDS = {
         "sb, small bwl, bowelsm, small bowels, intestine small, sml bowel"
     ),
     "Bowel_Large": (
-        "large bowel, lg bowel, bowel lg, large intestine, lgbowel, bowel large, lbowel, "
-        "intestine large"
+        "large bowel, lg bowel, bowel lg, large intestine, lgbowel, bowel large, lbowel, intestine large"
     ),
     "Bag_Bowel": "bowel bag, bag bowel, bowelbag, bowl bag, peritoneal bag",
     "Spc_Bowel": "bowel space, space bowel, bowel cavity, bowelspace",
@@ -257,8 +255,7 @@ WORDS = {
     "ThecalSac": "thecal sac",
     # pelvis
     "Bladder": (
-        "bladder, urinary bladder, bldr, bladder o, blad, vesica, vesica urinaria, whole bladder, "
-        "bladdr"
+        "bladder, urinary bladder, bldr, bladder o, blad, vesica, vesica urinaria, whole bladder, bladdr"
     ),
     "Bladder_Wall": "bladder wall, wall bladder",
     "Rectum": "rectum, rectum o, rect, rctm, whole rectum, rectum whole",

@@ -60,8 +60,7 @@ WORDS = {
     "Teeth": "dents",
     "Maxilla": "maxillaire supérieur",
     "Joint_TM": (
-        "atm, articulation temporo mandibulaire, art temporo mandibulaire, "
-        "articulation temporomandibulaire"
+        "atm, articulation temporo mandibulaire, art temporo mandibulaire, articulation temporomandibulaire"
     ),
     "Joint_TMs": "articulations temporo mandibulaires",
     "Musc_Masseter": "masséter",

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 WORDS = {
     "Parotid": (
-        "parotis, ohrspeicheldrüse, parotisdrüse, glandula parotis, glandula parotidea, gl parotis, "
-        "ohrspdr"
+        "parotis, ohrspeicheldrüse, parotisdrüse, glandula parotis, glandula parotidea, gl parotis, ohrspdr"
     ),
     "Parotids": "parotiden, ohrspeicheldrüsen, parotis bds, parotitiden",
     "Glnd_Submand": (
@@ -40,8 +39,7 @@ WORDS = {
     "Ear_Middle": "mittelohr",
     "Ear_External": "außenohr, ohrmuschel",
     "BrachialPlex": (
-        "plexus brachialis, armplexus, armnervengeflecht, plexus brach, brachialisplexus, "
-        "brachialplexus"
+        "plexus brachialis, armplexus, armnervengeflecht, plexus brach, brachialisplexus, brachialplexus"
     ),
     "Musc_Constrict": (
         "schlundschnürer, pharynxkonstriktor, konstriktoren, pharynxkonstriktoren, "

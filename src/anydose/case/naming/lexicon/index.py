@@ -1,4 +1,5 @@
-"""Every spelling of the languages' tables in one index, found by its words in their order, or in any order."""
+"""Every spelling of the languages' tables in one index, found by its words in their order, or in any
+order."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ class Entry:
 
 @cache
 def entries() -> dict[str, Entry]:
-    """Key of a spelling (`ordered` or `unordered`) -> what it means. AssertionError if one means two things."""
+    """Key of a spelling (`ordered` or `unordered`) -> what it means. AssertionError if one means two
+    things."""
     found: dict[str, Entry] = {}
     for language, table in (("english", _own_names()), *LANGUAGES.items()):
         for stem, phrases in table.items():
@@ -71,9 +73,7 @@ def _own_names() -> dict[str, str]:
         stems.pop(f"{base}_R", None)
         stems[base] = base
     targets = ("GTV", "CTV", "PTV")
-    return {
-        stem: " ".join(word.lower() for word in words.cut(stem)) for stem in stems if stem not in targets
-    }
+    return {stem: " ".join(word.lower() for word in words.cut(stem)) for stem in stems if stem not in targets}
 
 
 def _add(found: dict[str, Entry], tokens: tuple[str, ...], stem: str, language: str) -> None:

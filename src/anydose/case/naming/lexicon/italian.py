@@ -14,8 +14,7 @@ WORDS = {
     "Glnd_Lacrimals": "lacrimali, ghiandole lacrimali",
     "Glnd_Thyroid": "tiroide, ghiandola tiroide",
     "Brainstem": (
-        "tronco, tronco encefalico, tronco cerebrale, tronco encef, troncoencefalo, "
-        "tronco dell encefalo"
+        "tronco, tronco encefalico, tronco cerebrale, tronco encef, troncoencefalo, tronco dell encefalo"
     ),
     "SpinalCord": "midollo, midollo spinale, midollo sp",
     "SpinalCanal": "canale midollare, canale spinale, canale vertebrale, canale rachideo",
@@ -56,8 +55,7 @@ WORDS = {
     "Teeth": "denti",
     "Maxilla": "mascella",
     "Joint_TM": (
-        "atm, articolazione temporomandibolare, articolazione temporo mandibolare, "
-        "art temporo mandibolare"
+        "atm, articolazione temporomandibolare, articolazione temporo mandibolare, art temporo mandibolare"
     ),
     "Musc_Masseter": "massetere",
     "Pituitary": "ipofisi",

@@ -10,8 +10,7 @@ WORDS = {
     "Glnd_Lacrimal": "lagrimal, glándula lagrimal",
     "Glnd_Thyroid": "tiroides, glándula tiroides",
     "Brainstem": (
-        "tronco, tronco cerebral, tronco encefálico, tronco del encéfalo, tallo cerebral, "
-        "tronco encéfalo"
+        "tronco, tronco cerebral, tronco encefálico, tronco del encéfalo, tallo cerebral, tronco encéfalo"
     ),
     "SpinalCord": "médula, médula espinal, cordón espinal, medula esp",
     "SpinalCanal": "canal medular, canal raquídeo, canal espinal, canal vertebral",
@@ -112,8 +111,7 @@ WORDS = {
     "Anus": "ano",
     "Canal_Anal": "canal anal",
     "Femur_Head": (
-        "cabeza femoral, cabeza fémur, cabeza de fémur, cab femoral, cab fem, cabeza del fémur, "
-        "cabeza fem"
+        "cabeza femoral, cabeza fémur, cabeza de fémur, cab femoral, cab fem, cabeza del fémur, cabeza fem"
     ),
     "Femur_Heads": "cabezas femorales",
     "Femur_Neck": "cuello femoral",
