@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,14 +13,18 @@ import torch
 from anydose.case import modality
 from anydose.complete import answer, ask, completed, structures_of
 from anydose.deliver.completion import complete_to, volumes
+from anydose.deliver.measured import verdict
 from anydose.io import nifti, openkbp
 from anydose.io.phantom import make_phantom
 from anydose.io.read import read_case
+from anydose.model import registry
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import save_model
 from anydose.model.network.unet import UNetConfig
+from anydose.model.weights import WEIGHTS
 from anydose.predict import Options
 
+REPOSITORY = Path(__file__).parents[1]
 UNET = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
 
 
@@ -106,7 +111,10 @@ def test_files_of_an_openkbp_patient_read_as_one_again(tmp_path):
     save_model(network(std=0.001), tmp_path / "tiny.safetensors", {})
     options = Options(steps=1, target="ct", looks=1, mimic=False)
     for _ in range(2):  # a second time over the first
-        run = complete_to(tmp_path / "pt_1", tmp_path / "out", str(tmp_path / "tiny.safetensors"), options)
+        run = complete_to(
+            tmp_path / "pt_1", tmp_path / "out", str(tmp_path / "tiny.safetensors"), options, anyway=True
+        )
+    assert run["reliable"] is False and "UNRELIABLE" in run["warnings"][0]
     assert run["figures"] == {}
     assert json.loads((tmp_path / "out" / "run.json").read_text()) == json.loads(json.dumps(run))
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"ct.nii.gz", "patient", "page.png", "run.json"}
@@ -125,3 +133,28 @@ def test_a_wrong_target_is_one_sentence_exit_code_2_and_no_output(tmp_path):
         assert done.returncode == 2
         assert words in done.stderr and done.stderr.count("\n") == 1
         assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_better_than_no_model_is_refused_before_any_work(tmp_path):
+    """CT and angle of the shipped adapter, brainstem and oesophagus among its organs, an unmeasured model."""
+    model, place = "compact-hn", tmp_path / "out"
+    for target in ("ct", "angle"):
+        with pytest.raises(ValueError, match=r"without a model.*--anyway"):
+            complete_to(tmp_path / "nowhere", place, model, Options(target=target))
+    any_file = registry.find(registry.completing(model, "oar"))
+    organs = verdict(any_file, Options(target="oar"))
+    assert organs.better and organs.poor_organs == ("Brainstem", "Esophagus")
+    assert all(verdict(any_file, Options(target=t)).better for t in ("ptv", "body", "beam"))
+    save_model(network(), tmp_path / "tiny.safetensors", {})
+    with pytest.raises(ValueError, match="never measured"):
+        complete_to(tmp_path / "nowhere", place, str(tmp_path / "tiny.safetensors"), Options(target="oar"))
+    assert not place.exists()
+
+
+def test_the_measured_figures_beside_the_weights_are_those_of_the_results():
+    for shipped, result in (
+        ("compact-hn-any.complete.json", "complete.json"),
+        ("compact-hn.conditions.json", "conditions.json"),
+    ):
+        theirs = (REPOSITORY / "docs" / "results" / result).read_text()
+        assert (WEIGHTS / shipped).read_text() == theirs

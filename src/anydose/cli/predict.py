@@ -101,6 +101,10 @@ def complete(
     rx: Rx = None,
     series: Series = None,
     fill_gaps: Gaps = False,
+    anyway: Annotated[
+        bool,
+        typer.Option("--anyway", help="Write, with a mark, what is no better than having no model."),
+    ] = False,
     overwrite: Overwrite = False,
     as_json: JsonLines = False,
     *,
@@ -120,6 +124,7 @@ def complete(
             levels_gy=_numbers(levels),
             device=device,
             read=read,
+            anyway=anyway,
             overwrite=overwrite,
         )
     say(run, out, as_json)

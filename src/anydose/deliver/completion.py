@@ -3,17 +3,20 @@ own form, and a page."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from anydose.case import beams
+from anydose.case import beams, names
 from anydose.case.volume import Volume
 from anydose.complete import Completion, Question, answer, ask, structures_of
 from anydose.deliver.folder import Place, one_result
+from anydose.deliver.measured import Verdict, verdict
 from anydose.deliver.record import Stopwatch, input_hashes, record
 from anydose.io import nifti
 from anydose.io.files import file_name
@@ -57,6 +60,7 @@ def complete_to(
     levels_gy: Sequence[float] = (),
     device: str = "auto",
     read: Mapping[str, Any] | None = None,
+    anyway: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Read the case at `source`, generate its `options.target` and leave everything in `folder`; returns the
@@ -70,6 +74,7 @@ def complete_to(
         levels_gy: the prescription of a case without targets.
         device: 'auto', 'cpu' or 'cuda:0'.
         read: keywords of `read_case`.
+        anyway: write, with a mark, what was measured to be no better than having no model.
         overwrite: replace what `folder` holds, whatever it is.
 
     Raises:
@@ -77,6 +82,7 @@ def complete_to(
     """
     watch, target = Stopwatch(), options.target
     network_file = registry.find(registry.completing(model, target))
+    worth = _worth(network_file, options, anyway)
     with one_result(folder, source, overwrite) as place:
         inputs = input_hashes(source)
         place.refuse_other(target, inputs)
@@ -87,27 +93,70 @@ def complete_to(
         watch.done("load")
         made = Completion(question, answer(network, question, options), case)
         watch.done("sample")
-        return _finish(place, made, watch, inputs)
+        return _finish(place, made, worth, watch, inputs)
 
 
-def save(made: Completion, folder: str | Path, *, overwrite: bool = False) -> dict[str, Any]:
+def save(
+    made: Completion, folder: str | Path, *, anyway: bool = False, overwrite: bool = False
+) -> dict[str, Any]:
     """Leave a completion in a folder of its own, as `anydose complete` does; returns the run record. The
     keywords and errors are those of `complete_to`."""
     source = made.answer.source
+    worth = _worth(made.answer.model, made.answer.options, anyway)
     with one_result(Path(folder), source, overwrite) as place:
         inputs = input_hashes(source)
         place.refuse_other(made.target, inputs, made.original.name)
-        return _finish(place, made, Stopwatch(), inputs)
+        return _finish(place, made, worth, Stopwatch(), inputs)
 
 
-def _finish(place: Place, made: Completion, watch: Stopwatch, inputs: Mapping[str, str]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Worth:
+    """What is written of a completion, and what is said with it."""
+
+    verdict: Verdict
+    """What was measured of such completions."""
+    left_out: tuple[str, ...]
+    """Organs that are not written."""
+    warnings: tuple[str, ...]
+    """Sentences that go with it."""
+
+
+def _worth(model: Path | None, options: Options, anyway: bool) -> Worth:
+    """Raises ValueError for what is no better than having no model, unless `anyway`."""
+    judged = verdict(model, options)
+    if not judged.better and not anyway:
+        raise ValueError(
+            f"{judged.said}: not clearly better than having no model; --anyway writes it with a mark"
+        )
+    if anyway and (judged.poor_organs or not judged.better):
+        poor = ", ".join(judged.poor_organs) or options.target
+        return Worth(judged, (), (f"UNRELIABLE, written all the same: {poor}; {judged.said}",))
+    left_out = [f"left out, no better than having no model: {', '.join(judged.poor_organs)}"]
+    return Worth(judged, judged.poor_organs, (*(left_out * bool(judged.poor_organs)), judged.said))
+
+
+def _finish(
+    place: Place, made: Completion, worth: Worth, watch: Stopwatch, inputs: Mapping[str, str]
+) -> dict[str, Any]:
     place.refuse_other(made.target, inputs, made.original.name)
-    deliver(made, place.scratch)
+    figures = made.figures()
+    deliver(_without(made, worth.left_out), place.scratch, worth)
     watch.done("write")
-    return place.finish(record(made.answer, watch.seconds, inputs) | {"figures": made.figures()})
+    run = record(made.answer, watch.seconds, inputs)
+    run |= {"figures": figures, "measured": worth.verdict.said, "warnings": list(worth.warnings)}
+    return place.finish(run | {"reliable": worth.verdict.better, "left_out": list(worth.left_out)})
 
 
-def deliver(made: Completion, folder: Path) -> None:
+def _without(made: Completion, organs: Sequence[str]) -> Completion:
+    """The completion with some of its organ channels empty."""
+    if not organs:
+        return made
+    values = made.answer.mean.copy()
+    values[[names.ORGAN_CHANNELS.index(name) for name in organs]] = 0
+    return replace(made, answer=replace(made.answer, mean=values))
+
+
+def deliver(made: Completion, folder: Path, worth: Worth) -> None:
     """Write a completion into `folder`."""
     question, values = made.question, made.answer.mean
     for stem, volume in volumes(question, made.target, values).items():
@@ -119,6 +168,7 @@ def deliver(made: Completion, folder: Path) -> None:
     model = made.answer.model.stem if made.answer.model else "a model in memory"
     used, steps = ", ".join(made.answer.used), made.answer.options.steps
     title = f"{made.original.name}: {made.target} from {used}; {model}, steps: {steps}"
+    title += "".join(f"\n{textwrap.shorten(sentence, 150)}" for sentence in worth.warnings)
     shown = shown_values(question, made.target, values)
     write_completion(question.case, made.target, shown, made.truth(), folder / "page.png", title)
 

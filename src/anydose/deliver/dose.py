@@ -12,6 +12,7 @@ import numpy as np
 from anydose.case.case import Case
 from anydose.case.volume import Volume
 from anydose.deliver.folder import Place, one_result
+from anydose.deliver.measured import not_shown
 from anydose.deliver.record import Stopwatch, input_hashes, model_hash, record, title_of
 from anydose.deliver.trust import Trust, trust
 from anydose.io import nifti
@@ -101,6 +102,7 @@ def _finish(
 ) -> dict[str, Any]:
     place.refuse_other("dose", inputs, prediction.case.name)
     refuse_impossible(prediction)
+    trusted = replace(trusted, warnings=(*not_shown(prediction), *trusted.warnings))
     deliver(prediction, place.scratch, trusted, dicom)
     watch.done("write")
     run = record(prediction, watch.seconds, inputs) | {"warnings": list(trusted.warnings)}
