@@ -98,10 +98,11 @@ def for_each_target(card: Scorecard, case: Case) -> Scorecard:
 
 def _for_target(item: Item, name: str, level_gy: float, targets: int) -> Item:
     of, points = item.of, item.points
-    if of.output == "%" and metrics.TABLE[of.metric].yields == "dose":
+    row = metrics.find(of.metric)
+    if row is not None and of.output == "%" and row.yields == "dose":
         of = replace(of, output="Gy")
         points = tuple(replace(p, x=p.x * level_gy / 100) for p in points)
-    if of.unit == "%" and metrics.TABLE[of.metric].abscissa == "dose" and of.value is not None:
+    if row is not None and of.unit == "%" and row.abscissa == "dose" and of.value is not None:
         of = replace(of, value=of.value * level_gy / 100, unit="Gy")
     shared = tuple(replace(p, score=p.score / targets) for p in points)
     return replace(item, structure=StructureReference(name, name), of=of, points=shared)

@@ -11,9 +11,11 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from typing import Any, Protocol
 
 Number = Any  # float with numpy, a scalar tensor with torch
+GROUP = "anydose.metrics"
 VOLUME_SLACK = 0.001  # of the input unit: the format's own tolerance on a volume
 
 
@@ -173,14 +175,20 @@ def _undefined(a: MetricInputs) -> Number:
 
 @dataclass(frozen=True)
 class Metric:
-    """One row: yields 'dose', 'volume' or 'ratio'; abscissa: what InputValue is, 'dose', 'volume', 'number'
-    or ''. source: the formula's paper or the format it belongs to."""
+    """One row of the table."""
 
     name: str
+    """What a scorecard calls it."""
     yields: str
+    """'dose', 'volume' or 'ratio'."""
     abscissa: str
+    """What InputValue is: 'dose', 'volume', 'number' or ''."""
     function: Callable[[MetricInputs], Number]
+    """Its value in the unit of the answer."""
     source: str = "PlanScoreCard"
+    """The formula's paper, or the format that it belongs to."""
+    with_body: bool = False
+    """Whether it compares the structure with the whole body."""
 
 
 PADDICK = "Paddick, J Neurosurg 93 suppl 3, 2000"
@@ -198,13 +206,15 @@ TABLE: dict[str, Metric] = {
             "volume",
             "dose",
             lambda a: a.as_volume(a.body.volume_at_gy(a.level_gy) - a.structure.volume_at_gy(a.level_gy)),
+            with_body=True,
         ),
-        Metric("ConformationNumber", "ratio", "dose", _conformation_number),
+        Metric("ConformationNumber", "ratio", "dose", _conformation_number, with_body=True),
         Metric(
             "ConformityIndex",
             "ratio",
             "dose",
             lambda a: a.body.volume_at_gy(a.level_gy) / a.structure.volume_cc,
+            with_body=True,
         ),
         Metric("HomogeneityIndex", "ratio", "", _homogeneity),
         Metric(
@@ -217,13 +227,14 @@ TABLE: dict[str, Metric] = {
         Metric("DoseAtSubVolume", "dose", "volume", _dose_at_sub_volume),
         Metric("Undefined", "ratio", "", _undefined),
         # beyond the format
-        Metric("PaddickConformity", "ratio", "dose", _conformation_number, PADDICK),
+        Metric("PaddickConformity", "ratio", "dose", _conformation_number, PADDICK, with_body=True),
         Metric(
             "RtogConformity",
             "ratio",
             "dose",
             lambda a: a.body.volume_at_gy(a.level_gy) / a.structure.volume_cc,
             "Shaw et al., IJROBP 27, 1993",
+            with_body=True,
         ),
         Metric(
             "IcruHomogeneity",
@@ -238,6 +249,7 @@ TABLE: dict[str, Metric] = {
             "dose",
             lambda a: _ratio(a, a.body.volume_at_gy(a.level_gy / 2), a.body.volume_at_gy(a.level_gy)),
             "Paddick and Lippitz, J Neurosurg 105 suppl, 2006: V(half the level) / V(level)",
+            with_body=True,
         ),
         Metric(
             "EquivalentUniformDose",
@@ -250,16 +262,19 @@ TABLE: dict[str, Metric] = {
 }
 
 
-BODY_METRICS = frozenset(
-    (
-        "VolumeOfRegret",
-        "ConformationNumber",
-        "ConformityIndex",
-        "PaddickConformity",
-        "RtogConformity",
-        "GradientIndex",
-    )
-)
+def register(row: Metric) -> None:
+    """Add a metric to this process; an installed package adds its own by an entry point of the group
+    `anydose.metrics`, whose object is the row. ValueError for a name that another metric has."""
+    if TABLE.setdefault(row.name, row) is not row:
+        raise ValueError(f"metric {row.name!r}: the name is taken")
+
+
+def find(name: str) -> Metric | None:
+    """The metric of this name: of the table, or of an installed package; None if there is none."""
+    for entry in entry_points(group=GROUP) if name not in TABLE else ():
+        if entry.name == name:
+            register(entry.load())
+    return TABLE.get(name)
 
 
 def evaluate(
@@ -268,14 +283,16 @@ def evaluate(
     """The value of one metric in its OutputUnit (ratios have none). total_gy: the plan's prescribed dose,
     which % of dose refers to. Raises ValueError with one sentence for an unknown metric, a unit that does
     not fit, and a body, prescription or parameter that is missing."""
-    if of.metric not in TABLE:
+    row = find(of.metric)
+    if row is None:
         raise ValueError(f"metric {of.metric!r} is not known; {', '.join(TABLE)} are")
-    return TABLE[of.metric].function(MetricInputs(of, structure, body, total_gy))
+    return row.function(MetricInputs(of, structure, body, total_gy))
 
 
 def needs_body(of: Definition) -> bool:
     """True if the metric compares the structure with the whole body."""
-    return of.metric in BODY_METRICS
+    row = find(of.metric)
+    return row is not None and row.with_body
 
 
 _TEXT = re.compile(
@@ -306,7 +323,8 @@ def text(of: Definition) -> str:
     unit = f"[{of.output}]" if of.output else ""
     if letter:
         return f"{letter}{abscissa}{unit}"
-    uses = of.metric in TABLE and TABLE[of.metric].abscissa
+    row = find(of.metric)
+    uses = row is not None and row.abscissa
     return of.metric + (f" {abscissa}" if abscissa and uses else "") + unit
 
 

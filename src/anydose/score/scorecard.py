@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from anydose.score.hard_limit import HardLimit
-from anydose.score.metrics import TABLE, Definition, Number, as_float
+from anydose.score.metrics import Definition, Number, as_float, find
 from anydose.score.structures import StructureReference
 
 CLOSE = 0.01  # two points nearer than this in PointX are one step
@@ -145,7 +145,7 @@ def to_prescription(card: Scorecard, total_gy: float, fractions: int | None = No
 
 def absolute(item: Item) -> tuple[bool, bool, bool]:
     """Whether PointX, InputValue, and the HI_ parameters of an item are absolute doses."""
-    row = TABLE.get(item.of.metric)
+    row = find(item.of.metric)
     if row is None:
         return False, False, False
     points = row.yields == "dose" and item.of.output != "%"

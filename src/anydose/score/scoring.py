@@ -247,7 +247,8 @@ def total_of(bound: BoundScorecard, at: Callable[[str], Histogram]) -> Score:
             continue
         total = total + points
         flag = item.flag(as_float(points))
-        unit = item.of.output if metrics.TABLE[item.of.metric].yields != "ratio" else None
+        metric = metrics.find(item.of.metric)
+        unit = item.of.output if metric is not None and metric.yields != "ratio" else None
         row = (item.structure.label, key, metrics.text(item.of), as_float(value), unit)
         results.append(Result(*row, as_float(points), item.maximum, flag))
     maximum = sum(r.maximum for r in results if r.flag != "missing")
