@@ -82,6 +82,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], type[Command]], ...] = (
     (PREDICT, predict.complete, Command),
     (PREDICT, info, Command),
     (DATA, data.phantom, Command),
+    (DATA, data.convert, Command),
     (DATA, data.render, Command),
     (DATA, simulate.simulate, Command),
     (TRAIN, train.recipes, Command),
@@ -96,7 +97,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], type[Command]], ...] = (
 )
 for panel, function, kind in COMMANDS:
     app.command(function.__name__.replace("_", "-"), cls=kind, rich_help_panel=panel)(function)
-app.command("scardnft", cls=Command, hidden=True)(bench_room.scardnft)
+app.command("scardnft", hidden=True, context_settings=bench_room.ANY_WORDS)(bench_room.scardnft)
 app.add_typer(data.data, name="data", rich_help_panel=DATA)
 app.add_typer(prior.app, name="prior", rich_help_panel=TRAIN)
 app.add_typer(bench_room.bench, name="bench", rich_help_panel=MEASURE)

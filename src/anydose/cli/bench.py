@@ -105,9 +105,19 @@ def chart(
     typer.echo(f"{out}")
 
 
-def scardnft() -> None:
-    """Deprecated: `anydose bench posttrain`."""
-    raise ValueError("scardnft: is `anydose bench posttrain` now, with the same options")
+ANY_WORDS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def scardnft(context: typer.Context) -> None:
+    """Deprecated: `anydose bench posttrain`, where changes are --changes key=value."""
+    deprecated("scardnft", "bench posttrain")
+    command = _commands()["posttrain"]
+    words: list[str] = []
+    for place, word in enumerate(context.args):
+        follows_an_option = place > 0 and context.args[place - 1].startswith("-")
+        is_change = "=" in word and not word.startswith("-") and not follows_an_option
+        words += ["--changes", word] if is_change else [word]
+    command(args=words, standalone_mode=False)
 
 
 def _commands() -> Mapping[str, Any]:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from anydose.cli.options import Json, JsonLines
+from anydose.cli.options import Json, JsonLines, Patient
 from anydose.cli.output import print_json, print_line, tell, working
 from anydose.cli.words import Command
 
@@ -52,6 +52,24 @@ def render(
         typer.echo(f"refused: {sentence}", err=True)
     if refused:
         raise typer.Exit(2)
+
+
+def convert(
+    case: Patient,
+    out: Annotated[Path, typer.Option(help="New or empty folder; a store is added to.")],
+    format: Annotated[str, typer.Option(help="Its new form: dicom, nifti, openkbp or store.")] = "nifti",
+    as_json: Json = False,
+) -> None:
+    """Write one patient in another form, with what that form can hold."""
+    from anydose.io.convert import convert_case
+
+    written = convert_case(case, out, format)
+    counts = {"structures": len(written.structures), "beams": len(written.beams)}
+    if as_json:
+        print_json({"case": written.name, "out": str(out), "format": format, **counts})
+    else:
+        what = ", ".join(f"{count} {name}" for name, count in counts.items())
+        typer.echo(f"{out}: {written.name} as {format}, {what}")
 
 
 @data.command("convert", cls=Command)

@@ -1,9 +1,10 @@
-"""Every case of a folder into a cohort store, by several processes; resumes."""
+"""One case into another form; every case of a folder into a cohort store, by several processes."""
 
 from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -12,10 +13,14 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
+from anydose.case.case import Case
 from anydose.io.files import file_name
+from anydose.io.formats import named
 from anydose.io.read import read_case
 from anydose.io.sources import sources
 from anydose.io.store import attributes, clear_scraps, open_cohort, write_stored
+
+FILE_SUFFIX = ".npz"  # of the one form whose cases are single files
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,30 @@ class Outcome:
     name: str
     state: str
     why: str = ""
+
+
+def convert_case(source: Path, out: Path, format: str) -> Case:
+    """Write the case at `source` in another form as `out`, which appears whole or not at all; a store is
+    added to. ValueError for what the form cannot hold, for an unknown one, and for an `out` that holds
+    something."""
+    row, case = named(format), read_case(source)
+    if row.name == "store":
+        open_cohort(out)
+        write_stored(case, out, case.name, source=source.name, source_sha256=source_hash(source))
+        return case
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise ValueError(f"{out}: not empty; a new or empty folder is accepted")
+    scratch = out.with_name(f".{os.getpid()}.{out.name}")
+    try:
+        if out.suffix != FILE_SUFFIX:
+            scratch.mkdir(parents=True)
+        row.write_case(case, scratch)
+        scratch.replace(out)
+    finally:
+        if scratch.is_dir():
+            shutil.rmtree(scratch)
+        scratch.unlink(missing_ok=True)
+    return case
 
 
 def convert(root: Path, cohort: Path, workers: int = 2, again: Sequence[str] = ()) -> Iterator[Outcome]:
