@@ -97,6 +97,7 @@ def report(
     record: Annotated[Path | None, typer.Option(help="One printed page too: .pdf or .png.")] = None,
 ) -> None:
     """Write report.html: slices, DVH, scorecard and differences in one file that needs no server."""
+    from anydose.io.files import whole
     from anydose.io.read import read_case, read_dose
     from anydose.score import compare as comparison
     from anydose.score import scoring
@@ -106,14 +107,31 @@ def report(
     patient = read_case(case)
     predicted = read_dose(dose, patient)
     beside = run_record.read_beside(dose)
-    bound = _bound(patient, scorecard, name, synonyms, rescale)
-    result = scoring.score(bound, predicted)
+    bound, lacking = None, []
+    try:
+        bound = _bound(patient, scorecard, name, synonyms, rescale)
+    except ValueError as error:
+        if scorecard is not None:
+            raise
+        lacking.append(str(error))
+    result = scoring.score(bound, predicted) if bound else None
     against = comparison.compare(patient, patient.dose, predicted) if patient.dose else None
-    names = {"dose": dose.name, "case": case.name}
-    write_report(out, patient, predicted, bound, result, against, names, beside.warnings)
-    total = result.text().splitlines()[-1]
+    with whole(out) as scratch:
+        write_report(
+            scratch,
+            patient,
+            predicted,
+            bound=bound,
+            result=result,
+            comparison=against,
+            provenance={"dose": dose.name, "case": case.name},
+            warnings=lacking,
+            record=beside,
+        )
+    total = result.summary() if result else "no scorecard fits this case; DVH and slices alone"
     if record is not None:
-        page.write_page(patient, predicted, record, f"{patient.name}: {total}")
+        with whole(record) as scratch:
+            page.write_page(patient, predicted, scratch, f"{patient.name}: {total}")
     typer.echo(f"{out}: {total}")
 
 

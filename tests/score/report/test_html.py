@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scored_phantom import CORD, CORD_MAX, COVERAGE, GRID, HEART, card, case, dose_gy
+from scored_phantom import CORD, CORD_MAX, COVERAGE, GRID, HEART, PTV, card, case, dose_gy
 
 from anydose.case.case import Case
 from anydose.case.grid import Grid
@@ -24,7 +24,9 @@ from anydose.case.volume import Volume
 from anydose.score.binding import bind, own_template
 from anydose.score.compare import compare
 from anydose.score.report.embed import LONGEST_NAME
-from anydose.score.report.html import MAX_BYTES, _shown_grid, colours, write_report
+from anydose.score.report.html import MAX_BYTES, write_report
+from anydose.score.report.run_record import RunRecord
+from anydose.score.report.volumes import shown_grid
 from anydose.score.scoring import score
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -33,17 +35,40 @@ FLAGS = "--headless --no-sandbox --disable-quic --no-first-run --disable-backgro
 HANDS = """(async () => {
   const wait = (ms) => new Promise((done) => setTimeout(done, ms));
   for (let k = 0; k < 300 && !document.body.dataset.ready; k++) await wait(50);
-  const where = () => document.getElementById("where").textContent, seen = { before: where() };
-  const canvas = document.querySelector(".view canvas"), first = canvas.toDataURL();
-  canvas.dispatchEvent(new WheelEvent("wheel", { deltaY: 100, cancelable: true }));
-  Object.assign(seen, { after: where(), redrawn: canvas.toDataURL() !== first });
+  const where = () => [...document.querySelectorAll("figcaption span")].map((span) => span.textContent);
+  const seen = { before: where() };
+  const [axial, coronal] = document.querySelectorAll(".view canvas"), first = axial.toDataURL();
+  const key = (name) => axial.dispatchEvent(new KeyboardEvent("keydown", { key: name, cancelable: true }));
+  axial.dispatchEvent(new WheelEvent("wheel", { deltaY: 100, cancelable: true }));
+  await wait(200);
+  Object.assign(seen, { wheeled: where(), redrawn: axial.toDataURL() !== first });
+  key("ArrowLeft"); key("ArrowUp"); key("PageUp");
+  await wait(200);
+  seen.keyed = where();
+  const box = coronal.getBoundingClientRect();
+  const clientX = box.left + box.width / 3, clientY = box.top + box.height / 2;
+  coronal.dispatchEvent(new PointerEvent("pointerdown", { clientX, clientY, buttons: 1 }));
+  await wait(200);
+  seen.clicked = where();
+  const before = axial.toDataURL();
+  document.querySelectorAll("#isodoses input").forEach((box) => box.click());
+  await wait(200);
+  seen.chosen = axial.toDataURL() !== before;
+  const traces = document.getElementById("dvh").data;
   Plotly.Fx.hover("dvh", [{ curveNumber: 0, pointNumber: 150 }]);
   await wait(300);
   seen.hover = document.querySelector("#dvh .hoverlayer").textContent;
+  seen.bands = traces.filter((trace) => trace.fill === "toself").length;
+  seen.probe = document.getElementById("probe").textContent;
+  seen.labels = axial.getAttribute("aria-label");
   seen.error = document.body.dataset.error || "";
   seen.ready = document.body.dataset.ready;
   seen.views = document.querySelectorAll("figure").length;
+  seen.doses = document.querySelectorAll("#shown button").length;
   seen.rows = document.querySelectorAll("#items tbody tr").length;
+  seen.figures = document.querySelectorAll("#figures-table tbody tr").length;
+  seen.scored = !document.getElementById("scorecard-section").hidden;
+  seen.wide = document.documentElement.scrollWidth <= innerWidth;
   seen.loaded = performance.getEntriesByType("resource").map((entry) => entry.name);
   document.title = "SEEN" + JSON.stringify(seen);
 })();
@@ -54,8 +79,16 @@ pytest.importorskip("plotly")
 
 def written(path: Path, of: Case, dose: Volume, warnings: Sequence[str] = ()) -> str:
     bound = bind(of, own_template(of) if of.name.startswith("pt_") else card(COVERAGE, CORD_MAX, HEART))
-    against = compare(of, of.dose, dose) if of.dose is not None else None
-    write_report(path, of, dose, bound, score(bound, dose), against, {"model": "</script><b>x</b>"}, warnings)
+    write_report(
+        path,
+        of,
+        dose,
+        bound=bound,
+        result=score(bound, dose),
+        comparison=compare(of, of.dose, dose) if of.dose is not None else None,
+        provenance={"model": "</script><b>x</b>"},
+        warnings=warnings,
+    )
     return path.read_text()
 
 
@@ -68,14 +101,19 @@ def unpacked(html: str, name: str, kind: str) -> np.ndarray:
     return np.frombuffer(gzip.decompress(base64.b64decode(text)), dtype=kind)
 
 
-def shown_by_a_browser(page: Path, folder: Path) -> Any:
+def shown_by_a_browser(page: Path, folder: Path, width: int = 1400) -> Any:
     if CHROMIUM is None:
         pytest.skip("no chromium here: apt-get install chromium")
     acted, digest = folder / "acted.html", hashlib.sha256(HANDS.encode()).digest()
     allowed = f"script-src 'sha256-{base64.b64encode(digest).decode()}' "  # the page runs no other script
     html = page.read_text().replace("script-src ", allowed, 1)
     acted.write_text(html.replace("</body>", f"<script>{HANDS}</script></body>"))
-    command = [CHROMIUM, *FLAGS.split(), f"--user-data-dir={folder / 'profile'}", "--window-size=1400,1000"]
+    command = [
+        CHROMIUM,
+        *FLAGS.split(),
+        f"--user-data-dir={folder / 'profile'}",
+        f"--window-size={width},1000",
+    ]
     command += ["--enable-unsafe-swiftshader", "--virtual-time-budget=60000", "--dump-dom", acted.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     found = re.search(r"<title>SEEN(.*?)</title>", done.stdout, re.DOTALL)
@@ -142,7 +180,7 @@ def test_the_shown_grid_lies_along_the_patient_whatever_the_case_s_axes() -> Non
     """A prone patient's grid, index x to the right and y to the front, is shown in the same place."""
     turned = Grid(GRID.shape, GRID.spacing_mm, (63.0, 57.5, 0.0), ((-1, 0, 0), (0, -1, 0), (0, 0, 1)))
     of = Case("prone", turned, {"Body": case().structures["Body"]})
-    grid = _shown_grid(of, 10**6)
+    grid = shown_grid(of, 10**6)
     assert np.allclose(grid.direction, np.eye(3))
     low, high = turned.to_mm(np.argwhere(of.structures["Body"])).take((0, -1), axis=0)
     assert np.all(grid.to_index([low, high]) >= -0.5)
@@ -153,11 +191,7 @@ def test_the_shown_grid_lies_along_the_patient_whatever_the_case_s_axes() -> Non
 def test_a_large_case_is_shown_coarser_within_the_limit() -> None:
     big = Grid((200, 512, 512), (1.0, 1.0, 2.0))
     of = Case("big", big, {"Body": np.ones(big.shape, dtype=bool)})
-    assert np.prod(_shown_grid(of, 400_000).shape) <= 400_000
-
-
-def test_every_structure_has_a_colour_of_its_own() -> None:
-    assert len(set(colours(case()).values())) == len(case().structures)
+    assert np.prod(shown_grid(of, 400_000).shape) <= 400_000
 
 
 def test_a_dose_on_another_grid_is_refused(tmp_path: Path) -> None:
@@ -170,8 +204,36 @@ def test_a_dose_on_another_grid_is_refused(tmp_path: Path) -> None:
 def test_a_browser_shows_a_patient_without_reference_or_ct(tmp_path: Path) -> None:
     written(tmp_path / "r.html", case(), Volume(dose_gy(), GRID, "Gy"))
     seen = shown_by_a_browser(tmp_path / "r.html", tmp_path)
-    assert (seen["error"], seen["ready"], seen["views"], seen["rows"]) == ("", "yes", 1, 3)
-    assert seen["redrawn"] and seen["before"] != seen["after"]
+    assert (seen["error"], seen["ready"], seen["views"], seen["doses"], seen["rows"]) == ("", "yes", 3, 1, 3)
+    assert seen["redrawn"] and seen["chosen"] and seen["figures"] == 3
+    axial, coronal, sagittal = seen["before"]
+    assert seen["wheeled"][0] != axial and seen["wheeled"][1:] == [coronal, sagittal], "the wheel scrolls"
+    assert all(a != b for a, b in zip(seen["keyed"][1:], seen["wheeled"][1:], strict=True)), "arrows move"
+    assert seen["keyed"][0] == axial, "page up undoes the wheel"
+    assert seen["clicked"][2] != seen["keyed"][2], "a click in one plane moves the others"
+
+
+def test_a_page_without_a_scorecard_and_where_the_dose_is_unknown(tmp_path: Path) -> None:
+    dose = Volume(np.where(np.arange(24)[:, None] < 19, dose_gy(), np.nan), GRID, "Gy")
+    band = [{"structure": "PTV", "point": f"D_{p}", "low": 55.0 - p / 10, "high": 60.0} for p in (5, 50, 95)]
+    record = RunRecord(
+        ("unlike",), {"Model": "compact"}, {"SpinalCord": "SpinalCord", "Odd": "ignored"}, tuple(band)
+    )
+    write_report(tmp_path / "r.html", case(), dose, record=record)
+    data = data_of((tmp_path / "r.html").read_text())
+    rows = {row["name"]: row for row in data["table"]}
+    assert rows["SpinalCord"]["dose"] is None and "covered in part" in rows["SpinalCord"]["why"]
+    assert rows["PTV"]["dose"][0] == pytest.approx(PTV.sum() * GRID.voxel_cc)
+    assert data["provenance"]["Model"] == "compact" and data["mapping"][1] == ["Odd", "ignored"]
+    assert data["notes"] == ["unlike"]
+    seen = shown_by_a_browser(tmp_path / "r.html", tmp_path)
+    assert (seen["error"], seen["ready"], seen["scored"], seen["bands"]) == ("", "yes", False, 1)
+
+
+def test_nothing_runs_out_of_a_narrow_page(tmp_path: Path) -> None:
+    written(tmp_path / "r.html", case(), Volume(dose_gy(), GRID, "Gy"))
+    seen = shown_by_a_browser(tmp_path / "r.html", tmp_path, width=500)
+    assert (seen["error"], seen["wide"]) == ("", True)
 
 
 def test_a_browser_shows_a_real_patient(openkbp_root: Path, tmp_path: Path) -> None:
@@ -183,7 +245,7 @@ def test_a_browser_shows_a_real_patient(openkbp_root: Path, tmp_path: Path) -> N
     written(tmp_path / "r.html", patient, Volume(patient.dose.array * 0.98, patient.grid, "Gy"))
     assert (tmp_path / "r.html").stat().st_size <= MAX_BYTES
     seen = shown_by_a_browser(tmp_path / "r.html", tmp_path)
-    assert (seen["error"], seen["ready"], seen["views"]) == ("", "yes", 3)
-    assert seen["redrawn"] and seen["before"] != seen["after"], "slices scroll"
+    assert (seen["error"], seen["ready"], seen["views"], seen["doses"]) == ("", "yes", 3, 3)
+    assert seen["redrawn"] and seen["chosen"] and seen["before"] != seen["wheeled"], "slices scroll"
     assert "receive" in seen["hover"] and "Gy" in seen["hover"], "the histogram hovers"
     assert seen["loaded"] == [], "nothing is fetched"

@@ -1,13 +1,12 @@
-"""One self-contained report.html of a dose: slices, DVH, scorecard, comparison, what was missing, provenance.
+"""One self-contained report.html of a dose: slices, DVH with its table, hard limits, scorecard, comparison,
+what was missing, provenance.
 
 Volumes travel inside the file as gzipped bytes in base64 and are drawn by the page itself; nothing is
 fetched, so the file opens from a disk or a mail. The interactive DVH is plotly.js, taken from the `plotly`
-package (extra `report`). The page is assets/: report.html and report.css, slices.js and tables.js."""
+package (extra `report`). The page is assets/: report.html and report.css, planes.js, slices.js, tables.js."""
 
 from __future__ import annotations
 
-import base64
-import gzip
 import hashlib
 import importlib.util
 import platform
@@ -17,82 +16,132 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from anydose import __version__
-from anydose.case.case import Case, Mask
-from anydose.case.grid import Grid
-from anydose.case.volume import Volume, bounding_box
+from anydose.case.case import Case
+from anydose.case.volume import Volume
 from anydose.score.binding import BoundScorecard
 from anydose.score.compare import LABELS, Comparison
-from anydose.score.dvh import dvh
+from anydose.score.dvh import structure_dvh
+from anydose.score.report import palette
+from anydose.score.report.dvh_table import COLUMNS, table
 from anydose.score.report.embed import content_security_policy, fill, script_json, shown
+from anydose.score.report.run_record import RunRecord
+from anydose.score.report.volumes import pack, volumes
 from anydose.score.scorecard import Item
-from anydose.score.scoring import Score
+from anydose.score.scoring import Score, score
 
 PAGE = Path(__file__).parent / "assets"
-SCRIPTS = ("slices.js", "tables.js")
+SCRIPTS = ("planes.js", "slices.js", "tables.js", "dvh.js")
 MAX_BYTES = 8_000_000
 VOXELS = (1_500_000, 800_000, 400_000, 200_000)  # tried in this order until the file is small enough
-MARGIN_VOXELS = 4
-MASKS = 31  # one bit each
 CURVE_POINTS = 320
-DOSE_STEP_GY = 0.01
-TARGET_COLOURS = ("#ff2d2d", "#ff8c1a", "#ffd21a", "#ff66c4", "#c21aff")
-OTHER_COLOURS = (
-    "#4aa3ff", "#35d07f", "#b48cff", "#2ee6e6", "#c98b5e",
-    "#9adf3c", "#ff9ecb", "#8fb3c9", "#d9c77a", "#6f8cff",
-)  # fmt: skip
-BODY_COLOUR = "#e8e8e8"
+CAUTION = (
+    "This dose stands above the delivered plan in the order of limits, coverage and points. That is no "
+    "evidence of a better plan: a predicted dose need not be deliverable, and nobody has approved it."
+)
+MORE_POINTS = (
+    "This dose has more points than the delivered plan, yet it stands below it: points do not make up for "
+    "broken limits or for targets that are not covered."
+)
 
 
 def write_report(
     path: Path,
     case: Case,
     dose: Volume,
-    bound: BoundScorecard,
-    result: Score,
+    bound: BoundScorecard | None = None,
+    result: Score | None = None,
     comparison: Comparison | None = None,
     provenance: Mapping[str, str] | None = None,
     warnings: Sequence[str] = (),
+    record: RunRecord | None = None,
 ) -> None:
-    """Write the report of `dose` (Gy, on the case's grid) as one HTML file of at most 8 MB. The case's own
-    dose is the reference where there is one. provenance: more lines for its table, name -> text; warnings:
-    what makes the case unlike the model's training data, put before all other notes. ValueError for a dose in
-    another unit or grid, and if the `plotly` package is not installed."""
+    """Write the report of a dose as one HTML file of at most 8 MB.
+
+    Args:
+        path: the file.
+        case: its own dose is the reference where there is one.
+        dose: in Gy on the case's grid, not a number where it is unknown.
+        bound: the scorecard; None for a page without one.
+        result: the dose's score with it; None for a page without one.
+        comparison: with the reference.
+        provenance: more lines for its table, heading -> text.
+        warnings: put before all other notes.
+        record: what the prediction's own record says: model, options, inputs, structures, intervals.
+
+    Raises:
+        ValueError: a dose in another unit or grid, and a missing `plotly` package.
+    """
     if not dose.grid.matches(case.grid):
         raise ValueError(f"{case.name}: a dose on the case's own grid is needed; resample it first")
+    record = record or RunRecord()
+    doses = {"dose": dose} | ({"reference": case.dose} if case.dose is not None else {})
+    names = [name for name in palette.shades(case) if case.structures[name].any()]
+    reference = score(bound, case.dose) if bound is not None and case.dose is not None else None
+    said = [*record.warnings, *warnings, *_cautions(result, reference)]
+    said += [*(result.warnings if result else ()), *(comparison.notes if comparison else ()), *case.inferred]
     text = {
         "case": shown(case.name),
         "lines": _facts(case),
         "rx_max_gy": _top_level(case, dose),
         "levels_gy": sorted(set(case.prescription.levels_gy.values()), reverse=True),
-        "score": {**result.to_json(), "curves": [_curve(item) for item in bound.card.items]},
-        "comparison": None
-        if comparison is None
-        else {"figures": _labelled(comparison), "dvh": comparison.dvh},
-        "dvh": _histograms(case, dose),
-        "notes": [*warnings, *result.warnings, *(comparison.notes if comparison else ()), *case.inferred],
-        "provenance": {**(provenance or {}), **_provenance(dose)},
+        "score": _score(bound, result),
+        "reference_score": None if reference is None else _headline(reference),
+        "headline": None if result is None else _headline(result),
+        "comparison": None if comparison is None else _comparison(comparison),
+        "dvh": _histograms(case, doses, names),
+        "columns": COLUMNS,
+        "table": [{**row, "name": shown(row["name"])} for row in table(case, doses, names)],
+        "bands": [{**band, "structure": shown(band["structure"])} for band in record.bands],
+        "mapping": [[shown(name), shown(to)] for name, to in record.structures.items()],
+        "notes": list(dict.fromkeys(said)),
+        "provenance": {**record.lines, **(provenance or {}), **_provenance(dose)},
     }
     for voxels in VOXELS:
-        html = _page(text, _volumes(case, dose, voxels))
+        html = _page(text, volumes(case, dose, voxels))
         if len(html) <= MAX_BYTES:
             path.write_bytes(html)
             return
     raise ValueError(f"{path}: the report of {case.name} does not fit into {MAX_BYTES // 10**6} MB")
 
 
-def colours(case: Case) -> dict[str, str]:
-    """One colour for every structure: warm ones for targets, the body light grey."""
-    out: dict[str, str] = {}
-    targets = sorted(case.targets, key=lambda n: -case.prescription.levels_gy[n])
-    for number, name in enumerate(targets):
-        out[name] = TARGET_COLOURS[number % len(TARGET_COLOURS)]
-    bodies = case.of_role("body")
-    for number, name in enumerate(n for n in case.structures if n not in out and n not in bodies):
-        out[name] = OTHER_COLOURS[number % len(OTHER_COLOURS)]
-    return out | dict.fromkeys(bodies, BODY_COLOUR)
+def _cautions(result: Score | None, reference: Score | None) -> list[str]:
+    """A sentence where a predicted dose seems to beat the delivered plan."""
+    if result is None or reference is None:
+        return []
+    if result.standing < reference.standing:
+        return [CAUTION]
+    return [MORE_POINTS] if result.percent > reference.percent else []
+
+
+def _headline(of: Score) -> dict[str, Any]:
+    """What stands at the head of the page: limits and coverage first, points after them."""
+    kept = of.to_json()
+    known = [row for row in of.targets if row.v95_percent is not None]
+    lowest = min(known, key=lambda row: row.v95_percent or 0.0, default=None)
+    return {
+        "limits": kept["limit_counts"],
+        "lowest": None if lowest is None else [shown(lowest.structure), lowest.v95_percent],
+        "total": kept["total"],
+        "maximum": kept["maximum"],
+        "percent": kept["percent"],
+        "withheld": kept["withheld"],
+    }
+
+
+def _score(bound: BoundScorecard | None, result: Score | None) -> dict[str, Any] | None:
+    if bound is None or result is None:
+        return None
+    found = result.to_json()
+    for row in found["items"]:
+        row["structure"], row["matched"] = shown(row["structure"]), shown(row["matched"] or "")
+    return {**found, "curves": [_curve(item) for item in bound.card.items]}
+
+
+def _comparison(comparison: Comparison) -> dict[str, Any]:
+    figures = {LABELS.get(name, name): value for name, value in comparison.figures.items()}
+    return {"figures": figures, "dvh": {shown(k, 96): pair for k, pair in comparison.dvh.items()}}
 
 
 def _facts(case: Case) -> list[list[str]]:
@@ -108,7 +157,7 @@ def _facts(case: Case) -> list[list[str]]:
 
 
 def _top_level(case: Case, dose: Volume) -> float:
-    return case.rx_max_gy if case.prescription.levels_gy else float(dose.in_unit("Gy").max())
+    return case.rx_max_gy if case.prescription.levels_gy else float(np.nanmax(dose.in_unit("Gy")))
 
 
 def _curve(item: Item) -> dict[str, Any]:
@@ -116,24 +165,24 @@ def _curve(item: Item) -> dict[str, Any]:
     return {"points": points, "comment": item.comment, "rank": item.rank}
 
 
-def _labelled(comparison: Comparison) -> dict[str, float]:
-    return {LABELS.get(name, name): value for name, value in comparison.figures.items()}
-
-
-def _histograms(case: Case, dose: Volume) -> dict[str, Any]:
-    """Cumulative DVHs in percent of every structure, of the dose and of the case's own."""
-    doses = {"dose": dose} | ({"reference": case.dose} if case.dose is not None else {})
-    top = 1.04 * max(float(d.in_unit("Gy").max()) for d in doses.values())
+def _histograms(case: Case, doses: Mapping[str, Volume], names: Sequence[str]) -> dict[str, Any]:
+    """Cumulative DVHs in percent of every structure whose dose is known, of the dose and of the case's
+    own."""
+    top = 1.04 * max(float(np.nanmax(dose.in_unit("Gy"))) for dose in doses.values())
     at_gy = np.linspace(0, top, CURVE_POINTS)
-    shades = colours(case)
+    shades = palette.shades(case)
     curves = []
-    for name in shades:
-        if not case.structures[name].any():
-            continue
-        found = {key: dvh(d, case.structures[name], case.grid) for key, d in doses.items()}
-        volume_cc = next(iter(found.values())).volume_cc
-        lines = {key: np.round(h.curve(at_gy), 2).tolist() for key, h in found.items()}
-        curves.append({"name": shown(name), "colour": shades[name], "cc": volume_cc, **lines})
+    for name in names:
+        colour, dash = shades[name]
+        curve = {"name": shown(name), "colour": colour, "dash": dash, "body": name in case.of_role("body")}
+        for key, dose in doses.items():
+            try:
+                of = structure_dvh(case, dose, name)
+            except ValueError:
+                continue
+            curve[key] = np.round(of.curve(at_gy), 2).tolist()
+            curve["cc"] = of.volume_cc
+        curves.append(curve)
     return {"gy": np.round(at_gy, 3).tolist(), "curves": curves}
 
 
@@ -145,76 +194,6 @@ def _provenance(dose: Volume) -> dict[str, str]:
         "anydose": __version__,
         "python, numpy": f"{platform.python_version()}, {np.__version__}",
     }
-
-
-def _volumes(case: Case, dose: Volume, voxels: int) -> dict[str, Any]:
-    """What the page draws, on one grid along the patient's axes: its geometry and packed arrays."""
-    grid = _shown_grid(case, voxels)
-    packed = {"dose": _pack(_stored_dose(dose.resample(grid)))}
-    if case.dose is not None:
-        packed["reference"] = _pack(_stored_dose(case.dose.resample(grid)))
-    if case.ct is not None:
-        hu = case.ct.resample(grid, outside=-1000.0).array
-        packed["ct"] = _pack(np.clip((hu + 1024) / 8, 0, 255).astype(np.uint8))
-    names = [name for name in colours(case) if case.structures[name].any()][:MASKS]
-    bits = np.zeros(grid.shape, dtype="<u4")
-    for number, name in enumerate(names):
-        bits |= _on(case.structures[name], case.grid, grid).astype(np.uint32) << np.uint32(number)
-    packed["masks"] = _pack(bits)
-    shades = colours(case)
-    structures = [{"name": shown(n), "colour": shades[n], "target": n in case.targets} for n in names]
-    return {
-        "shape": grid.shape,
-        "spacing_mm": grid.spacing_mm,
-        "origin_mm": grid.origin_mm,
-        "dose_step_gy": DOSE_STEP_GY,
-        "structures": structures,
-        "start": _start(case, grid),
-        "packed": packed,
-    }
-
-
-def _shown_grid(case: Case, voxels: int) -> Grid:
-    """The body's box along LPS axes, at the case's spacing or coarser so as to hold at most `voxels`."""
-    body = case.body if case.body is not None else np.ones(case.grid.shape, dtype=bool)
-    start, shape = bounding_box(body)
-    low = np.array(start) - 0.5 - MARGIN_VOXELS
-    high = np.array(start) + np.array(shape) - 0.5 + MARGIN_VOXELS
-    ends = np.clip(np.stack([low, high]), -0.5, np.array(case.grid.shape) - 0.5)
-    corners = case.grid.to_mm(
-        [[ends[i, 0], ends[j, 1], ends[k, 2]] for i in (0, 1) for j in (0, 1) for k in (0, 1)]
-    )
-    first, extent = corners.min(axis=0), np.ptp(corners, axis=0)
-    along = np.argmax(
-        np.abs(np.asarray(case.grid.direction)), axis=1
-    )  # index axis nearest to each patient axis
-    spacing = np.asarray(case.grid.spacing_mm)[along]
-    spacing = spacing * max(1.0, float((extent / spacing).prod() / voxels) ** (1 / 3))
-    x, y, z = np.maximum(np.floor(extent / spacing + 1e-6), 1).astype(int)
-    ox, oy, oz = first + spacing / 2
-    return Grid((int(z), int(y), int(x)), (spacing[0], spacing[1], spacing[2]), (ox, oy, oz))
-
-
-def _on(mask: Mask, source: Grid, grid: Grid) -> Mask:
-    inside: Mask = Volume(mask.astype(np.float32), source, "1").resample(grid).array >= 0.5
-    return inside
-
-
-def _start(case: Case, grid: Grid) -> list[int]:
-    """The slices shown first: through the centre of the highest target, else of the box."""
-    centre = np.array(grid.shape) / 2
-    if case.targets:
-        highest = max(case.targets, key=lambda n: case.prescription.levels_gy[n])
-        centre = grid.to_index(case.grid.to_mm(np.argwhere(case.targets[highest]).mean(axis=0)))
-    return [int(v) for v in np.clip(np.rint(centre), 0, np.array(grid.shape) - 1)]
-
-
-def _stored_dose(dose: Volume) -> NDArray[np.uint16]:
-    return np.clip(np.rint(dose.in_unit("Gy") / DOSE_STEP_GY), 0, 65535).astype("<u2")
-
-
-def _pack(array: NDArray[Any]) -> str:
-    return base64.b64encode(gzip.compress(np.ascontiguousarray(array).tobytes(), 9, mtime=0)).decode()
 
 
 def _plotly() -> bytes:
@@ -229,7 +208,7 @@ def _page(text: Mapping[str, Any], volumes: Mapping[str, Any]) -> bytes:
     """The page as bytes: template, style, scripts and data put together in one pass."""
     script = "".join((PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS)
     plotly = _plotly()
-    packed = {**volumes["packed"], "plotly": _pack(np.frombuffer(plotly, dtype=np.uint8))}
+    packed = {**volumes["packed"], "plotly": pack(np.frombuffer(plotly, dtype=np.uint8))}
     rest = {key: value for key, value in volumes.items() if key != "packed"}
     parts = {
         "POLICY": content_security_policy([script, plotly.decode()]),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 NAME = "run.json"
+BANDS = "dvh_bands.csv"
 
 
 @dataclass(frozen=True)
@@ -21,12 +24,15 @@ class RunRecord:
     """Model, options, used inputs: heading -> text."""
     structures: Mapping[str, str] = field(default_factory=dict)
     """Structure of the case -> what the model took it for, or 'ignored'."""
+    bands: tuple[Mapping[str, Any], ...] = ()
+    """80 % intervals of DVH points: structure, point ('D_95', 'mean'), low_80 and high_80 in Gy."""
 
 
 def read_beside(dose: Path) -> RunRecord:
     """The record beside a dose file, or in the folder of a prediction; an empty one where there is none.
     ValueError with one sentence for a file that is no such record."""
-    path = (dose if dose.is_dir() else dose.parent) / NAME
+    folder = dose if dose.is_dir() else dose.parent
+    path, bands = folder / NAME, folder / BANDS
     if not path.is_file():
         return RunRecord()
     try:
@@ -35,7 +41,23 @@ def read_beside(dose: Path) -> RunRecord:
         raise ValueError(f"{path}: no run record: not JSON ({error}); delete it or predict again") from error
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: no run record: an object is needed, {_kind(raw)} found")
-    return RunRecord(_sentences(raw, "warnings", path), _lines(raw, path), _mapping(raw, path))
+    known = _read_bands(bands) if bands.is_file() else ()
+    return RunRecord(_sentences(raw, "warnings", path), _lines(raw, path), _mapping(raw, path), known)
+
+
+def _read_bands(path: Path) -> tuple[Mapping[str, Any], ...]:
+    """The intervals of the DVH points; ValueError with the file for a table that is none."""
+    found = []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                low, high = float(row["low_80"]), float(row["high_80"])
+                if not (math.isfinite(low) and math.isfinite(high)):
+                    raise ValueError("an interval is not finite")
+                found.append({"structure": row["structure"], "point": row["point"], "low": low, "high": high})
+    except (KeyError, TypeError, UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise ValueError(f"{path}: no table of intervals ({error}); delete it or predict again") from error
+    return tuple(found)
 
 
 def _sentences(raw: dict[str, Any], key: str, path: Path) -> tuple[str, ...]:

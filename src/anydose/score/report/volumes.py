@@ -1,0 +1,100 @@
+"""What a report's slices are drawn from: doses, CT and masks on one grid about the body, packed as text."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from anydose.case.case import Case, Mask
+from anydose.case.grid import Grid
+from anydose.case.volume import Volume, bounding_box
+from anydose.score.report import palette
+from anydose.score.report.embed import shown
+
+MARGIN_VOXELS = 4
+MASKS = 31  # one bit each
+DOSE_STEP_GY = 0.01
+UNKNOWN = 65535  # a stored dose that nobody knows
+
+
+def volumes(case: Case, dose: Volume, voxels: int) -> dict[str, Any]:
+    """What the page draws, on one grid along the patient's axes: its geometry and packed arrays."""
+    grid = shown_grid(case, voxels)
+    packed = {"dose": pack(_stored_dose(dose, grid))}
+    if case.dose is not None:
+        packed["reference"] = pack(_stored_dose(case.dose, grid))
+    if case.ct is not None:
+        hu = case.ct.resample(grid, outside=-1000.0).array
+        packed["ct"] = pack(np.clip((hu + 1024) / 8, 0, 255).astype(np.uint8))
+    shades = palette.shades(case)
+    names = [name for name in shades if case.structures[name].any()][:MASKS]
+    bits = np.zeros(grid.shape, dtype="<u4")
+    for number, name in enumerate(names):
+        bits |= _on(case.structures[name], case.grid, grid).astype(np.uint32) << np.uint32(number)
+    packed["masks"] = pack(bits)
+    structures = []
+    for name in names:
+        colour, dash = shades[name]
+        is_target = name in case.targets
+        structures.append({"name": shown(name), "colour": colour, "dash": dash, "target": is_target})
+    return {
+        "shape": grid.shape,
+        "spacing_mm": grid.spacing_mm,
+        "origin_mm": grid.origin_mm,
+        "dose_step_gy": DOSE_STEP_GY,
+        "unknown": UNKNOWN,
+        "structures": structures,
+        "start": _start(case, grid),
+        "packed": packed,
+    }
+
+
+def shown_grid(case: Case, voxels: int) -> Grid:
+    """The body's box along LPS axes, at the case's spacing or coarser so as to hold at most `voxels`."""
+    body = case.body if case.body is not None else np.ones(case.grid.shape, dtype=bool)
+    start, shape = bounding_box(body)
+    low = np.array(start) - 0.5 - MARGIN_VOXELS
+    high = np.array(start) + np.array(shape) - 0.5 + MARGIN_VOXELS
+    ends = np.clip(np.stack([low, high]), -0.5, np.array(case.grid.shape) - 0.5)
+    corners = case.grid.to_mm(
+        [[ends[i, 0], ends[j, 1], ends[k, 2]] for i in (0, 1) for j in (0, 1) for k in (0, 1)]
+    )
+    first, extent = corners.min(axis=0), np.ptp(corners, axis=0)
+    along = np.argmax(
+        np.abs(np.asarray(case.grid.direction)), axis=1
+    )  # index axis nearest to each patient axis
+    spacing = np.asarray(case.grid.spacing_mm)[along]
+    spacing = spacing * max(1.0, float((extent / spacing).prod() / voxels) ** (1 / 3))
+    x, y, z = np.maximum(np.floor(extent / spacing + 1e-6), 1).astype(int)
+    ox, oy, oz = first + spacing / 2
+    return Grid((int(z), int(y), int(x)), (spacing[0], spacing[1], spacing[2]), (ox, oy, oz))
+
+
+def _on(mask: Mask, source: Grid, grid: Grid) -> Mask:
+    inside: Mask = Volume(mask.astype(np.float32), source, "1").resample(grid).array >= 0.5
+    return inside
+
+
+def _start(case: Case, grid: Grid) -> list[int]:
+    """The slices shown first: through the centre of the highest target, else of the box."""
+    centre = np.array(grid.shape) / 2
+    if case.targets:
+        highest = max(case.targets, key=lambda n: case.prescription.levels_gy[n])
+        centre = grid.to_index(case.grid.to_mm(np.argwhere(case.targets[highest]).mean(axis=0)))
+    return [int(v) for v in np.clip(np.rint(centre), 0, np.array(grid.shape) - 1)]
+
+
+def _stored_dose(dose: Volume, grid: Grid) -> NDArray[np.uint16]:
+    """The dose on `grid` in steps of DOSE_STEP_GY, UNKNOWN outside the dose grid."""
+    gy = dose.resample(grid, outside=float("nan")).in_unit("Gy")
+    steps = np.clip(np.rint(np.nan_to_num(gy) / DOSE_STEP_GY), 0, UNKNOWN - 1)
+    return np.where(np.isnan(gy), UNKNOWN, steps).astype("<u2")
+
+
+def pack(array: NDArray[Any]) -> str:
+    """The array's bytes, gzipped, as text."""
+    return base64.b64encode(gzip.compress(np.ascontiguousarray(array).tobytes(), 9, mtime=0)).decode()
