@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from anydose.cli.options import Device, JsonLines, Model, Patient, takes
-from anydose.cli.output import is_quiet, print_line, working
+from anydose.cli.output import is_quiet, print_line, tell, working
 from anydose.model.options import Options
+
+if TYPE_CHECKING:
+    from anydose.deliver.cohort import Outcome, Request
 
 Beams = Annotated[
     str, typer.Option(help="Beams instead of the plan's: a number of equispaced ones, or angles.")
@@ -31,8 +34,13 @@ Overwrite = Annotated[
 
 @takes(Options, "options", without=("target",), panel="Sampling")
 def predict(
-    case: Patient,
-    out: Annotated[Path, typer.Option(help="Folder for the dose, DVH, page and run record.")],
+    cases: Annotated[
+        list[Path],
+        typer.Argument(help="A patient in any format; or several, or folders of them, for a cohort."),
+    ],
+    out: Annotated[
+        Path, typer.Option(help="Folder for dose, DVH, page and run record; of a cohort: one in it a case.")
+    ],
     model: Model = "compact-hn",
     fast: Annotated[
         bool, typer.Option("--fast", help="One step, one sample and at most two looks, or it is refused.")
@@ -59,22 +67,37 @@ def predict(
     placeholder_plan: Annotated[
         bool, typer.Option(rich_help_panel="DICOM", help="RTDOSE: a beamless RTPLAN to refer to.")
     ] = False,
+    workers: Annotated[int, typer.Option(help="Of a cohort: processes.", min=1, max=64)] = 1,
     overwrite: Overwrite = False,
     as_json: JsonLines = False,
     *,
     options: Options,
 ) -> None:
-    """Predict a patient's dose."""
+    """Predict a patient's dose, or those of many patients; a cohort goes on where it stopped."""
+    from anydose.deliver.cohort import Request
     from anydose.deliver.dose import predict_to
     from anydose.io.format import DoseOptions
+    from anydose.io.sources import is_cohort
 
     if fast:
         options = hastened(options)
     read = {"series": series or (), "beams": beams or None, "rx": rx or (), "fill_gaps": fill_gaps}
     dicom = DoseOptions(grid=dose_grid, bits=bits, anonymize=anonymize, placeholder_plan=placeholder_plan)
-    with working(f"predicting {case.name}"):
+    if len(cases) > 1 or is_cohort(cases[0]):
+        request = Request(
+            model=model,
+            options=options,
+            device=device,
+            read=read,
+            dicom=dicom,
+            intervals=uncertainty,
+            overwrite=overwrite,
+        )
+        _predict_many(cases, out, request, workers, as_json)
+        return
+    with working(f"predicting {cases[0].name}"):
         run = predict_to(
-            case,
+            cases[0],
             out,
             model,
             options,
@@ -85,6 +108,22 @@ def predict(
             overwrite=overwrite,
         )
     say(run, out, as_json)
+
+
+def _predict_many(cases: list[Path], out: Path, request: Request, workers: int, as_json: bool) -> None:
+    """A line a case as it is done; exit code 2 if one failed."""
+    from anydose.deliver.cohort import counts, predict_cohort
+
+    def told(outcome: Outcome) -> None:
+        if as_json:
+            print_line(outcome.line())
+        else:
+            typer.echo(f"{outcome.case}: {outcome.state} {outcome.why}".rstrip())
+
+    outcomes = predict_cohort(cases, out, request, workers=workers, on_case=told)
+    tell(f"{out}: {', '.join(counts(outcomes))}")
+    if any(outcome.state == "failed" for outcome in outcomes):
+        raise typer.Exit(2)
 
 
 @takes(Options, "options", without=("target", "samples", "mimic"), panel="Sampling")

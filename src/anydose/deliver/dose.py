@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from anydose.io.format import DoseOptions
 from anydose.io.formats import write_dose
 from anydose.io.read import read_case
 from anydose.model import registry
+from anydose.model.any2any import Any2Any
 from anydose.predict import Options, Prediction, predict, refuse_impossible
 from anydose.score import calibration
 from anydose.score.calibration import Calibration
@@ -34,7 +35,7 @@ SHOWN_COVERAGE = 0.8  # of the intervals in uncertainty.nii.gz and on the page
 def predict_to(
     source: Path,
     folder: Path,
-    model: str | Path = registry.DEFAULT,
+    model: str | Path | Any2Any = registry.DEFAULT,
     options: Options | None = None,
     *,
     device: str = "auto",
@@ -48,7 +49,7 @@ def predict_to(
     Args:
         source: a case in any format that `read_case` knows; read: keywords for it.
         folder: a new or empty folder, or one that holds a prediction of the same case.
-        model: a shipped model's name or a checkpoint's path.
+        model: a shipped model's name, a checkpoint's path, or a model that was loaded from one.
         options: how to predict; the default is what ships.
         device: 'auto', 'cpu' or 'cuda:0'.
         read: keywords of `read_case`.
@@ -60,17 +61,26 @@ def predict_to(
         ValueError: the case, the options, the model or the folder is refused; nothing is written.
     """
     watch, options = Stopwatch(), options or Options()
-    network_file = registry.find(str(model))
+    network_file = model.file if isinstance(model, Any2Any) else registry.find(str(model))
     with one_result(folder, source, overwrite) as place:
         inputs = input_hashes(source)
         place.refuse_other("dose", inputs)
         case = read_case(source, **(read or {}))
         watch.done("read")
         trusted = trust(case, network_file, options, intervals)
-        network = registry.load(network_file, device)
+        network = model if isinstance(model, Any2Any) else registry.load(model, device)
         watch.done("load")
         prediction = predict(case, network, options, on_stage=watch.done)
-        return _finish(place, prediction, trusted, dicom or DoseOptions(), watch, inputs)
+        how = {"asked": asked(read, dicom, intervals)}
+        return _finish(place, prediction, trusted, dicom or DoseOptions(), watch, inputs, how)
+
+
+def asked(
+    read: Mapping[str, Any] | None = None, dicom: DoseOptions | None = None, intervals: bool = False
+) -> dict[str, Any]:
+    """What was asked beside the model's options, as plain values for the run record."""
+    reading = {name: list(v) if isinstance(v, tuple) else v for name, v in (read or {}).items() if v}
+    return {"read": reading, "dose_file": asdict(dicom or DoseOptions()), "intervals": intervals}
 
 
 def save(
@@ -89,7 +99,8 @@ def save(
     with one_result(Path(folder), prediction.source, overwrite) as place:
         inputs = input_hashes(prediction.source)
         place.refuse_other("dose", inputs, case.name)
-        return _finish(place, prediction, trusted, dicom or DoseOptions(), watch, inputs)
+        how = {"asked": asked(None, dicom, intervals)}
+        return _finish(place, prediction, trusted, dicom or DoseOptions(), watch, inputs, how)
 
 
 def _finish(
@@ -99,6 +110,7 @@ def _finish(
     dicom: DoseOptions,
     watch: Stopwatch,
     inputs: Mapping[str, str],
+    how: Mapping[str, Any],
 ) -> dict[str, Any]:
     place.refuse_other("dose", inputs, prediction.case.name)
     refuse_impossible(prediction)
@@ -106,7 +118,7 @@ def _finish(
     deliver(prediction, place.scratch, trusted, dicom)
     watch.done("write")
     run = record(prediction, watch.seconds, inputs) | {"warnings": list(trusted.warnings)}
-    return place.finish(run)
+    return place.finish(run | dict(how))
 
 
 def deliver(prediction: Prediction, folder: Path, trust: Trust, dicom: DoseOptions) -> None:

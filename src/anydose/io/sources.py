@@ -25,6 +25,13 @@ def sources(root: Path) -> list[tuple[str, Path]]:
     return sorted(zip(stems, found, strict=True), key=lambda pair: (len(pair[0]), pair[0]))
 
 
+def is_cohort(path: Path) -> bool:
+    """True for a folder of cases, False for one case and for anything else."""
+    if not path.is_dir() or is_result(path) or _is_case(path):
+        return False
+    return next(_cases(path), None) is not None
+
+
 def dose_of(doses: Path, case_name: str, single: bool) -> Path:
     """The dose of one case: `doses` itself for a single case, else the file or folder in it that is named
     after the case. ValueError if there is none."""
