@@ -116,3 +116,25 @@ def test_fast_refuses_what_is_not_fast(tmp_path: Path) -> None:
     for slow in (["--samples", "4"], ["--steps", "2"], ["--looks", "4"]):
         found = RUN.invoke(app, [*line, *slow]).exception
         assert isinstance(found, ValueError) and "--fast" in str(found)
+
+
+@pytest.mark.slow  # two predictions
+def test_verbose_says_what_is_done_and_nothing_of_the_patient(tmp_path: Path) -> None:
+    """Neither the folder's name nor what DICOM says of the patient is in the log, at any level."""
+    import pydicom
+
+    folder = tmp_path / "DOE_JANE_19470203"
+    write_phantom(0, folder, "dicom")
+    for file in folder.rglob("*.dcm"):
+        data = pydicom.dcmread(file)
+        data.PatientName, data.PatientID = "Roe^Richard", "MRN-4711"
+        data.save_as(file)
+    done = RUN.invoke(app, ["predict", str(folder), "--out", str(tmp_path / "out"), "-vv"])
+    assert done.exit_code == 0, done.output
+    assert "INFO anydose.deliver" in done.stderr and "sample: " in done.stderr
+    for word in ("DOE", "JANE", "1947", "Roe", "Richard", "4711"):
+        assert word not in done.stderr
+    quiet = RUN.invoke(app, ["predict", str(folder), "--out", str(tmp_path / "two"), "-q", "--json"])
+    assert quiet.stderr == ""
+    record = json.loads(quiet.stdout)
+    assert len(quiet.stdout.splitlines()) == 1 and "dose.dcm" in record["outputs"]

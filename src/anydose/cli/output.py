@@ -18,11 +18,17 @@ log = logging.getLogger("anydose")
 def configure(verbose: int, quiet: bool) -> None:
     """Let the library's log go to standard error: warnings; -v: what is done; -vv: all; -q: errors alone."""
     level = logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    handler = logging.StreamHandler()
+    handler = _StandardError()
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
     log.handlers[:] = [handler]
     log.setLevel(level)
-    log.propagate = False
+
+
+class _StandardError(logging.Handler):
+    """Writes to what standard error is at the time."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        sys.stderr.write(self.format(record) + "\n")
 
 
 def is_quiet() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import resource
 import time
@@ -29,6 +30,9 @@ def title_of(prediction: Prediction) -> str:
     return f"{prediction.case.name}: {model}, {steps}, seed {options.seed}{mimicked}"
 
 
+log = logging.getLogger(__name__)
+
+
 class Stopwatch:
     """Seconds of each stage of a run, and of all of it."""
 
@@ -40,6 +44,7 @@ class Stopwatch:
         """A stage that began where the last one ended is done."""
         now = time.monotonic()
         self.stages[stage] = now - self.last
+        log.info("%s: %.2f s", stage, self.stages[stage])
         self.last = now
 
     @property

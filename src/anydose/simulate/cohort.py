@@ -103,6 +103,7 @@ def _structures(
         add(name, "TARGET", place, case.structures[name], ("deviation", gy, chosen.target_weight))
     for name, mask in case.of_role("oar").items():
         row = names.HEAD_NECK.channel(case.meaning(name))
+        assert row is not None, "every organ has a channel, the last one if no other"
         limit = ("overdose", chosen.organ_limits[row] * most, chosen.organ_weights[row])
         add(name, "OAR", 50, mask, limit)
     rest = ("overdose", chosen.body_limit * most, chosen.body_weight)

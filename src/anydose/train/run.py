@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Iterable
 
@@ -24,6 +25,7 @@ from anydose.train.posttrain.config import PostConfig
 from anydose.train.posttrain.trainer import PostTrainer
 from anydose.train.trainer import Trainer
 
+log = logging.getLogger(__name__)
 WINDOW = 50  # steps that the shown loss is averaged over
 
 
@@ -60,7 +62,7 @@ def show_posttrain(config: PostConfig, resume: bool, device: str) -> None:
         trainer.resume()
     else:
         refuse_used(trainer.place)
-    console, recent, watched = Console(stderr=True), deque[dict[str, float]](maxlen=10), ""
+    console, recent, watched = Console(stderr=True, quiet=is_quiet()), deque[dict[str, float]](maxlen=10), ""
     columns = (MofNCompleteColumn(), TimeElapsedColumn())  # the words need the line
     with Progress(*columns, TextColumn("{task.fields[said]}"), console=console) as bar:
         task = bar.add_task(config.name, total=config.steps, said="")
@@ -82,10 +84,15 @@ def show_posttrain(config: PostConfig, resume: bool, device: str) -> None:
     console.print(f"{trainer.folder}/adapter.safetensors: {which}", soft_wrap=True)
 
 
+def is_quiet() -> bool:
+    """Whether the log was asked for errors alone (`anydose -q`)."""
+    return not log.isEnabledFor(logging.WARNING)
+
+
 def _progress(
     name: str, steps: Iterable[tuple[int, float]], total: int, result: str, quiet: bool = False
 ) -> None:
-    console, recent = Console(stderr=True, quiet=quiet), deque[float](maxlen=WINDOW)
+    console, recent = Console(stderr=True, quiet=quiet or is_quiet()), deque[float](maxlen=WINDOW)
     columns = (
         TextColumn(name),
         BarColumn(),

@@ -70,8 +70,10 @@ class BackboneConfig(Protocol):
     """A frozen dataclass: the settings of a backbone, stored in every checkpoint. Fields have defaults,
     `kind` is one of them."""
 
-    kind: str
-    """The name under which checkpoints know it."""
+    @property
+    def kind(self) -> str:
+        """The name under which checkpoints know it."""
+        ...
 
     @property
     def multiple(self) -> Edges:
