@@ -231,7 +231,10 @@ def test_scaling_leaves_relative_doses_alone(item: Item) -> None:
     assert to_prescription(card, 72.0).items == card.items
 
 
-@given(st.floats(20, 90), st.sampled_from(sorted(templates())))
+ABSOLUTE = [name for name in sorted(templates()) if not name.endswith("any_levels")]
+
+
+@given(st.floats(20, 90), st.sampled_from(ABSOLUTE))
 def test_scaling_by_k_scales_every_gy_threshold_exactly_once(total_gy: float, name: str) -> None:
     card = read_scorecard(templates()[name])
     once = to_prescription(card, total_gy)
@@ -264,7 +267,8 @@ def test_prescriptions_match_within_a_tenth_of_a_gray_a_fraction_and_less_than_o
 def test_our_templates_state_sources_and_use_known_metrics(name: str) -> None:
     raw = json.loads(templates()[name].read_text())
     card = read_scorecard(templates()[name])
-    assert len(raw["Source"]) > 40 and card.total_gy
+    relative = any(item.structure.template_id == "(each target)" for item in card.items)
+    assert len(raw["Source"]) > 40 and bool(card.total_gy) != relative
     assert to_json(card)["Source"] == raw["Source"]
     for item in card.items:
         assert item.of.metric in TABLE and item.comment and item.maximum > 0

@@ -309,3 +309,42 @@ def test_nonsense_stands_below_the_clinics_plan(openkbp_root: Any) -> None:
         for name, dose in nonsense(patient.dose.array, patient.body, patient.rx_max_gy).items():
             assert plan < score(bound, Volume(dose, patient.grid, "Gy")).standing, (patient.name, name)
     assert tried
+
+
+def with_targets(**levels_gy: float) -> Any:
+    """A head-and-neck patient as the GDP-HMM challenge names it, with these targets."""
+    masks = {name: np.roll(PTV, 3 * k, axis=0) for k, name in enumerate(levels_gy)}
+    organs = dict.fromkeys(("BrainStem", "SpinalCord", "Parotids", "Larynx", "Mandible"), CORD)
+    return replace(case(), structures={"Body": BODY, **masks, **organs}, prescription=Prescription(levels_gy))
+
+
+@pytest.mark.parametrize(
+    "levels",
+    [{"PTVHighOPT": 67.0}, {"PTV_High": 70.0, "PTV_Mid": 63.0, "PTV_Low": 56.0}, {"PTV 5412": 54.12}],
+)
+def test_a_card_fits_whatever_the_levels_and_names_of_the_targets(levels: dict[str, float]) -> None:
+    patient = with_targets(**levels)
+    of = own_template(patient)
+    assert of.name == "Head and neck, any prescription levels"
+    dose = np.full(GRID.shape, 20.0)
+    for name, gy in sorted(levels.items(), key=lambda level: level[1]):
+        dose[patient.structures[name]] = gy
+    found = score(bind(patient, of), Volume(dose, GRID, "Gy"))
+    rows = [row for row in found.items if row.structure in levels]
+    assert len(rows) == 2 * len(levels) and all(row.flag == "pass" for row in rows)
+    assert sum(row.maximum for row in rows) == pytest.approx(50), "points are shared among the targets"
+    assert rows[0].value == pytest.approx(max(levels.values())), "in Gy, of the target's own level"
+    stated = {row.structure: row.limit for row in found.limits}
+    assert all(stated[name] == f"at least {0.95 * gy:g} Gy" for name, gy in levels.items())
+    low = score(bind(patient, of), Volume(0.94 * dose, GRID, "Gy"))
+    assert sum(row.state == "broken" for row in low.limits) == len(levels)
+
+
+def test_a_lung_card_fits_with_the_challenges_name_of_the_lungs() -> None:
+    organs = dict.fromkeys(("Total Lung-GTV", "Heart", "SpinalCord", "Esophagus"), CORD)
+    masks = {"Body": BODY, "PTV_45": PTV, **organs}
+    patient = replace(case(), structures=masks, prescription=Prescription({"PTV_45": 45.0}))
+    of = own_template(patient)
+    assert of.name == "Lung, any prescription"
+    found = score(bind(patient, of), Volume(dose_gy(), GRID, "Gy"))
+    assert not found.missing and found.items[3].matched == "Total Lung-GTV"

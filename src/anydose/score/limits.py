@@ -54,12 +54,12 @@ class TargetCoverage:
 
 
 def limits_of(case: Case, stated: tuple[HardLimit, ...]) -> tuple[HardLimit, ...]:
-    """The limits `stated` by the scorecard; without any, D95% of every target is at least 95 % of its
-    prescription."""
-    if stated:
-        return stated
+    """The limits `stated` by the scorecard; and for every target that it has none for, that D95% is at least
+    95 % of its prescription."""
+    named = {limit.structure for limit in stated}
     levels = sorted(case.prescription.levels_gy.items(), key=lambda level: -level[1])
-    return tuple(HardLimit(name, "D95%[Gy]", at_least=round(COVERED * gy, 3)) for name, gy in levels)
+    own = [(name, gy) for name, gy in levels if name not in named]
+    return (*stated, *(HardLimit(name, "D95%[Gy]", at_least=round(COVERED * gy, 3)) for name, gy in own))
 
 
 def checked(limit: HardLimit, histogram: Callable[[], DVH], total_gy: float | None) -> LimitResult:

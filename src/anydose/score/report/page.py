@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from anydose.case.case import Case, Mask
 from anydose.case.volume import Volume, bounding_box
-from anydose.score.dvh import dvh
+from anydose.score.dvh import structure_dvh
+from anydose.score.report import palette
 from anydose.score.report.embed import figure_text
 
 if TYPE_CHECKING:
@@ -22,10 +23,9 @@ SHOWN_WARNINGS = 4
 LONGEST_TITLE = 160
 WASH_FROM = 0.1  # of the reference dose: below it the wash is transparent
 SOFT_TISSUE_HU = (-200.0, 300.0)
-COLOURS = (
-    "#d62728", "#ff7f0e", "#e6c700", "#1f77b4", "#2ca02c", "#9467bd", "#8c564b", "#17becf", "#e377c2",
-    "#7f7f7f",
-)  # fmt: skip
+COLOURS = (*palette.TARGETS, *palette.OTHERS)
+ISODOSES = ((107, "#ffffff"), (95, "#ffe600"), (50, "#4de1ff"))  # percent of the highest prescription
+DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-.", "longdash": (0, (9, 3))}
 
 
 def write_page(
@@ -37,7 +37,7 @@ def write_page(
     bands: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Write the page of a dose in Gy on the case's grid. Radiological convention: the patient's right is on
-    the left of axial and coronal slices, superior is up. The case's own dose, if any, is the dashed DVH.
+    the left of axial and coronal slices, superior is up. The case's own dose, if any, is the thin DVH.
     warnings: sentences on what makes the case unusual; bands: rows of calibration.bands, shaded at 80 %. The
     format is that of the suffix (.png, .pdf)."""
     draw_page(case, dose, title, warnings, bands).savefig(path, dpi=110)
@@ -81,17 +81,45 @@ def _slice(axes: Any, case: Case, dose: Volume, axis: int, index: int, name: str
     aspect = {0: y / x, 1: z / x, 2: z / y}[axis]
     low, high = SOFT_TISSUE_HU
     axes.imshow(shown[0], cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="nearest")
-    top = 1.1 * case.rx_max_gy
-    floor = WASH_FROM * case.rx_max_gy
+    top, floor = 1.1 * case.rx_max_gy, WASH_FROM * case.rx_max_gy
+    inside = shown[1] if case.body is None else np.where(upright(case.body, axis, index), shown[1], np.nan)
     wash = axes.imshow(
-        np.ma.masked_less(shown[1], floor), cmap="jet", vmin=0, vmax=top, alpha=0.5, aspect=aspect
+        np.ma.masked_where(~(inside >= floor), inside),
+        cmap="jet",
+        vmin=0,
+        vmax=top,
+        alpha=0.45,
+        aspect=aspect,
     )
-    for colour, (_, mask) in zip(COLOURS, sorted(_targets(case).items(), reverse=True), strict=False):
+    shades = palette.shades(case)
+    for structure, mask in _shown_structures(case).items():
         cut = upright(mask, axis, index)
         if cut.any():
-            axes.contour(cut.astype(float), levels=[0.5], colors=[colour], linewidths=1.2)
+            colour, dash = shades[structure]
+            width = 1.4 if structure in case.targets else 0.9
+            axes.contour(
+                cut.astype(float), levels=[0.5], colors=[colour], linewidths=width, linestyles=[DASHES[dash]]
+            )
+    _isodoses(axes, case, inside)
     frame(axes, case, axis, index, name)
     return wash
+
+
+def _isodoses(axes: Any, case: Case, gy: NDArray[Any]) -> None:
+    """The lines of ISODOSES with their doses beside them."""
+    known = np.nan_to_num(gy)
+    lines = [(percent / 100 * case.rx_max_gy, colour) for percent, colour in ISODOSES]
+    there = sorted((level, colour) for level, colour in lines if known.min() < level < known.max())
+    if there:
+        levels, colours = zip(*there, strict=True)
+        drawn = axes.contour(known, levels=levels, colors=colours, linewidths=1.0)
+        axes.clabel(drawn, fmt="%.1f", fontsize=7)
+
+
+def _shown_structures(case: Case) -> dict[str, Mask]:
+    """Targets first, then organs; none of them empty."""
+    named = {**dict(sorted(_targets(case).items(), reverse=True)), **case.of_role("oar")}
+    return {name: mask for name, mask in named.items() if mask.any()}
 
 
 def frame(axes: Any, case: Case, axis: int, index: int, name: str) -> None:
@@ -104,9 +132,10 @@ def frame(axes: Any, case: Case, axis: int, index: int, name: str) -> None:
         if axis:
             vertical = (case.grid.shape[0] - 1 - low[0], case.grid.shape[0] - 1 - high[0])
         axes.set(xlim=(low[columns], high[columns]), ylim=vertical)
-    sides = {0: ("R", "L"), 1: ("R", "L"), 2: ("A", "P")}[axis]
-    for side, place in zip(sides, (0.02, 0.95), strict=True):
-        axes.text(place, 0.5, side, transform=axes.transAxes, color="white", fontsize=11, weight="bold")
+    sides = {0: "RLAP", 1: "RLSI", 2: "APSI"}[axis]
+    for side, (across, up) in zip(sides, ((0.03, 0.5), (0.97, 0.5), (0.5, 0.96), (0.5, 0.04)), strict=True):
+        style = {"color": "white", "fontsize": 11, "weight": "bold", "ha": "center", "va": "center"}
+        axes.text(across, up, side, transform=axes.transAxes, **style)
     place_mm = case.grid.to_mm(np.where(np.arange(3) == axis, index, 0))[2 - axis]
     axes.set_title(f"{name}, {'zyx'[axis]} = {place_mm:.0f} mm", fontsize=10)
     axes.set(xticks=[], yticks=[], facecolor="black")
@@ -131,24 +160,29 @@ def _targets(case: Case) -> dict[str, Mask]:
 
 
 def _histogram(axes: Any, case: Case, dose: Volume, bands: Sequence[Mapping[str, Any]]) -> None:
-    structures = {**dict(sorted(_targets(case).items(), reverse=True)), **case.of_role("oar")}
     at_gy = np.linspace(0, 1.15 * case.rx_max_gy, 300)
-    for number, (name, mask) in enumerate(structures.items()):
-        colour = COLOURS[number % len(COLOURS)]
-        if not mask.any():
+    shades = palette.shades(case)
+    for name in _shown_structures(case):
+        colour, dash = shades[name]
+        try:
+            curve = structure_dvh(case, dose, name).curve(at_gy)
+        except ValueError as error:
+            axes.plot([], [], color=colour, label=figure_text(f"{name}: {error}"))
             continue
-        axes.plot(
-            at_gy, dvh(dose, mask, case.grid).curve(at_gy), color=colour, lw=1.6, label=figure_text(name)
-        )
+        axes.plot(at_gy, curve, color=colour, lw=1.8, ls=DASHES[dash], label=figure_text(name))
         steps = [row for row in bands if row["structure"] == name and row["point"][2:].isdigit()]
         if steps:
             percent = [int(row["point"][2:]) for row in steps]
             edges = [[row[side] for row in steps] for side in ("low_80", "high_80")]
             axes.fill_betweenx(percent, *edges, color=colour, alpha=0.15, lw=0)
         if case.dose is not None:
-            axes.plot(at_gy, dvh(case.dose, mask, case.grid).curve(at_gy), color=colour, lw=1, ls="--")
-    note = "solid: predicted, dashed: reference" if case.dose is not None else "predicted"
+            truth = structure_dvh(case, case.dose, name).curve(at_gy)
+            axes.plot(at_gy, truth, color=colour, lw=0.8, ls=DASHES[dash])
+    for level_gy in set(case.prescription.levels_gy.values()):
+        axes.axvline(level_gy, color="#777777", lw=0.8, ls=":")
+    note = "thick: predicted, thin: reference" if case.dose is not None else "predicted"
     note += ", shaded: 80 % interval" if bands else ""
+    note += ", dotted: prescriptions" if case.prescription.levels_gy else ""
     axes.set(
         xlabel="dose (Gy)", ylabel="volume (%)", xlim=(0, at_gy[-1]), ylim=(0, 102), title=f"DVH ({note})"
     )
