@@ -69,6 +69,18 @@ def gradients_and_a_run(rank, port, queue, cohort, out):
     dist.destroy_process_group()
 
 
+def a_posttraining(rank, port, queue, config):
+    """A post-training to its end: its rows, and the adapter."""
+    from anydose.train.posttrain.trainer import PostTrainer
+
+    joined(rank, port)
+    trainer = PostTrainer(config)
+    rows = list(trainer.run())
+    queue.put((rank, rows, {name: tensor.numpy() for name, tensor in trainer.policy.ema.items()}))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
 def run_two(target, *arguments, timeout=180):
     """What `target(rank, port, queue, *arguments)` puts into the queue in two processes, by rank."""
     with socket.socket() as s:

@@ -81,6 +81,8 @@ PAPER_POSTTRAIN = PostConfig(
     sampler="ddim",
     sampling_steps=10,
     t1_probability=0.0,
+    patients=8,  # one for each of the paper's eight GPUs
+    checkpointing=True,
 )
 
 RECIPES: dict[str, Recipe] = {

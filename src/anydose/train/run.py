@@ -57,12 +57,13 @@ def show_codec(config: CodecConfig) -> None:
 
 def show_posttrain(config: PostConfig, resume: bool, device: str) -> None:
     """Post-train to the end, or to where the stop rule is met, with the reward and what it is made of."""
-    trainer = PostTrainer(config, str(pick_device(device)))
+    trainer = PostTrainer(config, str(distributed.start(device) or pick_device(device)))
     if resume:
         trainer.resume()
     else:
         refuse_used(trainer.place)
-    console, recent, watched = Console(stderr=True, quiet=is_quiet()), deque[dict[str, float]](maxlen=10), ""
+    console = Console(stderr=True, quiet=is_quiet() or trainer.rank > 0)
+    recent, watched = deque[dict[str, float]](maxlen=10), ""
     columns = (MofNCompleteColumn(), TimeElapsedColumn())  # the words need the line
     with Progress(*columns, TextColumn("{task.fields[said]}"), console=console) as bar:
         task = bar.add_task(config.name, total=config.steps, said="")

@@ -91,6 +91,26 @@ def test_a_run_killed_between_checkpoints_resumes_with_the_same_numbers(places, 
         PostTrainer(config(places, tmp_path / "cut", beta=0.5, **changes)).resume()
 
 
+@pytest.mark.slow
+def test_two_processes_share_candidates_rewards_and_patients(places, tmp_path):
+    """Two candidates on one and one on the other, a patient each to learn from: what one process does."""
+    from two_ranks import a_posttraining, run_two
+
+    changes = {"steps": 2, "precision": "fp32", "save_every": 1, "learning_rate": 1e-2}
+    alone = PostTrainer(config(places, tmp_path / "alone", **changes))
+    expected = list(alone.run())
+    found = run_two(a_posttraining, config(places, tmp_path / "two", **changes))
+    for _, rows, adapter in found:
+        for row, wanted in zip(rows, expected, strict=True):
+            for key in ("reward", "nft", "kl", "diffusion", "grad", "deviation"):
+                assert row[key] == pytest.approx(wanted[key], rel=1e-3, abs=1e-6), key
+            assert row.keys() == wanted.keys()
+        for name, tensor in alone.policy.ema.items():
+            assert np.abs(adapter[name] - tensor.numpy()).max() < 1e-4, name
+    assert len(log(tmp_path / "two")) == 2
+    assert (tmp_path / "two" / "t" / "state.safetensors").is_file()
+
+
 def test_only_the_adapter_and_the_modulation_learn_and_they_start_as_nothing(places, tmp_path):
     trainer = PostTrainer(config(places, tmp_path))
     before = {k: v.clone() for k, v in trainer.policy.model.state_dict().items()}

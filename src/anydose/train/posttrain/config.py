@@ -94,6 +94,8 @@ class PostConfig:
     """Seed of draws and noise."""
     precision: str = "bf16"
     """'bf16' (autocast) or 'fp32'."""
+    checkpointing: bool = False
+    """Recompute a transformer's blocks in the backward pass: less memory, more time (posttrain/memory.py)."""
     threads: int = 0
     """Threads of torch on a CPU; 0 leaves them as they are."""
     workers: int = 2

@@ -5,13 +5,15 @@ their rewards; `learn` turns them into a loss. In between other patients are sam
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from anydose.diffusion import path as vp
@@ -19,6 +21,7 @@ from anydose.diffusion.sampler import SAMPLERS, Transition, ancestral
 from anydose.score.metrics import as_float
 from anydose.score.soft import SoftDVH
 from anydose.train import losses
+from anydose.train.distributed import rank_and_world
 from anydose.train.posttrain.candidates import Patient, starting_noise
 from anydose.train.posttrain.policy import Policy
 from anydose.train.posttrain.reward import Reward
@@ -31,15 +34,20 @@ Outcome = tuple[Tensor, dict[str, float]]
 
 @dataclass(frozen=True)
 class Group:
-    """One patient's candidates: latents (k, c, d, h, w), their rewards as they come in, the sampler's
-    stochastic steps (ddpo), the base model's own MAE in Gy, and randomness for what follows."""
+    """One patient's candidates, of this process."""
 
     patient: Patient
+    """Whose they are."""
     latents: Tensor
+    """(k, c, d, h, w)."""
     rewards: Sequence[Future[Reward]]
+    """As they come in."""
     base_mae_gy: float
+    """The base model's own error."""
     seed: tuple[int, ...]
+    """For the randomness that follows."""
     taken: tuple[Transition, ...] = ()
+    """The sampler's stochastic steps (ddpo)."""
 
 
 @dataclass(frozen=True)
@@ -61,14 +69,16 @@ def _generator(seed: tuple[int, ...]) -> torch.Generator:
 def sample_candidates(
     policy: Policy, patient: Patient, c: PostConfig, seed: tuple[int, ...], pool: Executor
 ) -> Group:
-    """k candidates by the deterministic solver from different noises; the base's own dose from the first."""
+    """k candidates by the deterministic solver from different noises, of which every process samples its
+    share; the base's own dose from the first."""
     shape = tuple(patient.reference.shape)
     noise = starting_noise(shape, c.candidates, _generator((*seed, 0)), c.coarse_share, c.coarse_block)
     noise, solve = noise.to(patient.reference), SAMPLERS[c.sampler]
     with policy.holding(policy.base) as model:
         base = patient.to_gy(model, solve(patient.policy(model, c.precision), noise[:1], c.sampling_steps))
+    rank, world = rank_and_world()
     with policy.holding(policy.old) as model:
-        latents = solve(patient.policy(model, c.precision), noise, c.sampling_steps)
+        latents = solve(patient.policy(model, c.precision), noise[rank::world], c.sampling_steps)
         doses = patient.to_gy(model, latents)
     return _group(patient, latents, doses, base, seed, pool)
 
@@ -111,6 +121,23 @@ def _group(
     base_mae = as_float(patient.reward_on_case.mae_gy(base[0].cpu().numpy()))
     jobs = [pool.submit(patient.reward_on_case.reward, dose, base_mae) for dose in doses.cpu().numpy()]
     return Group(patient, latents, jobs, base_mae, seed, tuple(taken))
+
+
+def rewarded(group: Group) -> tuple[Tensor, list[Reward], float]:
+    """(latents of all candidates, their rewards, seconds waited for the latter), of all processes in the
+    order in which one process has them."""
+    begin = time.monotonic()
+    rewards = [job.result() for job in group.rewards]
+    waited = time.monotonic() - begin
+    _, world = rank_and_world()
+    if world == 1:
+        return group.latents, rewards, waited
+    parts: list[Any] = [None] * world
+    dist.all_gather_object(parts, list(zip(group.latents.cpu(), rewards, strict=True)))
+    count = sum(len(part) for part in parts)
+    together = [parts[k % world][k // world] for k in range(count)]
+    latents = torch.stack([latent for latent, _ in together]).to(group.latents)
+    return latents, [reward for _, reward in together], waited
 
 
 def learn_nft(policy: Policy, g: Group, rewards: list[Reward], c: PostConfig) -> Outcome:

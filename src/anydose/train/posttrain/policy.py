@@ -26,11 +26,19 @@ class Policy:
         self.path, self.model = path, load_model(path)
         self.live = lora.adapt(self.model, rank, alpha, WHOLE)
         self.model.on(device)
+        self.device = device
         self.base, self.old, self.ema = (_copy(self.live) for _ in range(3))
 
     def parameters(self) -> list[Tensor]:
         """What learns, in a fixed order."""
         return list(self.live.values())
+
+    def gradients(self) -> list[Tensor]:
+        """Their gradients; zeros come into being where there is none."""
+        for p in self.live.values():
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+        return [p.grad for p in self.live.values() if p.grad is not None]
 
     @contextmanager
     def holding(self, version: Mapping[str, Tensor]) -> Iterator[Any2Any]:

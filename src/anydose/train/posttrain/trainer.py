@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from contextlib import contextmanager
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +24,16 @@ from anydose.diffusion.sampler import SAMPLERS
 from anydose.model import registry
 from anydose.model.checkpoint import file_hash
 from anydose.model.tensors import load_tensors, save_tensors
+from anydose.score.metrics import as_float
 from anydose.train import log
 from anydose.train.changes import write_yaml
 from anydose.train.data import Cohort
+from anydose.train.distributed import mean_over_ranks, rank_and_world, sum_over_ranks, wait_for_all
 from anydose.train.folder import RunFolder
 from anydose.train.optimiser import restore, stored
 from anydose.train.posttrain.candidates import Patient, load_patient, one_step
 from anydose.train.posttrain.config import PostConfig, post_config_from_dict
-from anydose.train.posttrain.methods import METHODS, Group
+from anydose.train.posttrain.methods import METHODS, Group, rewarded
 from anydose.train.posttrain.policy import Policy
 from anydose.train.posttrain.reward import MEANS, Reward, StopRule, read_reward
 from anydose.train.tasks import EPOCH_STREAM
@@ -61,9 +64,13 @@ class PostTrainer:
             torch.set_num_threads(config.threads)
         torch.manual_seed(config.seed)
         self.config, self.stopped = config, ""
+        self.rank, self.world = rank_and_world()
+        if self.world > 1 and config.method != "nft":
+            raise ValueError(f"method={config.method}: several processes share candidates of nft alone")
         self.full = read_reward(config.reward)
         self.reward = self.full if config.anchor else self.full.bare()
         self.policy = Policy(registry.find(config.base), config.rank, config.alpha, torch.device(device))
+        self.policy.model.backbone.checkpointing = config.checkpointing
         self.cohort = Cohort(Path(config.data))
         planned = [k for k, names in enumerate(self.cohort.modalities) if "dose" in names]
         small = [k for k in planned if _fits(self.cohort.paths[k], config.most_voxels)]
@@ -88,21 +95,17 @@ class PostTrainer:
         """Train to the last step, yielding a row of COLUMNS a step; saves every `save_every` steps and at the
         end. Where the stop rule is met it ends, with the best adapter before."""
         c = self.config
-        with self.place.held(), ThreadPoolExecutor(c.workers) as pool:
-            if self.step == 0:
-                self.place.restart()
-            write_yaml(c, self.folder / "recipe.yaml")
+        with self._folder_held(), ThreadPoolExecutor(c.workers) as pool:
             while self.step < c.steps and not (c.minutes and self.seconds >= 60 * c.minutes):
                 begin = time.monotonic()
                 row = self._one_step(pool)
                 self.step += 1
                 self.policy.follow(self.step, c.old_rate, c.old_most, c.ema)
-                self.seconds += time.monotonic() - begin
+                self.seconds += self._mean({"seconds": time.monotonic() - begin})["seconds"]
                 if c.watch and (self.step % c.watch_every == 0 or self.step == c.steps):
                     row |= self._look()
                 row |= {"step": self.step, "seconds": self.seconds}
-                cells = {key: f"{row[key]:.6g}" if key in row else "" for key in COLUMNS}
-                log.append(self.folder / "log.csv", cells)
+                self._log(row)
                 if not self.stopped and (self.step % c.save_every == 0 or self.step == c.steps):
                     self.save()
                 yield row
@@ -110,6 +113,26 @@ class PostTrainer:
                     return
         if self.step % c.save_every and self.step < c.steps:  # out of time
             self.save()
+
+    @contextmanager
+    def _folder_held(self) -> Iterator[None]:
+        """The run's folder, by rank 0, for the length of the run; from its first step on it starts afresh."""
+        if self.rank > 0:
+            yield
+            return
+        with self.place.held():
+            if self.step == 0:
+                self.place.restart()
+            write_yaml(self.config, self.folder / "recipe.yaml")
+            yield
+
+    def _log(self, row: Mapping[str, float]) -> None:
+        if self.rank == 0:
+            cells = {key: f"{row[key]:.6g}" if key in row else "" for key in COLUMNS}
+            log.append(self.folder / "log.csv", cells)
+
+    def _mean(self, values: Mapping[str, float]) -> dict[str, float]:
+        return mean_over_ranks(values, self.policy.device)
 
     def learning_rate(self, step: int) -> float:
         """Linear warm-up, times a straight line down to `final_rate` of it at the last step."""
@@ -124,7 +147,8 @@ class PostTrainer:
             method.sample(self.policy, load.result(), c, (c.seed, self.step, k), pool)
             for k, load in enumerate(loads)
         ]
-        reports = [self._learn(group) for group in sampled]
+        reports = self._learn_all(sampled)
+        sum_over_ranks(self.policy.gradients())
         grad = float(torch.nn.utils.clip_grad_norm_(self.policy.parameters(), c.clip))
         if not np.isfinite(grad):
             raise ValueError(f"{c.name}: the gradient is {grad} at step {self.step}; lower learning_rate")
@@ -134,18 +158,38 @@ class PostTrainer:
         self.optimiser.zero_grad(set_to_none=True)
         waited = sum(r.pop("waited") for r in reports)
         means = {key: float(np.mean([r[key] for r in reports])) for key in reports[0]}
-        return {**means, "grad": grad, "waited": waited}
+        return self._mean({**means, "grad": grad, "waited": waited})
 
-    def _learn(self, group: Group) -> dict[str, float]:
-        """Wait for a patient's rewards and add its gradient."""
-        begin = time.monotonic()
-        rewards = [job.result() for job in group.rewards]
-        waited = time.monotonic() - begin
-        loss, report = METHODS[self.config.method].learn(self.policy, group, rewards, self.config)
-        (loss / self.config.patients).backward()
+    def _learn_all(self, sampled: Sequence[Group]) -> list[dict[str, float]]:
+        """Add the patients' gradients. Processes share the candidates of every patient, and then each learns
+        from patients of its own; one process learns from a patient while others' rewards are computed."""
+        if self.world == 1:
+            return [self._learn(group, *rewarded(group)) for group in sampled]
+        exchanged = [rewarded(group) for group in sampled]
+        both = zip(sampled, exchanged, strict=True)
+        return [
+            self._learn(group, *found, is_mine=number % self.world == self.rank)
+            for number, (group, found) in enumerate(both)
+        ]
+
+    def _learn(
+        self,
+        group: Group,
+        latents: torch.Tensor,
+        rewards: list[Reward],
+        waited: float,
+        is_mine: bool = True,
+    ) -> dict[str, float]:
+        """Add one patient's gradient, if it is this process's to learn from."""
+        report = dict.fromkeys(LOSSES, 0.0)
+        if is_mine:
+            whole = replace(group, latents=latents)
+            loss, found = METHODS[self.config.method].learn(self.policy, whole, rewards, self.config)
+            torch.autograd.backward(loss / self.config.patients)
+            report = {key: value * (self.world if key in LOSSES else 1) for key, value in found.items()}
         rows = [r.parts() for r in rewards]
         means = {key: float(np.mean([row[key] for row in rows])) for key in MEANS}
-        deviation = float(np.std([r.total for r in rewards]))
+        deviation = float(np.std([as_float(r.total) for r in rewards]))
         return {**means, "deviation": deviation, **report, "waited": waited}
 
     def _numbers(self) -> list[int]:
@@ -173,18 +217,23 @@ class PostTrainer:
                 self._watched = [(p, one_step(model, p, c.precision)) for p in watched]
         with self.policy.holding(self.policy.ema) as model:
             pairs = [(one_step(model, p, c.precision), base) for p, base in self._watched]
-        growth = float(np.mean([(new.mae_gy or 0.0) / (old.mae_gy or 1.0) - 1 for new, old in pairs]))
-        limits = float(np.mean([new.hinge - old.hinge for new, old in pairs]))
+        found = {  # every process looks; their mean, so that all of them decide alike
+            "growth": float(np.mean([(new.mae_gy or 0.0) / (old.mae_gy or 1.0) - 1 for new, old in pairs])),
+            "limits": float(np.mean([new.hinge - old.hinge for new, old in pairs])),
+            "gain": float(np.mean([new.scored - old.scored for new, old in pairs])),
+        }
+        found = self._mean(found)
+        growth, limits, gain = found["growth"], found["limits"], found["gain"]
         self.checks.append([growth, limits])
         if c.anchor:
             self.stopped = broken(self.checks, self.full.stop_rule)
-        gain = float(np.mean([new.scored - old.scored for new, old in pairs]))
         anchor, value = self.full.anchor, gain
         if c.anchor and anchor:
             value += limits - anchor.weight * max(0.0, growth - anchor.tolerance)
         if value > self.best and not self.stopped:
             self.best = value
-            self.policy.save(self.folder / "adapter.safetensors", self.record())
+            if self.rank == 0:
+                self.policy.save(self.folder / "adapter.safetensors", self.record())
         return {"watch_gain": gain, "watch_growth": growth, "watch_limits": limits}
 
     def record(self) -> dict[str, Any]:
@@ -201,6 +250,11 @@ class PostTrainer:
     def save(self) -> None:
         """state.safetensors; where no patient is watched the adapter too (adapter.safetensors and, as peft
         has it, adapter/)."""
+        if self.rank == 0:
+            self._write_state()
+        wait_for_all()
+
+    def _write_state(self) -> None:
         if not self.config.watch:
             self.policy.save(self.folder / "adapter.safetensors", self.record())
         state = self.policy.state()
@@ -215,8 +269,10 @@ class PostTrainer:
         weights."""
         if self.place.state.is_file():
             self._restore()
-        with self.place.held():
-            self.place.rewind(self.step)
+        if self.rank == 0:
+            with self.place.held():
+                self.place.rewind(self.step)
+        wait_for_all()
 
     def _restore(self) -> None:
         state, meta = load_tensors(self.place.state)
