@@ -42,6 +42,7 @@ def test_recipes_of_priors_are_the_papers_on_every_machine(name, machine, lora):
         recipes.resolve("any2any", prior="sora")
 
 
+@pytest.mark.slow
 def test_from_moving_pictures_to_a_dose(cohort_folder, tmp_path, monkeypatch):
     from tiny_cohort import small_case
 

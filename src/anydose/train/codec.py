@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from anydose.model.augment import flipped
 from anydose.model.codec.codec import IdentityCodec
@@ -47,23 +47,26 @@ class CodecConfig:
     """Threads of torch."""
 
 
-def train(config: CodecConfig) -> Iterator[tuple[int, float]]:
+def train(config: CodecConfig, device: str = "cpu") -> Iterator[tuple[int, float]]:
     """Train and save `out`/codec.safetensors; yields (step, mean absolute error in model range)."""
     torch.set_num_threads(config.threads)
     torch.manual_seed(config.seed)
     cohort, model = Cohort(Path(config.data)), CompactCodec(config.latent_channels)
     model.start_from(*principal_axes(cohort, config.axes_cases, config.latent_channels))
-    model.to(memory_format=torch.channels_last_3d)
+    place = torch.device(device)
+    for layer in model.to(place).modules():
+        if isinstance(layer, nn.Conv3d):
+            layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last_3d)
     optimiser = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda k: min(1, (k + 1) / 50) * 0.5 * (1 + math.cos(math.pi * k / config.steps))
     )
     for step in range(config.steps):
-        volumes, weight = _batch(cohort, config, step)
-        with torch.autocast("cpu", torch.bfloat16):
+        volumes, weight = (each.to(place) for each in _batch(cohort, config, step))
+        with torch.autocast(place.type, torch.bfloat16):
             back = model.decode(model.encode(volumes))
         loss = ((back.float() - volumes).abs() * weight).sum() / weight.expand_as(volumes).sum()
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()

@@ -29,7 +29,7 @@ class TensorBoard:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise ValueError("tensorboard=true: install anydose[tensorboard]") from error
-        self.writer = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self.writer = SummaryWriter(str(folder))
 
     def on_step(self, step: int, metrics: Mapping[str, float]) -> None:
         """One scalar a metric."""
@@ -41,8 +41,8 @@ class TensorBoard:
 
     def close(self) -> None:
         """Write what is waiting."""
-        self.writer.close()  # type: ignore[no-untyped-call]
+        self.writer.close()
 
     def _write(self, group: str, step: int, metrics: Mapping[str, float]) -> None:
         for name, value in metrics.items():
-            self.writer.add_scalar(f"{group}/{name}", value, step)  # type: ignore[no-untyped-call]
+            self.writer.add_scalar(f"{group}/{name}", value, step)

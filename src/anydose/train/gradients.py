@@ -100,7 +100,7 @@ class Gradients:
     def _exchange(self, last: bool) -> AbstractContextManager[None]:
         """Processes exchange gradients in the backward pass of a step's last example alone."""
         if isinstance(self.module, DistributedDataParallel) and not last:
-            return self.module.no_sync()  # type: ignore[no-any-return, no-untyped-call]
+            return self.module.no_sync()
         return nullcontext()
 
     def _side_by_side(self, drawn: Sequence[Prepared]) -> list[Report]:

@@ -26,7 +26,7 @@ class Muon(torch.optim.Muon):
         """One update from the gradients of the weights."""
         for view, weight in zip(self.param_groups[0]["params"], self.weights, strict=True):
             view.grad = None if weight.grad is None else _matrix(_ordered(weight.grad, weight))
-        super().step(closure)
+        super().step(closure)  # type: ignore[no-untyped-call]
 
 
 def _ordered(gradient: Tensor, weight: Tensor) -> Tensor:

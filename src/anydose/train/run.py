@@ -50,9 +50,14 @@ def show(config: TrainConfig, resume: bool, device: str) -> None:
     _progress(config.name, steps, trainer.steps, result, quiet=trainer.rank > 0)
 
 
-def show_codec(config: CodecConfig) -> None:
+def show_codec(config: CodecConfig, device: str = "cpu") -> None:
     """Train the compact codec to its end."""
-    _progress("codec", codec.train(config), config.steps, f"{config.out}/codec.safetensors")
+    _progress(
+        "codec",
+        codec.train(config, str(pick_device(device))),
+        config.steps,
+        f"{config.out}/codec.safetensors",
+    )
 
 
 def show_posttrain(config: PostConfig, resume: bool, device: str) -> None:

@@ -128,6 +128,7 @@ def test_only_the_adapter_and_the_modulation_learn_and_they_start_as_nothing(pla
     assert all("lora" in k or "modulation" in k for k in moved)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["nft", "direct"])
 def test_the_reward_rises(places, tmp_path, method):
     """What a constraint out of reach teaches: from the rewards of the candidates alone, or its gradient."""
@@ -259,6 +260,7 @@ def test_a_patient_without_a_dose_is_left_out(places, tmp_path):
     assert {trainer.cohort.paths[k].stem for k in (*trainer.learnt, *trainer.watched)} == set(NAMES)
 
 
+@pytest.mark.slow
 def test_the_table_has_every_method_under_one_budget_and_goes_on_with_what_is_there(places, tmp_path):
     settings = config(places, tmp_path, steps=2, learning_rate=1e-2)
     unseen, methods = Unseen(places / "drawn", places / "cases", 2), ("nft", "direct", "ddpo", "best")

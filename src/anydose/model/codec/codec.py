@@ -20,8 +20,12 @@ class Codec(Protocol):
     """What a backbone needs of a codec. `spec` rebuilds it from a checkpoint: 'identity:2', 'compact'."""
 
     spec: str
-    stride: Stride
     latent_channels: int
+
+    @property
+    def stride(self) -> Stride:
+        """Voxels along a latent voxel's edges."""
+        ...
 
     def encode(self, volume: Tensor) -> Tensor:
         """Volume -> latent."""

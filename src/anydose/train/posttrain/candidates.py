@@ -5,6 +5,7 @@ one evaluation there serves all candidates: k candidates of n steps cost 1 + k (
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +47,7 @@ class Patient:
         if model.blind_at_one and len(x) > 1 and bool((t >= 1).all()):
             return self.velocity(model, x[:1], t[:1], precision).expand_as(x)
         parts = []
-        for x_part, t_part in zip(x.split(CHUNK), t.split(CHUNK), strict=True):
+        for x_part, t_part in zip(torch.split(x, CHUNK), torch.split(t, CHUNK), strict=True):
             n = len(x_part)
             given = {name: latent.expand(n, -1, -1, -1, -1) for name, latent in self.given.items()}
             body = self.body.expand(n, -1, -1, -1, -1)
@@ -131,4 +132,5 @@ def starting_noise(
     cubes = F.interpolate(torch.randn(k, 1, *size, generator=generator), scale_factor=block, mode="nearest")
     starts = torch.randint(block, (3,), generator=generator).tolist()
     where = (slice(s, s + n) for s, n in zip(starts, shape[2:], strict=True))
-    return (1 - coarse_share) ** 0.5 * white + coarse_share**0.5 * cubes[(slice(None), slice(None), *where)]
+    coarse: Tensor = cubes[(slice(None), slice(None), *where)]
+    return math.sqrt(1 - coarse_share) * white + math.sqrt(coarse_share) * coarse

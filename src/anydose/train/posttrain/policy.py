@@ -74,15 +74,19 @@ class Policy:
 
     def state(self) -> dict[str, Tensor]:
         """Every version, to resume from."""
-        versions = {"live": self.live, "old": self.old, "ema": self.ema}
+        versions = self._versions()
         return {f"{name}.{k}": v for name, version in versions.items() for k, v in version.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """The inverse of `state`."""
         with torch.no_grad():
-            for name, version in (("live", self.live), ("old", self.old), ("ema", self.ema)):
+            for name, version in self._versions().items():
                 for k, tensor in version.items():
                     tensor.copy_(state[f"{name}.{k}"])
+
+    def _versions(self) -> dict[str, Mapping[str, Tensor]]:
+        """What a checkpoint holds; the base's version is where every run starts."""
+        return {"live": self.live, "old": self.old, "ema": self.ema}
 
 
 def _copy(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
