@@ -62,8 +62,11 @@ def test_a_view_is_the_changed_volume_encoded(cohort, checkpoint):
         )
         found = stored.load(1, number)
         for name in ("ct", "oar", "dose"):
-            expected = model.codec.encode(sample.volumes[name][None])
-            assert torch.equal(found.values[name], expected.to(torch.bfloat16).float())
+            volume = sample.volumes[name]
+            each = [model.codec.encode(volume[k : k + 1][None]) for k in range(len(volume))]
+            assert torch.equal(found.values[name], torch.cat(each, dim=1).to(torch.bfloat16).float())
+            together = model.codec.encode(volume[None])
+            assert torch.allclose(torch.cat(each, dim=1), together, atol=1e-4)
         assert torch.equal(found.body, model.latent_body(sample.body[None]))
         assert found.spacing_mm == sample.spacing_mm
     drawn = [latents.draw_view(0, f"case{k}", 1) for k in range(20)]
