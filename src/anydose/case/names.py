@@ -17,7 +17,7 @@ from anydose.case.naming.vocabulary import HEAD_NECK, Vocabulary
 
 __all__ = [
     "HEAD_NECK", "ORGAN_CHANNELS", "TABLE", "Meaning", "Name", "NameMap", "Vocabulary", "apply_names", "find",
-    "mirrored_channels", "naming_lines", "naming_table", "naming_warnings", "organ_channel", "parse", "role",
+    "mirrored_channels", "naming_table", "naming_warnings", "organ_channel", "parse", "role",
 ]  # fmt: skip
 
 TABLE: tuple[Name, ...] = structures.table()
@@ -65,11 +65,6 @@ def apply_names(case: Case, names: NameMap) -> Case:
 def naming_table(case: Case, vocabulary: Vocabulary = HEAD_NECK) -> list[dict[str, str]]:
     """One row a structure: roi, tg263, role, channel (of the network's input, or 'ignored'), why."""
     return table.rows(case.naming, case.prescription.levels_gy, vocabulary)
-
-
-def naming_lines(case: Case, vocabulary: Vocabulary = HEAD_NECK) -> list[str]:
-    """The same in one or two lines for the screen."""
-    return table.lines(case.naming, case.prescription.levels_gy, vocabulary)
 
 
 def naming_warnings(case: Case) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from anydose.cli.names import Name, Names, name_map
 from anydose.cli.options import Json, JsonLines, Patient
 from anydose.cli.output import print_json, print_line, tell, working
 from anydose.cli.words import Command
@@ -77,6 +78,8 @@ def data_convert(
     source: Source,
     cohort: Annotated[Path, typer.Argument(help="The cohort store: a new folder, or one to go on with.")],
     workers: Workers = 2,
+    names: Names = None,
+    name: Name = None,
     as_json: JsonLines = False,
 ) -> None:
     """Write every case into one Zarr store; resumes where it stopped. Exit code 2 if a case was refused."""
@@ -85,7 +88,7 @@ def data_convert(
     from anydose.io.convert import convert
 
     states: list[str] = []
-    for outcome in convert(source, cohort, workers):
+    for outcome in convert(source, cohort, workers, names=name_map(names, name)):
         states.append(outcome.state)
         if as_json:
             print_line(asdict(outcome))

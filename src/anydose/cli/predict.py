@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from anydose.cli.names import Name, Names, name_map
 from anydose.cli.options import Device, JsonLines, Model, Patient, takes
 from anydose.cli.output import is_quiet, print_line, tell, working
 from anydose.model.options import Options
@@ -53,6 +54,8 @@ def predict(
     rx: Rx = None,
     series: Series = None,
     fill_gaps: Gaps = False,
+    names: Names = None,
+    name: Name = None,
     dose_grid: Annotated[
         str,
         typer.Option(
@@ -81,7 +84,8 @@ def predict(
 
     if fast:
         options = hastened(options)
-    read = {"series": series or (), "beams": beams or None, "rx": rx or (), "fill_gaps": fill_gaps}
+    read: dict[str, Any] = {"series": series or (), "beams": beams or None, "rx": rx or ()}
+    read |= {"fill_gaps": fill_gaps, "names": name_map(names, name)}
     dicom = DoseOptions(grid=dose_grid, bits=bits, anonymize=anonymize, placeholder_plan=placeholder_plan)
     if len(cases) > 1 or is_cohort(cases[0]):
         request = Request(
@@ -140,6 +144,8 @@ def complete(
     rx: Rx = None,
     series: Series = None,
     fill_gaps: Gaps = False,
+    names: Names = None,
+    name: Name = None,
     anyway: Annotated[
         bool,
         typer.Option("--anyway", help="Write, with a mark, what is no better than having no model."),
@@ -153,7 +159,8 @@ def complete(
     from anydose.deliver.completion import complete_to
 
     options = replace(options, target=target)
-    read = {"series": series or (), "beams": beams or None, "rx": rx or (), "fill_gaps": fill_gaps}
+    read: dict[str, Any] = {"series": series or (), "beams": beams or None, "rx": rx or ()}
+    read |= {"fill_gaps": fill_gaps, "names": name_map(names, name)}
     with working(f"completing {case.name}"):
         run = complete_to(
             case,
@@ -188,11 +195,15 @@ def _numbers(text: str) -> tuple[float, ...]:
 def say(run: dict[str, Any], out: Path, as_json: bool = False) -> None:
     """What a run record holds for whoever waits at the terminal; with --json the record itself on one line,
     without the hashes of its inputs."""
+    from anydose.case.naming import table
+
     if as_json:
         print_line({"out": str(out)} | {name: value for name, value in run.items() if name != "inputs"})
         return
     for name, value in run.get("figures", {}).items():
         typer.echo(f"{name}: {value:g}")
+    for line in () if is_quiet() else table.lines(run.get("structures", ())):
+        typer.echo(line)
     for sentence in () if is_quiet() else run["inferred"]:
         typer.echo(f"inferred: {sentence}")
     for sentence in run.get("warnings", ()):

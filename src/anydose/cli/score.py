@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from anydose.cli.names import Name as RoiNames
+from anydose.cli.names import Names as ClinicNames
+from anydose.cli.names import divided, name_map
 from anydose.cli.options import Case as Patient
 from anydose.cli.options import Dose, Json, Out
 from anydose.cli.output import print_json, tell, write_result
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     from anydose.score.binding import BoundScorecard
 
 Card = Annotated[Path | None, typer.Option(help="PlanScoreCard or ProKnow JSON, ePeerReview CSV.")]
-Names = Annotated[list[str] | None, typer.Option(help="SCORECARD=CASE: a structure's name in the case.")]
+Names = Annotated[list[str] | None, typer.Option(help="ROI=Parotid_L, or SCORECARD=CASE names.")]
 Synonyms = Annotated[Path | None, typer.Option(help="JSON dictionary of structure synonyms.")]
 Rescale = Annotated[bool, typer.Option(help="Scale the scorecard's doses to the plan's prescription.")]
 
@@ -26,16 +29,17 @@ def score(
     case: Patient,
     scorecard: Card = None,
     name: Names = None,
+    names: ClinicNames = None,
     synonyms: Synonyms = None,
     rescale: Rescale = False,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
     """Score a dose with a scorecard; without one, with the packaged scorecard that fits the case."""
-    from anydose.io.read import read_case, read_dose
+    from anydose.io.read import read_dose
     from anydose.score import scoring
 
-    patient = read_case(case)
+    patient, name = _named(case, names, name)
     bound = _bound(patient, scorecard, name, synonyms, rescale)
     result = scoring.score(bound, read_dose(dose, patient))
     write_result(result.to_json(), out)
@@ -55,6 +59,8 @@ def compare(
     lpips: Annotated[
         tuple[Path, Path] | None, typer.Option(help="LPIPS too: your AlexNet and LPIPS head weights (.pth).")
     ] = None,
+    names: ClinicNames = None,
+    name: RoiNames = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -63,12 +69,13 @@ def compare(
     from anydose.io.sources import dose_of, sources
     from anydose.score import compare as comparison
 
+    known = name_map(names, name)
     distances = _perceptual(perceptual, lpips)
     paths = [path for _, path in sources(case)]
     models = [doses for doses in (dose, versus) if doses is not None]
     tables: list[list[comparison.Comparison]] = [[] for _ in models]
     for path in paths:
-        patient = read_case(path)
+        patient = read_case(path, names=known)
         alone = len(paths) == 1
         truth = read_dose(dose_of(reference, patient.name, alone) if reference else path, patient)
         for doses, table in zip(models, tables, strict=True):
@@ -92,19 +99,20 @@ def report(
     out: Annotated[Path, typer.Option(help="The page to write.")] = Path("report.html"),
     scorecard: Card = None,
     name: Names = None,
+    names: ClinicNames = None,
     synonyms: Synonyms = None,
     rescale: Rescale = False,
     record: Annotated[Path | None, typer.Option(help="One printed page too: .pdf or .png.")] = None,
 ) -> None:
     """Write report.html: slices, DVH, scorecard and differences in one file that needs no server."""
     from anydose.io.files import whole
-    from anydose.io.read import read_case, read_dose
+    from anydose.io.read import read_dose
     from anydose.score import compare as comparison
     from anydose.score import scoring
     from anydose.score.report import page, run_record
     from anydose.score.report.html import write_report
 
-    patient = read_case(case)
+    patient, name = _named(case, names, name)
     predicted = read_dose(dose, patient)
     beside = run_record.read_beside(dose)
     bound, lacking = None, []
@@ -133,6 +141,21 @@ def report(
         with whole(record) as scratch:
             page.write_page(patient, predicted, scratch, f"{patient.name}: {total}")
     typer.echo(f"{out}: {total}")
+
+
+def _named(case: Path, names: Path | None, name: list[str] | None) -> tuple[Case, list[str]]:
+    """The patient with the names that were given for its structures, and the --name texts for the
+    scorecard."""
+    from anydose.case.names import apply_names, naming_warnings
+    from anydose.io.read import read_case
+
+    patient = read_case(case, names=name_map(names, None))
+    of_rois, of_card = divided(name, patient)
+    known = name_map(None, of_rois)
+    patient = patient if known is None else apply_names(patient, known)
+    for sentence in naming_warnings(patient):
+        tell(f"warning: {sentence}")
+    return patient, of_card
 
 
 def _bound(

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from anydose.case import anatomy
 from anydose.case.case import Case
+from anydose.case.names import naming_warnings
 from anydose.model.checkpoint import file_hash
 from anydose.model.options import Options
 from anydose.score import calibration
@@ -39,11 +41,13 @@ class Trust:
 def trust(case: Case, model: Path | None, options: Options, intervals: bool) -> Trust:
     """What the files beside a model say of a case. intervals: ask for them. Raises ValueError if they are
     asked for and were never calibrated."""
+    said = [*naming_warnings(case), *anatomy.warnings(case)]
     if model is None:
         if intervals:
             raise ValueError("intervals: a model in memory has none; save it and give its file")
-        return Trust(warnings=("the model was made in memory: nothing is known of its training data",))
-    files, said, found = trust_files(model), [], None
+        said.append("the model was made in memory: nothing is known of its training data")
+        return Trust(warnings=tuple(said))
+    files, found = trust_files(model), None
     if files.ranges.is_file():
         said += guard.warnings(case, guard.read(files.ranges))
     if intervals and not files.uncertainty.is_file():

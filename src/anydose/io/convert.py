@@ -14,6 +14,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from anydose.case.case import Case
+from anydose.case.names import NameMap, naming_table
+from anydose.case.naming import table
 from anydose.io.files import file_name
 from anydose.io.formats import named
 from anydose.io.read import read_case
@@ -25,8 +27,8 @@ FILE_SUFFIX = ".npz"  # of the one form whose cases are single files
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one source: 'written', 'kept' (there already, from the same bytes) or 'refused' and
-    why."""
+    """What became of one source: 'written' (and what its structures were taken for), 'kept' (there already,
+    from the same bytes) or 'refused' and why."""
 
     name: str
     state: str
@@ -57,30 +59,41 @@ def convert_case(source: Path, out: Path, format: str) -> Case:
     return case
 
 
-def convert(root: Path, cohort: Path, workers: int = 2, again: Sequence[str] = ()) -> Iterator[Outcome]:
+def convert(
+    root: Path, cohort: Path, workers: int = 2, again: Sequence[str] = (), names: NameMap | None = None
+) -> Iterator[Outcome]:
     """Write every case of `root` into the local cohort store with `workers` processes, one Outcome a case as
     it is done. What is stored from the same bytes is kept; a killed run goes on where it was, its scraps are
-    removed. again: names to write anew."""
+    removed. again: names to write anew; names: what structures are; another file of them makes every
+    case new."""
     open_cohort(cohort)
     clear_scraps(cohort)
     jobs = sources(root)
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
-        pending = [pool.submit(_convert, name, path, cohort, name in again) for name, path in jobs]
+        pending = [pool.submit(_convert, name, path, cohort, name in again, names) for name, path in jobs]
         for job in as_completed(pending):
             yield job.result()
 
 
-def _convert(name: str, path: Path, cohort: Path, again: bool) -> Outcome:
+def _convert(name: str, path: Path, cohort: Path, again: bool, names: NameMap | None) -> Outcome:
     try:
-        digest = source_hash(path)
+        digest = source_hash(path) + names_hash(names)
         place = cohort / file_name(name)
         if not again and place.is_dir() and attributes(place).get("source_sha256") == digest:
             return Outcome(name, "kept")
-        case = replace(read_case(path), name=name)
+        case = replace(read_case(path, names=names), name=name)
+        said = "; ".join(table.lines(naming_table(case)))
         write_stored(case, cohort, name, source=path.parent.name, source_sha256=digest)
     except (ValueError, OSError) as error:
         return Outcome(name, "refused", " ".join(str(error).split()))
-    return Outcome(name, "written")
+    return Outcome(name, "written", said)
+
+
+def names_hash(names: NameMap | None) -> str:
+    """What tells a map of names from another; '' without one."""
+    if names is None or not names.names:
+        return ""
+    return hashlib.sha256(repr(sorted(names.names.items())).encode()).hexdigest()[:16]
 
 
 def source_hash(path: Path) -> str:

@@ -43,20 +43,14 @@ def _channel(meaning: Meaning, levels_gy: Mapping[str, float], vocabulary: Vocab
     return "ignored" if place is None else vocabulary.organs[place]
 
 
-def lines(
-    naming: Iterable[Meaning], levels_gy: Mapping[str, float], vocabulary: Vocabulary = HEAD_NECK
-) -> list[str]:
-    """Short lines for the screen: what was read under another name, and what was ignored."""
-    table = rows(naming, levels_gy, vocabulary)
-    used = [
-        f"{row['roi']} -> {row['tg263'] or row['role']}" + _beside(row)
-        for row in table
-        if row["channel"] != "ignored" and row["roi"] != row["tg263"]
-    ]
+def lines(table: Sequence[Mapping[str, str]]) -> list[str]:
+    """The table in one or two lines for the screen: what was read under another name, and what was
+    ignored."""
+    used = [row for row in table if row["channel"] != "ignored" and row["roi"] != row["tg263"]]
+    taken = [f"{row['roi']} -> {row['tg263'] or row['role']}{_beside(row)}" for row in used]
     ignored = [f"{row['roi']} ({row['why']})" for row in table if row["channel"] == "ignored"]
-    return ["structures: " + ", ".join(used)] * bool(used) + ["ignored: " + ", ".join(ignored)] * bool(
-        ignored
-    )
+    said = {"structures": taken, "ignored": ignored}
+    return [f"{label}: {', '.join(parts)}" for label, parts in said.items() if parts]
 
 
 def _beside(row: Mapping[str, str]) -> str:
