@@ -1,4 +1,4 @@
-"""What given beams can reach: the doses of all fluences that are nowhere negative. A plan's dose is one of
+"""What given beams can deliver: the doses of all fluences that are nowhere negative. A plan's dose is one of
 them, a network's need not be. `mimic` draws a dose towards the nearest one, as dose mimicking does (M.
 Eriksson, T. Zhang, Med Phys 49, 2022), by the simplest dose engine there is: fluence on diverging rays,
 weakened by the tissue that it has passed. Among fluences those with few steps are preferred, above all along
@@ -27,38 +27,53 @@ Dose = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class MimicConfig:
-    """How the nearest reachable dose is found. pixel_mm: of the fluence, at the isocentre; ray_step_mm: in
-    which depth in tissue is summed; margin_pixels: how far the fluence reaches beyond the targets' outline;
-    target_weight, organ_weight: of a voxel there, against 1 elsewhere; outlier_gy: from where a difference
-    counts linearly (Huber); share: how much of the change is made; inner_share: the same in targets and
-    organs, where a network knows more of the plan; smoothness_u, smoothness_v: what a step from
-    pixel to pixel costs, against the dose that a mean pixel gives; small_step: share of the mean fluence up
-    to where it costs its square; iterations: of L-BFGS-B; most_views: an arc is drawn at more,
-    and reaches nearly everything. Chosen on OpenKBP's validation patients (docs/results)."""
+    """How the nearest dose that the beams can deliver is found. Chosen on OpenKBP's validation patients
+    (docs/results)."""
 
+    # The fluence and its rays
     pixel_mm: float = 5.0
+    """Pixel of the fluence, at the isocentre."""
     ray_step_mm: float = 8.0
+    """Step in which the depth in tissue is summed along a ray."""
     margin_pixels: int = 2
-    target_weight: float = 6.0
-    organ_weight: float = 8.0
-    outlier_gy: float = 2.5
-    share: float = 0.75
-    inner_share: float = 0.4
-    smoothness_u: float = 2.5
-    smoothness_v: float = 1.0
-    small_step: float = 0.1
-    iterations: int = 60
+    """How far the fluence goes beyond the targets' outline."""
     most_views: int = 24
+    """An arc is drawn at more views, and can deliver nearly everything: it is not mimicked."""
+
+    # What the dose is to be like
+    target_weight: float = 6.0
+    """Weight of a voxel in a target, against 1 elsewhere."""
+    organ_weight: float = 8.0
+    """Weight of a voxel in an organ at risk, against 1 elsewhere."""
+    outlier_gy: float = 2.5
+    """From where a difference counts linearly (Huber)."""
+    share: float = 0.75
+    """How much of the change is made, outside targets and organs."""
+    inner_share: float = 0.4
+    """The same in targets and organs, where a network knows more of the plan."""
+
+    # What the fluence is to be like
+    smoothness_u: float = 2.5
+    """Cost of a step between pixels along u, where leaves travel, against the dose that a mean pixel
+    gives."""
+    smoothness_v: float = 1.0
+    """The same along v."""
+    small_step: float = 0.1
+    """Share of the mean fluence up to where a step costs its square."""
+    iterations: int = 60
+    """Of L-BFGS-B."""
 
 
 @dataclass(frozen=True)
 class DoseInfluence:
-    """dose: Gy to each voxel of the body (rows) from each fluence pixel of every view (columns); steps: the
-    differences between neighbouring pixels (rows, -1 and 1), and step_cost of each. Sparse matrices."""
+    """The dose influence matrix (Dij) of a case's beams, and the steps of their fluences. Sparse matrices."""
 
     dose: Any
+    """Gy to each voxel of the body (rows) from each fluence pixel of every view (columns)."""
     steps: Any
+    """The differences between neighbouring pixels (rows, -1 and 1)."""
     step_cost: Dose
+    """Cost of each step."""
 
 
 def is_defined(case: Case, how: MimicConfig | None = None) -> bool:
@@ -68,7 +83,8 @@ def is_defined(case: Case, how: MimicConfig | None = None) -> bool:
 
 
 def mimic(doses_gy: Dose, case: Case, how: MimicConfig | None = None) -> Dose:
-    """Each of `doses_gy` (..., d, h, w) drawn towards its nearest reachable dose; ValueError for a case where
+    """Each of `doses_gy` (..., d, h, w) drawn towards the nearest dose that the beams can deliver;
+    ValueError for a case where
     that is not defined (`is_defined`)."""
     how = how or MimicConfig()
     if not is_defined(case, how) or case.body is None:
@@ -79,11 +95,11 @@ def mimic(doses_gy: Dose, case: Case, how: MimicConfig | None = None) -> Dose:
     )
     weight = np.where(target, how.target_weight, np.where(organ, how.organ_weight, 1.0)).astype(np.float32)
     share = np.where(target | organ, how.inner_share, how.share)
-    reach = influence(case, how)
+    influenced = influence(case, how)
     out = doses_gy.copy()
     for dose in out.reshape(-1, *case.grid.shape):
         wanted = dose[case.body]
-        change = reach.dose @ fluence(reach, wanted, weight, how) - wanted
+        change = influenced.dose @ fluence(influenced, wanted, weight, how) - wanted
         dose[case.body] = np.maximum(wanted + share * change, 0)
     return out
 
@@ -156,14 +172,14 @@ def _steps(column: NDArray[np.int_], how: MimicConfig) -> tuple[Any, Dose]:
     return sparse.csr_array((values, where), shape=(len(row), int(column.max()) + 1)), cost
 
 
-def fluence(reach: DoseInfluence, wanted: Dose, weight: Dose, how: MimicConfig) -> Dose:
+def fluence(influenced: DoseInfluence, wanted: Dose, weight: Dose, how: MimicConfig) -> Dose:
     """The fluence of every column, nowhere negative, of the least weighted Huber loss between its dose and
     `wanted`, with its steps' cost."""
-    dose, steps = reach.dose, reach.steps
+    dose, steps = influenced.dose, influenced.steps
     back, unstep = dose.T.tocsr(), steps.T.tocsr()
     flat = dose @ np.ones(dose.shape[1], np.float32)
     mean = max(float(flat @ wanted) / float(flat @ flat), 1e-6)
-    cost = reach.step_cost * np.float32((weight @ flat) / dose.shape[1])
+    cost = influenced.step_cost * np.float32((weight @ flat) / dose.shape[1])
 
     def loss(x: Floats) -> tuple[float, Floats]:
         x32 = x.astype(np.float32)
