@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from anydose.model.sample import Sample, draw_sample, padded
 from anydose.train import recipes
 from anydose.train.config import TrainConfig
 from anydose.train.data import Cohort, render, render_file
+from anydose.train.examples import Patients, geometry_of
 from anydose.train.losses import dvh_loss, organ_loss, velocity_loss
 from anydose.train.tasks import ANY2ANY, TaskConfig, draw
 from anydose.train.trainer import Trainer
@@ -146,6 +148,18 @@ def test_examples_side_by_side_give_the_gradient_of_one_after_the_other(cohort_f
         for n in (1, 3)
     )
     assert many.metrics == pytest.approx(one.metrics, rel=1e-3)  # the order of sums within an example
+
+
+def test_what_other_processes_get_holds_no_weights(cohort_folder, tmp_path):
+    """A process beside the one that owns a GPU must not touch it: what is pickled for it has no tensor."""
+    trainer = Trainer(config(cohort_folder, tmp_path))
+    patients = Patients(geometry_of(trainer.model), trainer.cohort, trainer.config.task, (), 0)
+    assert len(pickle.dumps(patients)) < 10_000
+    again, drawn = pickle.loads(pickle.dumps(patients))[(0.0, 3)]
+    first, _ = patients[(0.0, 3)]
+    assert all(
+        torch.equal(again.volumes[name], first.volumes[name]) for name in (drawn.target, *drawn.visible)
+    )
 
 
 def test_a_crop_is_cut_to_the_body_it_holds():

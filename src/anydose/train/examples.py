@@ -34,19 +34,36 @@ class Example:
 Prepared = tuple[Sample | Latents, Draw]
 
 
+@dataclass(frozen=True)
+class Geometry:
+    """What preparing a patient needs to know of the model. No weights: other processes get a copy, and must
+    not touch a GPU."""
+
+    multiple: tuple[int, int, int]
+    """Volume sizes are multiples of this, along (z, y, x)."""
+    kept_names: dict[str, tuple[str, ...]]
+    """{target: the conditions whose channels stay what they are in a mirror image}."""
+
+
+def geometry_of(model: Any2Any) -> Geometry:
+    """The geometry that a model wants."""
+    names = model.config.modalities
+    return Geometry(model.multiple, {target: model.named_in_mirror(target) for target in names})
+
+
 def example(model: Any2Any, sample: Sample, d: Draw, objective: str, crop: tuple[int, ...] = ()) -> Example:
     """Apply a draw to a patient."""
-    return encoded(model, changed_patient(model, sample, d, crop), d, objective)
+    return encoded(model, changed_patient(geometry_of(model), sample, d, crop), d, objective)
 
 
-def changed_patient(model: Any2Any, sample: Sample, d: Draw, crop: tuple[int, ...] = ()) -> Sample:
-    """The patient cropped, augmented and padded as a draw says, with what the draw does not show left out."""
+def changed_patient(geometry: Geometry, sample: Sample, d: Draw, crop: tuple[int, ...] = ()) -> Sample:
+    """The patient cropped, augmented and padded as a draw says."""
     a = d.augmentation
     if crop:
         sample = cropped(sample, (crop[0], crop[1], crop[2]), a.offset)
     sample = turned(sample, a.rotation_deg, a.zoom, a.deformation_mm, d.noise_seed)
-    sample = padded(sample, model.multiple, a.offset)
-    return flipped(sample, a.left_right, a.cranio_caudal, model.named_in_mirror(d.target))
+    sample = padded(sample, geometry.multiple, a.offset)
+    return flipped(sample, a.left_right, a.cranio_caudal, geometry.kept_names[d.target])
 
 
 @torch.no_grad()
@@ -92,7 +109,7 @@ class Patients(Dataset[Prepared]):
     """The changed patients of a run, by (progress, number of the example); a plain record, so that other
     processes can prepare them."""
 
-    model: Any2Any
+    geometry: Geometry
     cohort: Cohort | LatentCohort
     task: TaskConfig
     crop: tuple[int, ...]
@@ -103,4 +120,4 @@ class Patients(Dataset[Prepared]):
         d = draw(self.task, self.cohort.modalities, self.seed, number, progress)
         if isinstance(self.cohort, LatentCohort):
             return self.cohort.load(d.case, d.noise_seed), d
-        return changed_patient(self.model, self.cohort.load(d.case), d, self.crop), d
+        return changed_patient(self.geometry, self.cohort.load(d.case), d, self.crop), d

@@ -23,7 +23,7 @@ from anydose.train.changes import write_yaml
 from anydose.train.config import TrainConfig, train_config_from_dict
 from anydose.train.distributed import mean_over_ranks, rank_and_world, wait_for_all
 from anydose.train.ema import Ema
-from anydose.train.examples import Patients, Prepared
+from anydose.train.examples import Patients, Prepared, geometry_of
 from anydose.train.folder import RunFolder
 from anydose.train.followers import Follower, TensorBoard
 from anydose.train.gradients import Gradients
@@ -167,7 +167,7 @@ class Trainer:
         firsts = range(self.examples, self.whole, self.examples_a_step)  # of each step
         mine = c.accumulate * self.rank
         keys = [(first / self.whole, first + mine + k) for first in firsts for k in share]
-        patients = Patients(self.model, self.cohort, c.task, c.crop, c.seed)
+        patients = Patients(geometry_of(self.model), self.cohort, c.task, c.crop, c.seed)
         ahead = 2 * c.accumulate if c.workers else None
         on_gpu = self.device.type == "cuda"
         context = "spawn" if on_gpu and c.workers else None  # a forked process must not touch CUDA

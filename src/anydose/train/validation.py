@@ -16,7 +16,7 @@ from anydose.model.sample import Sample
 from anydose.train.config import TrainConfig
 from anydose.train.data import Cohort
 from anydose.train.distributed import mean_over_ranks, rank_and_world
-from anydose.train.examples import changed_patient
+from anydose.train.examples import changed_patient, geometry_of
 from anydose.train.gradients import ExampleLoss
 from anydose.train.tasks import Draw
 
@@ -61,7 +61,7 @@ class Validation:
         target = next((name for name in wanted if name in names), names[0])
         visible = tuple(name for name in names if name != target)
         drawn = Draw(number, target, visible, t=1.0, noise_seed=number)
-        loss, _ = ExampleLoss(model, self.config)((changed_patient(model, sample, drawn), drawn))
+        loss, _ = ExampleLoss(model, self.config)((changed_patient(geometry_of(model), sample, drawn), drawn))
         yield "cases", 1.0
         yield "loss", float(loss)
         if target == "dose":
