@@ -52,6 +52,18 @@ class Source:
     """Structure -> code value of its RTROIIdentificationCodeSequence (3006,0086), of those that state one."""
 
 
+@dataclass(frozen=True, eq=False)
+class Edge:
+    """The voxels that a structure covers in part, as its contours say."""
+
+    mask: Mask
+    """The structure's mask (d, h, w): the very array, so that an edge never stands for another one."""
+    index: NDArray[np.int64]
+    """Flat indices (n,) of those voxels."""
+    part: NDArray[np.float32]
+    """How much is covered, from 0 to 1, of each part (n, rows, columns) that those voxels are split into."""
+
+
 @dataclass(frozen=True, repr=False)
 class Case:
     """One patient. ct in HU, dose in Gy and every mask lie on `grid`; absent things are None or not in the
@@ -74,8 +86,9 @@ class Case:
     source: Source = field(default_factory=Source)
     naming: tuple[Meaning, ...] = ()
     """What each structure is, in the order of `structures`. Rows that are not given are read from the
-    names and
-    from the source's types and codes; rows of absent structures fall away."""
+    names and from the source's types and codes; rows of absent structures fall away."""
+    edges: tuple[Edge, ...] = ()
+    """Of structures whose contours the source has; others are their masks alone."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "naming", self._named())
@@ -122,6 +135,21 @@ class Case:
             if meaning.roi == name:
                 return meaning
         raise KeyError(name)
+
+    def edge(self, name: str) -> Edge | None:
+        """The edge of a structure as its contours say; None where the case keeps no contours of it."""
+        mask = self.structures[name]
+        return next((edge for edge in self.edges if edge.mask is mask), None)
+
+    def covered(self, name: str) -> NDArray[np.float32] | Mask:
+        """How much of every voxel a structure covers: float32 (d, h, w) in [0, 1] where the case keeps its
+        contours' edge, else the boolean mask."""
+        mask, edge = self.structures[name], self.edge(name)
+        if edge is None:
+            return mask
+        part = np.array(mask, dtype=np.float32, order="C")
+        part.reshape(-1)[edge.index] = edge.part.mean(axis=(1, 2))
+        return part
 
     def of_role(self, role: str) -> dict[str, Mask]:
         """The structures of one role of names.py, in the case's own spelling."""
@@ -192,4 +220,5 @@ class Case:
             return volume and Volume(block(volume.array, start, shape, outside), grid, volume.unit)
 
         masks = {name: block(mask, start, shape, False) for name, mask in self.structures.items()}
-        return replace(self, grid=grid, structures=masks, ct=cut(self.ct, -1000.0), dose=cut(self.dose, 0.0))
+        ct, dose = cut(self.ct, -1000.0), cut(self.dose, 0.0)
+        return replace(self, grid=grid, structures=masks, ct=ct, dose=dose, edges=())

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from anydose.case.case import Case
+from anydose.case.case import Case, Edge
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume, block, bounding_box
 
@@ -175,7 +175,44 @@ def dvh(dose: Volume, mask: Mask | Floats, grid: Grid, refine: int | None = None
 def structure_dvh(case: Case, dose: Volume, name: str) -> DVH:
     """The DVH of one structure of a case, from its contours where the case keeps them. ValueError as
     `dvh`."""
-    return dvh(dose, case.structures[name], case.grid)
+    edge = case.edge(name)
+    if edge is None:
+        return dvh(dose, case.structures[name], case.grid)
+    _, rows, columns = edge.part.shape
+    slices = 2 * int(np.ceil((case.grid.spacing_mm[2] / SUB_VOXEL_MM - 1) / 2)) + 1
+    if np.count_nonzero(edge.mask) * slices * rows * columns > MOST_PARTS:
+        return dvh(dose, case.covered(name), case.grid)
+    return _edged_dvh(dose, edge, case.grid, slices)
+
+
+def _edged_dvh(dose: Volume, edge: Edge, grid: Grid, slices: int) -> DVH:
+    """The DVH of a structure from the parts of its voxels that its contours cover. slices: parts along z."""
+    touched = _touched(edge)
+    start, shape = bounding_box(touched)
+    near = block(edge.mask, start, shape, False)
+    _, rows, columns = edge.part.shape
+    weights = near.astype(np.float32).repeat(slices, 0).repeat(rows, 1).repeat(columns, 2)
+    d, h, w = shape
+    at = np.array(np.unravel_index(edge.index, edge.mask.shape)) - np.array(start)[:, None]
+    split = weights.reshape(d, slices, h, rows, w, columns)
+    split[at[0], :, at[1], :, at[2], :] = edge.part[:, None]
+    x, y, z = grid.spacing_mm
+    fine = grid.crop(start, shape).with_spacing((x / columns, y / rows, z / slices))
+    chosen, sampled = weights > 0, _sampled(dose, fine)
+    known = np.isfinite(sampled)
+    if not known[chosen].all():
+        centres = _sampled(dose, grid.crop(start, shape))[block(touched, start, shape, False)]
+        if not np.isfinite(centres).all():
+            raise ValueError(unknown(known_percent(centres)))
+    chosen &= known  # parts beyond the last voxel centre, at the rim of the dose grid, are left out
+    return DVH(sampled[chosen], weights[chosen] * fine.voxel_cc)
+
+
+def _touched(edge: Edge) -> Mask:
+    """Every voxel (d, h, w) that the structure covers at all."""
+    touched = np.array(edge.mask, order="C")
+    touched.reshape(-1)[edge.index] = True
+    return touched
 
 
 def _weights(mask: Mask | Floats, inside: Mask, voxel_cc: float) -> float | Floats:
@@ -210,6 +247,7 @@ def _split(grid: Grid, covered: Floats, parts: tuple[int, int, int]) -> tuple[Gr
 def _sampled(dose: Volume, grid: Grid) -> Floats:
     """The dose (d, h, w) at the centres of `grid`, linearly interpolated; unknown where it lies nearest to
     an unknown voxel or outside the dose grid."""
+    dose = _near(dose, grid)
     if np.isfinite(dose.array).all():
         return dose.resample(grid, order=1, outside=float("nan")).array
     known = np.isfinite(dose.array)
@@ -218,3 +256,16 @@ def _sampled(dose: Volume, grid: Grid) -> Floats:
     sampled = filled.resample(grid, order=1, outside=float("nan")).array
     is_known = Volume(known.astype(np.uint8), dose.grid, "1").resample(grid, order=0).array
     return np.where(is_known == 1, sampled, np.nan)
+
+
+def _near(dose: Volume, grid: Grid) -> Volume:
+    """The part of a dose that the points of `grid` lie in, with RIM voxels more; all of it if they lie
+    beside it."""
+    ends = np.array(np.meshgrid(*[(0, n - 1) for n in grid.shape])).reshape(3, -1).T
+    index = dose.grid.to_index(grid.to_mm(ends))
+    low = np.maximum(np.floor(index.min(axis=0)).astype(int) - RIM, 0)
+    high = np.minimum(np.ceil(index.max(axis=0)).astype(int) + RIM + 1, dose.grid.shape)
+    if (high <= low).any():
+        return dose
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    return Volume(dose.array[box], dose.grid.crop(low, high - low), dose.unit)

@@ -17,7 +17,7 @@ from anydose.case.volume import Volume
 from anydose.score import limits as hard
 from anydose.score import metrics
 from anydose.score.binding import BODY, BoundScorecard
-from anydose.score.dvh import DVH, dvh, known_percent, unknown
+from anydose.score.dvh import DVH, dvh, known_percent, structure_dvh, unknown
 from anydose.score.limits import LimitResult, TargetCoverage
 from anydose.score.metrics import Histogram, Number, as_float
 from anydose.score.scorecard import Item
@@ -194,11 +194,9 @@ def _scored_volume(bound: BoundScorecard, dose: Volume) -> Score:
 
     def at(key: str) -> DVH:
         if key not in cache:
-            cache[key] = of_mask(bound.masks[key])
+            named = key in case.structures
+            cache[key] = structure_dvh(case, dose, key) if named else of_mask(bound.masks[key])
         return cache[key]
-
-    def of_target(name: str) -> DVH:
-        return at(name) if name in bound.masks else of_mask(case.structures[name])
 
     found = []
     for limit, key, why in bound.limits:
@@ -209,7 +207,7 @@ def _scored_volume(bound: BoundScorecard, dose: Volume) -> Score:
     return replace(
         total_of(bound, at),
         limits=tuple(found),
-        targets=hard.coverage(case, of_target),
+        targets=hard.coverage(case, at),
         part_known={key: share for key, share in shares.items() if share < 100},
     )
 

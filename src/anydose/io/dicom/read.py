@@ -20,6 +20,7 @@ from anydose.io.dicom import files as dicom_files
 from anydose.io.dicom.contours import Mask
 from anydose.io.dicom.ct import read_ct
 from anydose.io.dicom.dose import read_rtdose
+from anydose.io.dicom.edges import edges
 from anydose.io.dicom.files import Found, items, naming, scan, text
 from anydose.io.dicom.plan import Plan, read_plan
 from anydose.io.dicom.source import DicomSource
@@ -81,6 +82,7 @@ def _read(folder: Path, series: Sequence[str], fill_gaps: bool) -> Case:
         patient_position=position,
         inferred=(*said, *more, *(plan[1].said if plan else ()), *rest),
         source=_source(slices[0], struct, plan and plan[0], rois, dose),
+        edges=edges(rois, structures, ct.grid),
     )
     return case if dose is None else replace(case, dose=on_case(dose, case, f"{folder}: RTDOSE"))
 

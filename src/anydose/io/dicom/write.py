@@ -20,7 +20,7 @@ from anydose.io.dicom.read import PREDICTED
 from anydose.io.dicom.source import dicom_source
 from anydose.io.files import whole
 
-BODY_MARGIN = 4  # voxels
+MARGIN = 4  # voxels
 MOST_VOXELS = 48_000_000  # 192 MB at 32 bits
 FRAME_OFFSETS = 0x3004000C
 COMMENT = "Predicted by a neural network for research; not for clinical use"
@@ -32,11 +32,11 @@ def dose_grid(case: Case, text: str = "") -> Grid:
     Args:
         case: whose CT grid and body are meant.
         text: 'ct' (the whole CT's grid), 'reference' (that of the plan's RTDOSE), a spacing in mm ('2.5'), or
-            '' for the reference's where there is one, else the CT's own voxels about the body.
+            '' for the reference's where there is one, else the CT's own voxels about all structures.
 
     Returns:
         By default voxels that coincide with the case's, so that interpolation changes no dose: a spacing of
-        2.5 mm on a CT of 1.25 mm costs up to 0.5 Gy of a target's D99%. In bodies of more than MOST_VOXELS
+        2.5 mm on a CT of 1.25 mm costs up to 0.5 Gy of a target's D99%. In boxes of more than MOST_VOXELS
         voxels every second one in the plane, or every third, still on voxel centres of the CT.
 
     Raises:
@@ -52,7 +52,7 @@ def dose_grid(case: Case, text: str = "") -> Grid:
             )
         return reference
     if not text:
-        return _about_body(case)
+        return _about_patient(case)
     try:
         spacing = float(text)
     except ValueError:
@@ -62,12 +62,16 @@ def dose_grid(case: Case, text: str = "") -> Grid:
     return case.grid.with_spacing((spacing, spacing, spacing))
 
 
-def _about_body(case: Case) -> Grid:
-    """The case's voxels in the box of its body and BODY_MARGIN more on each side, or every k-th of them."""
-    body = case.body if case.body is not None and case.body.any() else np.ones(case.grid.shape, dtype=bool)
-    start, shape = bounding_box(body)
-    low = np.maximum(np.array(start) - BODY_MARGIN, 0)
-    high = np.minimum(np.array(start) + np.array(shape) + BODY_MARGIN, case.grid.shape)
+def _about_patient(case: Case) -> Grid:
+    """The case's voxels in the box of its structures and MARGIN more on each side, or every k-th of them."""
+    there = np.zeros(case.grid.shape, dtype=bool)
+    for mask in case.structures.values():
+        there |= mask
+    if not there.any():
+        return case.grid
+    start, shape = bounding_box(there)
+    low = np.maximum(np.array(start) - MARGIN, 0)
+    high = np.minimum(np.array(start) + np.array(shape) + MARGIN, case.grid.shape)
     box = case.grid.crop(low, high - low)
     every = int(np.ceil(np.sqrt(np.prod(box.shape) / MOST_VOXELS)))
     if every == 1:
