@@ -24,7 +24,7 @@ from anydose.model.any2any import Any2Any
 from anydose.predict import Options, Prediction, predict, refuse_impossible
 from anydose.score import calibration
 from anydose.score.calibration import Calibration
-from anydose.score.dvh import dvh
+from anydose.score.dvh import structure_dvh
 from anydose.score.report.page import write_page
 from anydose.score.spreadsheet import write_csv
 
@@ -156,8 +156,8 @@ def _write_intervals(
 
 def write_dvh(case: Case, dose: Volume, path: Path) -> None:
     """Cumulative DVHs as CSV: dose_gy, then the volume in percent of each structure."""
-    structures = {name: mask for name, mask in case.structures.items() if mask.any()}
+    structures = [name for name, mask in case.structures.items() if mask.any()]
     at_gy = np.arange(0.0, float(dose.array.max()) + 2 * DVH_STEP_GY, DVH_STEP_GY)
-    curves = [dvh(dose, mask, case.grid).curve(at_gy) for mask in structures.values()]
+    curves = [structure_dvh(case, dose, name).curve(at_gy) for name in structures]
     rows = ([f"{gy:.2f}", *(f"{curve[k]:.3f}" for curve in curves)] for k, gy in enumerate(at_gy))
     write_csv(path, ["dose_gy", *(f"{name}_percent" for name in structures)], rows)
