@@ -83,7 +83,7 @@ class OutOfMemoryError(RuntimeError):
         (OutOfMemoryError("CUDA out of memory"), "not enough memory: CUDA"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "not enough memory: Default"),
         (ValueError("x:\n  two\n  lines"), "x: two lines"),
-        (FileNotFoundError(2, "No such file or directory", "x"), "No such file"),
+        (FileNotFoundError(2, "No such file or directory", "x"), "x: no such file or directory"),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence_and_exit_code_2(error, said, capsys, monkeypatch) -> None:

@@ -171,7 +171,7 @@ def rows(plan: Plan, file: Path, on_event: Callable[[str], None] = log.info) -> 
             wanted = [steps for steps in variant.steps if (*key, steps) not in have]
             if not wanted:
                 continue
-            for row in _trained_and_scored(variant, plan, seed, wanted, on_event):
+            for row in _trained_and_scored(variant, plan, seed, wanted, on_event=on_event):
                 done.append(row | shared)
                 with whole(file) as scratch:
                     scratch.write_text(json.dumps(done, indent=2) + "\n")

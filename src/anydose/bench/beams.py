@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from anydose.bench import averages
 from anydose.bench.clock import median_seconds
 from anydose.bench.patients import Patients
 from anydose.bench.registry import Row, Rows, benchmark
@@ -82,4 +83,4 @@ def _mimicked(case: Case) -> Row:
 
 def _means(rows: Sequence[Row]) -> dict[str, float]:
     measured = [name for name in rows[0] if name.endswith(("_gy", "_seconds"))]
-    return {name: round(float(np.mean([row[name] for row in rows])), 3) for name in measured}
+    return {name: round(averages.mean(rows, name), 3) for name in measured}

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-Row = dict[str, Any]
+from anydose.bench import averages
+from anydose.bench.registry import Row
+
 SCORES = {"dose_score": "dose score (Gy)", "dvh_score": "DVH score (Gy)"}
 NORMAL_95 = 1.96
 AXIS_END = 2.0  # times the median bar: a bar beyond ends there, with an arrow and its value
@@ -21,19 +23,38 @@ class Anchor:
     """A published score of OpenKBP's 100 test patients, in Gy, and who says so."""
 
     name: str
+    """Of the method."""
     dose_score: float
+    """Mean absolute error of the dose."""
     dvh_score: float
+    """Mean absolute error of the DVH metrics."""
     source: str
+    """Who published it."""
     colour: str
+    """Of its line."""
 
 
 ANCHORS = (
     Anchor(
-        "challenge winner (ensemble)", 2.43, 1.48, "A. Babier et al., Medical Physics 48, 2021", "#d62728"
+        name="challenge winner (ensemble)",
+        dose_score=2.43,
+        dvh_score=1.48,
+        source="A. Babier et al., Medical Physics 48, 2021",
+        colour="#d62728",
     ),
-    Anchor("C3D (one network)", 2.46, 1.46, "S. Liu et al., README of their RTDosePrediction", "#ff7f0e"),
     Anchor(
-        "U-Net with feature loss", 2.62, 1.52, "L. Zimmermann et al., Medical Physics 48, 2021", "#9467bd"
+        name="C3D (one network)",
+        dose_score=2.46,
+        dvh_score=1.46,
+        source="S. Liu et al., README of their RTDosePrediction",
+        colour="#ff7f0e",
+    ),
+    Anchor(
+        name="U-Net with feature loss",
+        dose_score=2.62,
+        dvh_score=1.52,
+        source="L. Zimmermann et al., Medical Physics 48, 2021",
+        colour="#9467bd",
     ),
 )
 SHIPPED, BUDGET, ABLATION = "#1f77b4", "#9bb7d4", "#7f9f7f"
@@ -41,21 +62,28 @@ SHIPPED, BUDGET, ABLATION = "#1f77b4", "#9bb7d4", "#7f9f7f"
 
 @dataclass(frozen=True)
 class Bar:
-    """One bar a score: values and half-widths of their whiskers (0: none) by name of the score, in Gy."""
+    """One bar a score."""
 
     label: str
+    """Whose scores."""
     values: dict[str, float]
+    """By name of the score, in Gy."""
     whiskers: dict[str, float]
+    """Half-widths by name of the score, in Gy; 0 for none."""
     colour: str
+    """Of the bar."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One line of axes. title: whose scores; note: what the whiskers are."""
+    """One line of axes."""
 
     title: str
+    """Whose scores."""
     note: str
+    """What the whiskers are."""
     bars: tuple[Bar, ...]
+    """From the top."""
 
 
 def panels(files: Sequence[Path]) -> list[Panel]:
@@ -69,7 +97,8 @@ def panels(files: Sequence[Path]) -> list[Panel]:
         variants = [row for row in rows if "variant" in row]
         if not heads and not variants:
             raise ValueError(f"{path}: a file of `anydose evaluate` or `anydose bench ablation` is needed")
-        scored += [(head, [row for row in rows if "dose_error" in row]) for head in heads]
+        patients = [row for row in rows if "dose_error" in row]
+        scored += [(head, patients) for head in heads]
         varied += variants
     whose = sorted({f"OpenKBP {head['split']}, {head['patients']} patients" for head, _ in scored})
     if len(whose) > 1:
@@ -89,10 +118,7 @@ def _evaluated(head: Row, patients: Sequence[Row]) -> Bar:
         "dose_score": [row["dose_error"] for row in patients],
         "dvh_score": [float(np.mean(list(row["dvh_errors"].values()))) for row in patients],
     }
-    spread = {
-        name: NORMAL_95 * float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
-        for name, values in each.items()
-    }
+    spread = {name: NORMAL_95 * averages.spread(values) / len(values) ** 0.5 for name, values in each.items()}
     steps, looks = head["steps"], head["looks"]
     label = f"{head['model']}\n{steps} step{'s' * (steps > 1)}, {looks} look{'s' * (looks > 1)}"
     label += "" if head["mimic"] else ", as predicted"
@@ -116,10 +142,10 @@ def _varied(rows: Sequence[Row]) -> list[Panel]:
 
 
 def _variant(name: str, group: Sequence[Row]) -> Bar:
-    values = {score: [row[score] for row in group] for score in SCORES}
-    spread = {s: float(np.std(v, ddof=1)) if len(v) > 1 else 0.0 for s, v in values.items()}
+    spread = {score: averages.spread(averages.column(group, score)) for score in SCORES}
+    means = {score: averages.mean(group, score) for score in SCORES}
     label = f"{name} ({len(group)} seed{'s' * (len(group) > 1)})"
-    return Bar(label, {s: float(np.mean(v)) for s, v in values.items()}, spread, ABLATION)
+    return Bar(label, values=means, whiskers=spread, colour=ABLATION)
 
 
 def draw(shown: Sequence[Panel], path: Path) -> None:

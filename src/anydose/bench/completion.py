@@ -6,8 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-import numpy as np
-
+from anydose.bench import averages
 from anydose.bench.patients import Modelled
 from anydose.bench.registry import Row, Rows, benchmark
 from anydose.case import modality
@@ -121,7 +120,7 @@ def _figures(case: Case, asked: Asked, model: Any2Any, options: Options) -> dict
     options = replace(options, target=asked.target, given=asked.given)
     made = answer(model, ask(case, asked.target), options).mean
     levels_gy = tuple(case.prescription.levels_gy.values())
-    found = completion.figures(asked.target, truth, made, case.body, levels_gy)
+    found = completion.figures(asked.target, truth, made, body=case.body, levels_gy=levels_gy)
     if asked.words == ALL_GIVEN and asked.target in WITH_A_NAIVE_ANSWER:
         plain = completion.naive(asked.target, truth, case.body)
         found |= {f"{name}_without_model": value for name, value in plain.items()}
@@ -132,8 +131,4 @@ def _means(of_cases: list[dict[str, float]]) -> dict[str, float]:
     names: dict[str, None] = {}
     for figures in of_cases:
         names |= dict.fromkeys(figures)
-    return {name: _mean([figures[name] for figures in of_cases if name in figures]) for name in names}
-
-
-def _mean(values: list[float]) -> float:
-    return round(float(np.mean(values)), 4)
+    return {name: round(averages.mean(of_cases, name), 4) for name in names}

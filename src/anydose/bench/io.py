@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from anydose.bench import averages
 from anydose.bench.clock import median_seconds
 from anydose.bench.patients import Patients
 from anydose.bench.registry import Row, Rows, benchmark
@@ -140,7 +141,7 @@ def _run_reader(python: str, name: str, folder: Path) -> tuple[Row, dict[str, An
 
 
 def _medians(rows: Rows) -> Row:
-    return {key: round(float(np.median([row[key] for row in rows])), 2) for key in rows[0]}
+    return {key: round(averages.median(rows, key), 2) for key in rows[0]}
 
 
 def _reader_row(name: str, runs: int, medians: dict[str, Row], masks: dict[str, Any]) -> Row:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from anydose.bench import averages
 from anydose.bench.clock import median_seconds
 from anydose.bench.patients import Patients
 from anydose.bench.registry import Row, Rows, benchmark
@@ -38,7 +38,7 @@ def measure_sparse(settings: Patients) -> Rows:
     rows: Rows = []
     for case in settings.cases():
         rows.append(_sparse_and_dense(case, sparse, dense, warm=not rows))
-    medians = {f"median_{name}": _median(rows, name) for name in ("ratio_block", "ratio_grid")}
+    medians = {f"median_{name}": averages.median(rows, name) for name in ("ratio_block", "ratio_grid")}
     return [*rows, {"bench": "sparse", "patients": len(rows), **medians}]
 
 
@@ -78,7 +78,7 @@ def _sampling_seconds(model: Any2Any, sample: Sample, warm: bool) -> float:
 def measure_body_voxels(settings: Patients) -> Rows:
     """A row a patient, in bfloat16, one convolution of each width; then the median."""
     rows = [_convolutions(case) for case in settings.cases()]
-    ratio = round(_median(rows, "ratio"), 2)
+    ratio = round(averages.median(rows, "ratio"), 2)
     return [*rows, {"bench": "body-voxels", "patients": len(rows), "median_ratio": ratio}]
 
 
@@ -116,7 +116,3 @@ def _gradients(layer: Conv3, x: Tensor, *near: Tensor) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         y = layer(x, *near)
     torch.autograd.grad(y, [x, layer.weight], torch.ones_like(y))
-
-
-def _median(rows: Sequence[Row], name: str) -> float:
-    return float(np.median([row[name] for row in rows]))

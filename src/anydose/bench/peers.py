@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import torch
 
+from anydose.bench import averages
 from anydose.bench.patients import Patients
 from anydose.bench.registry import Rows, benchmark
 from anydose.case.case import Case
@@ -65,9 +66,9 @@ def compare(cases: Iterable[Case], models: Mapping[str, Any2Any]) -> Rows:
         )
     if not rows:
         raise ValueError("no patient to predict")
-    mean = {name: float(np.mean([row[f"{name}_seconds"] for row in rows])) for name in models}
+    mean = {name: averages.mean(rows, f"{name}_seconds") for name in models}
     first = next(iter(models))
-    sizes = {name: sum(p.numel() for p in model.parameters()) / 1e6 for name, model in models.items()}
+    sizes = {name: _million_parameters(model) for name, model in models.items()}
     return [
         *rows,
         {
@@ -78,6 +79,10 @@ def compare(cases: Iterable[Case], models: Mapping[str, Any2Any]) -> Rows:
             **{f"{name}_times_{first}": round(value / mean[first], 2) for name, value in mean.items()},
         },
     ]
+
+
+def _million_parameters(model: Any2Any) -> float:
+    return sum(p.numel() for p in model.parameters()) / 1e6
 
 
 def _by_turns(models: Mapping[str, Any2Any], sample: Sample) -> dict[str, float]:

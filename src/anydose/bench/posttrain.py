@@ -114,9 +114,16 @@ def judged(model: Any2Any, patients: Iterable[Patient], dose_of: Doses) -> list[
 def _judged(patient: Patient, dose: NDArray[np.float32]) -> Judged:
     case = patient.reward_on_case.score.case
     dvhs = [DVH(dose[mask], case.grid.voxel_cc) for mask in case.targets.values()]
-    levels = (parse("D95%[Gy]"), parse("D99%[Gy]"))
-    d95, d99 = (tuple(as_float(evaluate(level, one)) for one in dvhs) for level in levels)
-    return Judged(patient.reward_on_case.reward(dose), d95, d99)
+    reward = patient.reward_on_case.reward(dose)
+    return Judged(reward, d95_gy=_of_each("D95%[Gy]", dvhs), d99_gy=_of_each("D99%[Gy]", dvhs))
+
+
+def _of_each(metric: str, dvhs: Sequence[DVH]) -> tuple[float, ...]:
+    return tuple(as_float(evaluate(parse(metric), one)) for one in dvhs)
+
+
+def _mean_mae_gy(found: Sequence[Judged]) -> float:
+    return float(np.mean([one.reward.mae_gy or 0.0 for one in found]))
 
 
 def row(name: str, found: list[Judged], base: list[Judged]) -> dict[str, Any]:
@@ -127,7 +134,7 @@ def row(name: str, found: list[Judged], base: list[Judged]) -> dict[str, Any]:
     half = 0.0
     if len(gain) > 1:
         half = float(stats.t.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / len(gain) ** 0.5)
-    mae, mae_base = (np.mean([j.reward.mae_gy or 0.0 for j in group]) for group in (found, base))
+    mae, mae_base = _mean_mae_gy(found), _mean_mae_gy(base)
     numbers = {
         "score_percent": score.mean(),
         "gain": gain.mean(),
@@ -161,7 +168,7 @@ def measure_posttraining(settings: PosttrainSettings) -> Iterator[Row]:
     """A row a method, the base first; trainings that are there already are taken as they are."""
     config = changed(POSTTRAIN, settings.changes)
     options = Options(steps=settings.steps, looks=settings.looks, mimic=False)
-    return compare(config, settings.methods, settings, options, settings.device)
+    return compare(config, settings.methods, settings, options, device=settings.device)
 
 
 def compare(
@@ -177,7 +184,7 @@ def compare(
     reward, place = read_reward(config.reward), pick_device(device)
     model, cohort = load_model(registry.find(config.base)).to(place), Cohort(unseen.data)
     numbers = range(len(cohort))[: unseen.limit or None]
-    patients = [load_patient(model, cohort, k, unseen.cases, reward) for k in numbers]
+    patients = [load_patient(model, cohort, k, cases=unseen.cases, reward=reward) for k in numbers]
     how = {"base": config.base, "steps": options.steps, "looks": options.looks}
     base = judged(model, patients, predicted(options))
     yield {**row("base", base, base), **how}

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
+from anydose.bench import averages
 from anydose.bench.patients import Patients
 from anydose.bench.registry import Row, Rows, benchmark
 from anydose.io import openkbp
@@ -110,12 +110,8 @@ def _predicted(folder: Path, out: Path, options: Sequence[str]) -> tuple[float, 
 def _cohort(rows: Rows) -> Row:
     """The cohort's row: means, and the slowest fast prediction."""
     measured = [name for name in rows[0] if name.endswith(("_seconds", "_error", "_gy"))]
-    mean = {name: _mean(rows, name) for name in measured}
+    mean = {name: round(averages.mean(rows, name), 4) for name in measured}
     if "fast_dose_error" in mean:
         mean["fast_minus_full"] = round(mean["fast_dose_error"] - mean["full_dose_error"], 4)
     slowest = max(row["fast_seconds"] for row in rows)
     return {"bench": "fast", "patients": len(rows), **mean, "fast_seconds_slowest": slowest}
-
-
-def _mean(rows: Rows, name: str) -> float:
-    return round(float(np.mean([row[name] for row in rows if name in row])), 4)

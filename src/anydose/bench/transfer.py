@@ -280,7 +280,9 @@ def rows(plan: Plan, file: Path, on_event: Callable[[str], None] = log.info) -> 
     for seed in plan.seeds:
         for patients in sizes:
             for arm in arms:
-                for row in _trained_and_scored(arm, plan, patients, seed, done, cases, on_event):
+                for row in _trained_and_scored(
+                    arm, plan, patients, seed, done=done, cases=cases, on_event=on_event
+                ):
                     done.append(row | shared)
                     with whole(file) as scratch:
                         scratch.write_text(json.dumps(done, indent=2) + "\n")
@@ -307,12 +309,12 @@ def _trained_and_scored(
     """The rows of one dose training that are not done, each as soon as its step is reached."""
     config = dose_config(arm, plan, patients, seed)
     about = {"arm": arm.name, "train_patients": patients, "seed": seed, "steps": config.steps}
-    have = {row["step"] for row in done if all(row[k] == about[k] for k in about)}
+    have = {row["step"] for row in done if about.items() <= row.items()}
     points = {max(1, round(config.steps * share)): share for share in POINTS}
     wanted = points.keys() - have
     if not wanted:
         return
-    cost = prior_of(arm, plan, patients, seed, on_event)
+    cost = prior_of(arm, plan, patients, seed, on_event=on_event)
     trainer = trainer_of(config, plan, patients)
     if min(wanted) < trainer.step:  # a row got lost: its weights are gone, so they are made again
         trainer = trainer_of(config, plan, patients, afresh=True)

@@ -99,7 +99,7 @@ def _against_patients(axes: Any, rows: Sequence[Row], sizes: Sequence[int]) -> N
         ends = [(size, group) for size in sizes if (group := _at(rows, arm, size, 1.0))]
         if ends:
             y, spread = zip(*(_mean_and_spread(group, "dose_score") for _, group in ends), strict=True)
-            _line(axes, arm, [size for size, _ in ends], y, spread)
+            _line(axes, arm, x=[size for size, _ in ends], y=y, spread=spread)
     axes.set_xscale("log")
     axes.set_xticks(sizes, [str(size) for size in sizes])
     axes.minorticks_off()
@@ -114,7 +114,7 @@ def _against_minutes(axes: Any, rows: Sequence[Row], size: int) -> None:
             continue
         x = [_mean(group, "minutes") for group in curve]
         y, spread = zip(*(_mean_and_spread(group, "dose_score") for group in curve), strict=True)
-        _line(axes, arm, x, y, spread)
+        _line(axes, arm, x=x, y=y, spread=spread)
         prior = _mean(curve[-1], "prior_minutes")
         if prior:
             colour = COLOURS.get(arm, "black")
@@ -142,7 +142,8 @@ def _sizes(rows: Iterable[Row]) -> list[int]:
 
 def _curve(rows: Iterable[Row], arm: str, size: int) -> list[list[Row]]:
     """The rows of an arm on so many patients, by the step they were scored at: one a seed."""
-    groups = (_at(rows, arm, size, share) for share in sorted({row["share"] for row in rows}))
+    shares = sorted({row["share"] for row in rows})
+    groups = [_at(rows, arm, size, share) for share in shares]
     return [group for group in groups if group]
 
 
@@ -158,9 +159,13 @@ def _gap(group: Sequence[Row], reference: Sequence[Row]) -> str:
     pairs = [(row["dose_errors"], theirs[row["seed"]]) for row in group if row["seed"] in theirs]
     if not pairs:
         return ""
-    gaps = np.mean([[ours[name] - other[name] for name in other] for ours, other in pairs], axis=0)
+    gaps = np.mean([_differences(ours, other) for ours, other in pairs], axis=0)
     error = f" ± {gaps.std(ddof=1) / len(gaps) ** 0.5:.2f}" if len(gaps) > 1 else ""
     return f"{gaps.mean():+.2f}{error}"
+
+
+def _differences(ours: dict[str, float], other: dict[str, float]) -> list[float]:
+    return [ours[name] - other[name] for name in other]
 
 
 def _mean(group: Sequence[Row], key: str) -> float:

@@ -208,7 +208,9 @@ def _errors(case: Case, made: calibration.Array) -> tuple[float, dict[str, float
     """OpenKBP's dose error and DVH metric errors of one patient, in Gy."""
     assert case.dose is not None and case.body is not None
     reference = case.dose.in_unit("Gy")
-    dvh = challenge.dvh_errors(reference, made, case.structures, case.body, 1000.0 * case.grid.voxel_cc)
+    dvh = challenge.dvh_errors(
+        reference, made, case.structures, case.body, voxel_mm3=1000.0 * case.grid.voxel_cc
+    )
     return challenge.dose_error(reference, made, case.body), dvh
 
 

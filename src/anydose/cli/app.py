@@ -128,6 +128,8 @@ def said_of(error: Exception) -> str:
         )
     if isinstance(error, RecursionError):
         return f"the input is nested too deep to be read ({words})"
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror[0].lower()}{error.strerror[1:]}"
     return words or type(error).__name__
 
 

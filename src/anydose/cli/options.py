@@ -104,7 +104,7 @@ def _parameters(
             found += _parameters(type(default), without, panel, default)
         elif field.name not in without:
             says = said.get(field.name, "")
-            found.append(_parameter(field.name, types[field.name], default, says, panel))
+            found.append(_parameter(field.name, types[field.name], default, says, panel=panel))
     return found
 
 

@@ -66,7 +66,7 @@ def import_(
     if prior not in ("wan", "maisi"):
         raise ValueError(f"prior {prior!r}: wan or maisi is accepted")
     if prior == "wan":
-        record = priors.import_wan(folder, out, vae, compose, bf16)
+        record = priors.import_wan(folder, out, vae, compose=compose, bf16=bf16)
     else:
         record = priors.import_maisi(folder, out, backbone, bf16)
     counts = ", ".join(f"{n} tensors {what}" for what, n in record["tensors"].items())

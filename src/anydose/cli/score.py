@@ -40,7 +40,7 @@ def score(
     from anydose.score import scoring
 
     patient, name = _named(case, names, name)
-    bound = _bound(patient, scorecard, name, synonyms, rescale)
+    bound = _bound(patient, scorecard, name, synonyms, rescale=rescale)
     result = scoring.score(bound, read_dose(dose, patient))
     write_result(result.to_json(), out)
     if as_json:
@@ -117,7 +117,7 @@ def report(
     beside = run_record.read_beside(dose)
     bound, lacking = None, []
     try:
-        bound = _bound(patient, scorecard, name, synonyms, rescale)
+        bound = _bound(patient, scorecard, name, synonyms, rescale=rescale)
     except ValueError as error:
         if scorecard is not None:
             raise

@@ -212,7 +212,9 @@ def simulate(
     wanted = [draw(seed, number, list(found)) for number in range(plans)]
     pool = ThreadPoolExecutor(workers)
     try:
-        jobs = [pool.submit(_simulate, found[d.patient], out, d, engine, setting) for d in wanted]
+        jobs = [
+            pool.submit(_simulate, found[d.patient], out, d, engine=engine, setting=setting) for d in wanted
+        ]
         for job in as_completed(jobs):
             outcome = job.result()
             if outcome.state == "written":
