@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +16,27 @@ from numpy.typing import NDArray
 
 from anydose.case import modality
 from anydose.case.case import Case
-from anydose.case.volume import block
+from anydose.case.volume import Volume, block
 from anydose.io import openkbp
+from anydose.io.convert import source_hash
+from anydose.io.files import file_name, write_json
+from anydose.io.many import each
+from anydose.io.read import read_case, read_dose
+from anydose.io.run_folder import hash_of
+from anydose.io.sources import dose_of
+from anydose.io.splits import cases_of
 from anydose.model import registry
-from anydose.model.any2any import pick_device
-from anydose.model.checkpoint import budget, describe, load_model
+from anydose.model.any2any import Any2Any
+from anydose.model.checkpoint import budget, describe
 from anydose.model.codec.codec import Codec
 from anydose.model.codec.make import named_codec
+from anydose.model.options import Options
 from anydose.model.sample import draw_sample, padded
-from anydose.predict import Options, predict
-from anydose.score import challenge
+from anydose.predict import Prediction, predict
+from anydose.score import binding, challenge, importers, metric_sets
+from anydose.score.cohort_scores import CaseScore, Evaluation
+from anydose.score.scoring import Score
+from anydose.score.scoring import score as score_dose
 
 Doses = Callable[[Case], NDArray[np.float32]]
 
@@ -89,8 +102,8 @@ def from_folder(folder: Path) -> Doses:
 
 def from_model(path: Path, options: Options, device: str) -> Doses:
     """Doses of a checkpoint."""
-    network = load_model(path).on(pick_device(device))
-    return lambda case: predict(network, replace(case, dose=None), options).mean[0]
+    network = registry.load(path, device)
+    return lambda case: predict(replace(case, dose=None), network, options).mean[0]
 
 
 def openkbp_split(
@@ -114,7 +127,7 @@ def openkbp_split(
         on_case(
             f"{row.patient}: dose {row.dose_error:.3f} Gy, DVH {row.dvh_error:.3f} Gy, {row.seconds:.1f} s"
         )
-    how = {
+    how: dict[str, Any] = {
         "model": path.parent.name if path and path.stem == "model" else str(path and path.stem or predictions)
     }
     if path:
@@ -131,6 +144,167 @@ def openkbp_split(
         for r in table
     ]
     return [{**how, "split": split, **summary(table)}, *patients]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of every case of a cohort."""
+
+    model: str = registry.DEFAULT
+    """A shipped model's name or a checkpoint's path."""
+    predictions: Path | None = None
+    """Doses that were predicted already, named by case, instead of a model's."""
+    metrics: tuple[str, ...] = ("openkbp",)
+    """Names of score.metric_sets.TABLE."""
+    options: Options = field(default_factory=Options)
+    """How to predict."""
+    device: str = "auto"
+    """'auto', 'cpu' or 'cuda:0'."""
+
+    def identity(self) -> dict[str, Any]:
+        """What a score depends on beside the case; the doses of `predictions` go into each case's own."""
+        model = None if self.predictions else hash_of(registry.find(self.model))
+        options = asdict(self.options) | {"given": list(self.options.given)}
+        return {"model": model, "metrics": list(self.metrics), "options": options}
+
+
+def evaluate(
+    cohort: str | Path,
+    model: str | Path = registry.DEFAULT,
+    *,
+    metrics: Sequence[str] = ("openkbp",),
+    split: str = "",
+    splits: str | Path | None = None,
+    predictions: str | Path | None = None,
+    options: Options | None = None,
+    device: str = "auto",
+    limit: int = 0,
+    folder: str | Path | None = None,
+    workers: int = 1,
+    on_case: Callable[[str], None] | None = None,
+) -> Evaluation:
+    """Score a model, or somebody's predictions, on the cases of a cohort that hold a reference dose.
+
+    Args:
+        cohort: an OpenKBP dataset, a cohort store, or a folder of patients in any format.
+        model: a shipped model's name or a checkpoint's path.
+        metrics: any of 'openkbp', 'gdphmm' and 'paper'.
+        split: of an OpenKBP dataset 'train', 'validation' (the default) or 'test'; with `splits`, its name
+            there.
+        splits: a CSV file with the columns case and split, or a YAML file of split: [cases].
+        predictions: a folder of doses named by case, instead of a model.
+        options: how to predict; the default is what ships.
+        device: 'auto', 'cpu' or 'cuda:0'.
+        limit: only the first so many cases; 0 for all.
+        folder: where each case's scores are kept, from which a stopped evaluation goes on, with the tables
+            and the page.
+        workers: processes; each holds the model.
+        on_case: told a sentence a case.
+
+    Raises:
+        ValueError: no case, an unknown set of metrics, split or model; what concerns one case alone is in
+            `Evaluation.failed`.
+    """
+    request = Request(
+        model=str(model),
+        predictions=Path(predictions) if predictions else None,
+        metrics=tuple(metrics),
+        options=options or Options(),
+        device=device,
+    )
+    unknown = [name for name in request.metrics if name not in metric_sets.TABLE]
+    if unknown or not request.metrics:
+        raise ValueError(f"metrics {', '.join(unknown)!r}: {', '.join(metric_sets.TABLE)} are accepted")
+    jobs = cases_of(Path(cohort), split, Path(splits) if splits else None)[: limit or None]
+    kept = Path(folder) / "cases" if folder else None
+    found: dict[str, CaseScore] = {}
+    failed: dict[str, str] = {}
+    identity = request.identity()
+    for done in each(partial(_score_case, request=request, identity=identity, kept=kept), jobs, workers):
+        name = done.job[0]
+        if done.why:
+            failed[name] = done.why
+        else:
+            found[name] = done.result
+        (on_case or _ignore)(f"{name}: {done.why or _words(found[name])}")
+    how = {"model": str(predictions) if predictions else Path(model).stem, "split": split}
+    ordered = tuple(found[name] for name, _ in jobs if name in found)
+    return Evaluation({**identity, **how}, ordered, failed)
+
+
+def score(
+    dose: Prediction | Volume | str | Path, case: Case | str | Path, scorecard: str | Path | None = None
+) -> Score:
+    """Score a dose with a scorecard: a prediction, a dose in Gy, or any file that `read_dose` takes. Without
+    a scorecard, with the packaged one that fits the case. Raises ValueError if none fits."""
+    case = case if isinstance(case, Case) else read_case(case)
+    if isinstance(dose, Prediction):
+        dose = dose.dose
+    elif not isinstance(dose, Volume):
+        dose = read_dose(dose, case)
+    card = importers.read_any(Path(scorecard)) if scorecard else binding.own_template(case)
+    return score_dose(binding.bind(case, card), dose)
+
+
+def _ignore(sentence: str) -> None:
+    """Nobody listens."""
+
+
+def _words(row: CaseScore) -> str:
+    shown = [
+        f"{name} {value:.3f}" for name, value in row.figures.items() if metric_sets.DVH_ERROR not in name
+    ]
+    return f"{', '.join(shown)}, {row.seconds:.1f} s"
+
+
+def _score_case(
+    job: tuple[str, Path], request: Request, identity: dict[str, Any], kept: Path | None
+) -> CaseScore:
+    """One case's scores, from `kept` where they are there of the same bytes."""
+    name, path = job
+    dose_path = dose_of(request.predictions, name, False) if request.predictions else None
+    own = {**identity, "case": source_hash(path), "dose": source_hash(dose_path) if dose_path else None}
+    file = kept / f"{file_name(name)}.json" if kept else None
+    if file is not None and file.is_file():
+        before = json.loads(file.read_text(encoding="utf-8"))
+        if before.get("identity") == own:
+            return CaseScore(**{**before["score"], "notes": tuple(before["score"]["notes"])})
+    case = replace(read_case(path), name=name)
+    begin = time.monotonic()
+    dose = _dose(case, request, dose_path)
+    seconds = time.monotonic() - begin
+    found, notes = metric_sets.figures(case, dose, request.metrics, _perceptual(request.metrics))
+    row = CaseScore(name, found, round(seconds, 3), case.ct is not None, tuple(notes))
+    if file is not None:
+        write_json({"identity": own, "score": asdict(row)}, file)
+    return row
+
+
+def _dose(case: Case, request: Request, dose_path: Path | None) -> NDArray[np.float32]:
+    if case.dose is None or case.body is None:
+        raise ValueError(f"{case.name}: no {'reference dose' if case.dose is None else 'body'}")
+    if dose_path is not None:
+        return read_dose(dose_path, case).array
+    network = _network(request.model, request.device)
+    dose: NDArray[np.float32] = predict(replace(case, dose=None), network, request.options).mean[0]
+    return dose
+
+
+@lru_cache(maxsize=1)
+def _network(model: str, device: str) -> Any2Any:
+    """The model, once a process."""
+    return registry.load(model, device)
+
+
+@lru_cache(maxsize=1)
+def _perceptual(metrics: tuple[str, ...]) -> dict[str, metric_sets.Distance]:
+    """ST-LPIPS for the paper's set, where its weights are installed."""
+    from anydose.model.perceptual import st_lpips
+
+    try:
+        return {"st_lpips": st_lpips()} if "paper" in metrics else {}
+    except ValueError:
+        return {}
 
 
 def codec_round_trips(

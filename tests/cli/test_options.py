@@ -62,6 +62,7 @@ def test_what_a_command_calls_its_work_with_is_options(name: str, tmp_path: Path
         "complete": ["complete", str(tmp_path), "--out", "o", "--target", "dose"],
         "evaluate": ["evaluate", "--cohort", str(tmp_path)],
     }
+    (tmp_path / "validation-pats").mkdir()  # an OpenKBP dataset
     for extra in ([], ["--given", "ptv, body", "--views", "4"]):
         result = CliRunner().invoke(app, [*lines[name], *extra])
         assert str(result.exception) == "seen", result.output

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from anydose.cli.options import Cohort, Device, JsonLines, Limit, Model, Out, Split, takes
 from anydose.cli.output import print_line, tell, write_result
 from anydose.model.options import Options
+
+if TYPE_CHECKING:
+    from anydose.score.cohort_scores import Evaluation
 
 
 @takes(Options, "options", without=("target",), panel="Sampling")
@@ -22,14 +25,43 @@ def evaluate(
     ] = None,
     device: Device = "auto",
     limit: Limit = 0,
+    metrics: Annotated[
+        str, typer.Option(help="Any of openkbp, gdphmm, paper (MAE, Score, PSNR, SSIM, LPIPS), with commas.")
+    ] = "openkbp",
+    splits: Annotated[
+        Path | None, typer.Option(help="CSV (case, split) or YAML (split: [cases]); --split names one.")
+    ] = None,
+    tables: Annotated[
+        Path | None,
+        typer.Option(help="Folder for tables, page and each case's scores; a run goes on there."),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes.", min=1, max=64)] = 1,
     out: Out = None,
     as_json: JsonLines = False,
     *,
     options: Options,
 ) -> None:
-    """Score a model, or somebody's predictions, on a cohort: OpenKBP dose and DVH score in Gy."""
+    """Score a model, or somebody's predictions, on a cohort in any format: OpenKBP's scores, or others."""
     from anydose import evaluate as evaluation
+    from anydose.io.openkbp import is_dataset
 
+    if metrics != "openkbp" or splits or tables or workers > 1 or not is_dataset(cohort):
+        found = evaluation.evaluate(
+            cohort,
+            model,
+            metrics=[name.strip() for name in metrics.split(",")],
+            split=split if splits or is_dataset(cohort) else "",
+            splits=splits,
+            predictions=predictions,
+            options=options,
+            device=device,
+            limit=limit,
+            folder=tables,
+            workers=workers,
+            on_case=tell,
+        )
+        _show(found, tables, out, as_json)
+        return
     rows = evaluation.openkbp_split(
         cohort,
         split,
@@ -46,6 +78,25 @@ def evaluate(
             print_line(row)
     else:
         typer.echo(summary(rows[0]))
+
+
+def _show(found: Evaluation, tables: Path | None, out: Path | None, as_json: bool) -> None:
+    """The cohort's figures; exit code 2 if a case failed."""
+    from anydose.deliver.evaluation import write_evaluation
+
+    means = found.summary()
+    if tables is not None:
+        tell(f"{tables}: {', '.join(write_evaluation(found, tables))}")
+    write_result(found.to_json(), out)
+    if as_json:
+        print_line(found.to_json())
+    else:
+        for name, value in means.items():
+            typer.echo(f"{name}: {value}")
+    for name, why in found.failed.items():
+        typer.echo(f"{name}: {why}", err=True)
+    if found.failed:
+        raise typer.Exit(2)
 
 
 def summary(row: dict[str, Any]) -> str:

@@ -134,6 +134,13 @@ def patients(root: Path, split: str) -> list[Path]:
     raise ValueError(f"{root}: no OpenKBP patients found; provided-data/{split}-pats/pt_N is accepted")
 
 
+def is_dataset(root: Path) -> bool:
+    """True for the dataset's folder or its provided-data, False for a patient and anything else."""
+    places = [root / f"{split}-pats" for split in ("train", "validation", "test")]
+    places += [root / "provided-data" / place.name for place in places]
+    return any(place.is_dir() for place in places)
+
+
 def read_split(root: Path, split: str) -> Iterator[Case]:
     """The cases of one split, one at a time."""
     for folder in patients(root, split):
