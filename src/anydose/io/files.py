@@ -24,6 +24,14 @@ def whole(path: Path) -> Iterator[Path]:
         scratch.unlink(missing_ok=True)
 
 
+LITTER = (".ds_store", "thumbs.db", "desktop.ini")
+
+
+def is_litter(path: Path) -> bool:
+    """True for what desktops leave beside files: `._name`, .DS_Store, Thumbs.db."""
+    return path.name.startswith("._") or path.name.lower() in LITTER
+
+
 def file_name(text: str) -> str:
     """A structure or case name as one file name: what could leave the folder or hide becomes '_'.
     ValueError if nothing is left."""

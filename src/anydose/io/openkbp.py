@@ -19,7 +19,7 @@ from anydose.case.beams import equispaced
 from anydose.case.case import Case, Prescription, Source
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
-from anydose.io.files import whole
+from anydose.io.files import is_litter, whole
 
 SHAPE = (128, 128, 128)
 HU_SHIFT = 1024.0
@@ -39,7 +39,7 @@ def read_case(folder: Path) -> Case:
     """Read pt_N. ct and dose may be missing. Raises ValueError with one sentence (file, found, accepted) on a
     file that is not OpenKBP's, an index outside the grid or twice, a value that is no number, a mask with no
     voxel, no target or no dose mask."""
-    unknown = sorted(p.name for p in folder.iterdir() if p.suffix != ".csv" or p.stem not in ACCEPTED)
+    unknown = sorted(p.name for p in folder.iterdir() if not is_litter(p) and _is_strange(p))
     if unknown:
         raise ValueError(
             f"{folder}: {unknown[0]} is no OpenKBP file; {', '.join(ACCEPTED)} (.csv) are accepted"
@@ -155,6 +155,10 @@ def to_zyx(array: NDArray[np.generic]) -> NDArray[np.generic]:
 def from_zyx(array: NDArray[np.generic]) -> NDArray[np.generic]:
     """The inverse of `to_zyx`."""
     return np.ascontiguousarray(np.moveaxis(array[::-1], 0, 2))
+
+
+def _is_strange(path: Path) -> bool:
+    return path.suffix != ".csv" or path.stem not in ACCEPTED
 
 
 def _number(folder: Path) -> int:

@@ -30,6 +30,8 @@ def with_beams(case: Case, text: str) -> Case:
         beams = equispaced(int(numbers[0]), centre)
         what = f"{len(beams)} equispaced coplanar fields from 0 degrees"
     else:
+        if not all(-360 <= angle <= 360 for angle in numbers):
+            raise ValueError(f"--beams {text!r}: gantry angles from -360 to 360 degrees are accepted")
         beams = tuple(Beam((angle % 360,), centre, name=f"G{angle % 360:g}") for angle in numbers)
         what = f"gantry angles {text} degrees, couch 0"
     kept = tuple(s for s in case.inferred if not s.startswith(("beams:", "isocentre:")))

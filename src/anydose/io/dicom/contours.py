@@ -1,7 +1,8 @@
 """Planar contours to masks and back.
 
 Rule: a voxel belongs to a structure if its centre lies inside an odd number of the contours of its slice
-(even-odd, which is XOR: nested holes and keyholes come out right). Every polygon edge is cut with the voxel
+(even-odd, which is XOR: nested holes and keyholes come out right; contours that overlap in part, which XOR
+would hollow out, are joined first, overlap.py). Every polygon edge is cut with the voxel
 rows at once, each cut toggles one voxel, a running sum along the row does the rest; an edge walked twice in
 opposite directions (the bridge of a keyhole) cancels exactly, because its ends are ordered before it is cut.
 """
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from anydose.case.grid import Floats, Grid
+from anydose.io.dicom.overlap import find_overlaps
 
 Mask = NDArray[np.bool_]
 Ints = NDArray[np.intp]
@@ -26,6 +28,7 @@ TILT_SLICES = 0.25  # a contour that climbs more than a quarter of a slice is no
 BRIDGED_SLICES = 2  # so many slices without a contour are interpolated ...
 BRIDGED_STEPS = 1.5  # ... or, where contours lie further apart than slices, gaps up to so many contour steps
 LIMIT_MM = 1e4  # no patient reaches ten metres
+HALF_WAY_SLICES = 0.02  # contours this near the middle between two slices belong to neither
 SUBROWS = 8
 EMPTY = "no voxel"  # the last sentence on a mask without one: untouched pages are dear to look through
 
@@ -54,33 +57,105 @@ class _Loops:
         return _Loops(self.index[point], size)
 
 
-def rasterise(contours: Sequence[Floats], grid: Grid) -> tuple[Mask, list[str]]:
+def rasterise(contours: Sequence[Floats], grid: Grid, xor: bool = False) -> tuple[Mask, list[str]]:
     """The mask (d, h, w) of one structure from its closed contours, each (n, 3) LPS mm in any order, and
     sentences on what was left out or filled in. A slice takes the contours of the nearest plane within half a
     slice (half a contour step, where contours lie further apart than slices); small gaps are interpolated by
-    signed distance. ValueError for a coordinate that is not finite or beyond 10 m."""
+    signed distance. Contours that overlap in part are taken together, unless `xor` (CLOSEDPLANAR_XOR) says
+    that what both enclose is left out. ValueError for a coordinate that is not finite or beyond 10 m."""
     loops, found = _loops(contours, grid)
-    out = np.zeros(grid.shape, dtype=bool)
     if not len(loops.size):
-        return out, [*found, EMPTY]
+        return np.zeros(grid.shape, dtype=bool), [*found, EMPTY]
+    low, high = loops.index[:, 1:].min(axis=0), loops.index[:, 1:].max(axis=0)
+    if (low < -0.5).any() or (high > np.array(grid.shape[1:]) - 0.5).any():
+        found.append("reaches outside the image and is cut there")
+    position = loops.middle[:, 0]
+    off = position - np.floor(position)
+    if (np.abs(off - 0.5) > HALF_WAY_SLICES).any():
+        out, said = _in_slices(loops, grid, grid.shape, xor)
+        return out, found + said
+    found.append("contours half-way between slices: the slices are interpolated between them")
+    raised = _Loops(loops.index + [0.5, 0.0, 0.0], loops.size)
+    between, said = _in_slices(raised, grid, (grid.shape[0] + 1, *grid.shape[1:]), xor)
+    out = np.stack([_middle(between[k], between[k + 1]) for k in range(grid.shape[0])])
+    if not out.any() and EMPTY not in said:
+        said.append(EMPTY)
+    return out, found + said
+
+
+def _in_slices(loops: _Loops, grid: Grid, shape: tuple[int, int, int], xor: bool) -> tuple[Mask, list[str]]:
+    """The mask of `shape` (d, h, w) of loops whose slices are counted by their index z, and sentences."""
+    out = np.zeros(shape, dtype=bool)
     planes, plane_of = _planes(loops, grid)
     taken, gaps, said = _slices(planes, len(out))
     low, high = loops.index[:, 1:].min(axis=0), loops.index[:, 1:].max(axis=0)
-    limit = np.array(grid.shape[1:])
-    if (low < -0.5).any() or (high > limit - 0.5).any():
-        found.append("reaches outside the image and is cut there")
+    limit = np.array(shape[1:])
     start = np.clip(np.floor(low).astype(int), 0, limit - 1)
     stop = np.clip(np.ceil(high).astype(int) + 1, start + 1, limit)
     box = (slice(start[0], stop[0]), slice(start[1], stop[1]))
+    together, repeated, found = ({}, set(), []) if xor else _overlapping(loops, plane_of, grid)
+    apart = repeated.union(*(group for groups in together.values() for group in groups))
     pairs = [(loop, k) for k, plane in taken.items() for loop in np.flatnonzero(plane_of == plane)]
+    pairs = [pair for pair in pairs if pair[0] not in apart] if apart else pairs
     if pairs:
         which, slices = np.array(pairs).T
         _even_odd(out, loops.take(which), slices, box)
+    for k, plane in taken.items():
+        for group in together.get(plane, ()):
+            out[k] ^= _union(loops, group, shape[1:], box)
     for k, (lower, upper, part) in gaps.items():
         out[k][box] = _between(out[lower][box], out[upper][box], part)
+    said = found + said
     if not out[:, *box].any() and not _keep_small(out, loops, planes[plane_of], said):
         said.append(EMPTY)
-    return out, found + said
+    return out, said
+
+
+def _overlapping(
+    loops: _Loops, plane_of: Ints, grid: Grid
+) -> tuple[dict[int, list[frozenset[int]]], set[int], list[str]]:
+    """Plane -> groups of loops of which the union is meant, loops that repeat another one, and sentences."""
+    together: dict[int, list[frozenset[int]]] = {}
+    repeated: set[int] = set()
+    unclear = joined = 0
+    pixel = np.array([grid.spacing_mm[1], grid.spacing_mm[0]])
+    first = loops.first
+    for plane in np.flatnonzero(np.bincount(plane_of) > 1):
+        members = np.flatnonzero(plane_of == plane)
+        polygons = [loops.index[first[m] : first[m] + loops.size[m], 1:] * pixel for m in members]
+        found = find_overlaps(polygons, float(pixel.min()))
+        unclear += found.unclear
+        repeated |= {int(members[m]) for m in found.repeated}
+        groups = [frozenset(int(members[m]) for m in group) for group in found.together]
+        joined += sum(len(group) for group in groups)
+        if groups:
+            together[int(plane)] = groups
+    said = _counted(
+        (joined, "that overlap in part taken together"),
+        (len(repeated), "drawn again within less than a pixel ignored"),
+        (unclear, "almost inside another taken as a hole"),
+    )
+    return together, repeated, said
+
+
+def _union(loops: _Loops, group: frozenset[int], shape: tuple[int, ...], box: tuple[slice, slice]) -> Mask:
+    """The voxels (h, w) inside any loop of the group."""
+    each = np.zeros((len(group), *shape), dtype=bool)
+    _even_odd(each, loops.take(np.array(sorted(group))), np.arange(len(group)), box)
+    return np.asarray(each.any(axis=0))
+
+
+def _middle(lower: Mask, upper: Mask) -> Mask:
+    """The shape half-way between two; at a structure's end, where one is empty, the inner half of the other's
+    area, so that volume and centroid are kept."""
+    if lower.any() and upper.any():
+        return _between(lower, upper, 0.5)
+    end = lower | upper
+    half = np.zeros_like(end)
+    if (count := int(end.sum()) // 2) > 0:
+        inner = np.argsort(-_signed_distance(end), axis=None, kind="stable")[:count]
+        half.reshape(-1)[inner] = True
+    return half
 
 
 def coverage(contours: Sequence[Floats], grid: Grid) -> NDArray[np.float32]:

@@ -15,9 +15,15 @@ from pydicom import Dataset
 from pydicom.dataset import FileDataset
 from pydicom.filereader import read_file_meta_info, read_partial
 from pydicom.tag import Tag
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from anydose.case.grid import Floats
+from anydose.io.files import is_litter
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 RTDOSE = "1.2.840.10008.5.1.4.1.1.481.2"
@@ -41,6 +47,7 @@ class Found:
 
     path: Path
     header: Dataset
+    said: tuple[str, ...] = ()
 
     @property
     def uid(self) -> str:
@@ -96,21 +103,35 @@ def load(path: Path, pixels: bool = True) -> FileDataset:
         return tag == PIXELS and not pixels
 
     with naming(path):
-        if not is_dicom(path):
-            raise ValueError("no DICOM file (no DICM mark at byte 128)")
-        deflated = read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
+        bare = None if is_dicom(path) else _bare_syntax(path)
+        deflated = (
+            bare is None
+            and read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
+        )
         if deflated:
             _check_inflated(path)
         with path.open("rb") as file:
-            dataset = read_partial(file, stop_when=stop)
+            dataset = read_partial(file, stop_when=stop, force=bare is not None)
         if end != size and last != PIXELS:
             raise ValueError("cut off between two attributes")
+        if bare is not None:
+            dataset.file_meta.TransferSyntaxUID = bare
         stated = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
         if stated and stated not in (DICOMDIR, text(dataset, "SOPClassUID")):
             raise ValueError(
                 f"SOP class {stated} in the file's head and {dataset.SOPClassUID} inside; one is accepted"
             )
     return dataset
+
+
+def _bare_syntax(path: Path) -> UID:
+    """The transfer syntax of a dataset without preamble and meta information, as older systems export it.
+    ValueError for a file that does not begin like one."""
+    with path.open("rb") as file:
+        head = file.read(8)
+    if len(head) < 8 or head[:2] != b"\x08\0" or head[3] != 0:
+        raise ValueError("no DICOM file (no DICM mark at byte 128)")
+    return ExplicitVRLittleEndian if head[4:6].isalpha() else ImplicitVRLittleEndian
 
 
 def _check_inflated(path: Path) -> None:
@@ -206,18 +227,31 @@ def pixels(dataset: FileDataset) -> np.ndarray:
         raise ValueError(
             f"{len(dataset.PixelData)} bytes of pixels; {stated} as its size and bits state are accepted"
         )
-    return np.asarray(dataset.pixel_array).reshape(int(frames), int(rows), int(columns))
+    return _decoded(dataset).reshape(int(frames), int(rows), int(columns))
+
+
+def _decoded(dataset: FileDataset) -> np.ndarray:
+    """The pixels; ValueError with the remedy for a compression that no installed decoder reads."""
+    try:
+        return np.asarray(dataset.pixel_array)
+    except RuntimeError as error:
+        syntax = dataset.file_meta.TransferSyntaxUID
+        raise ValueError(
+            f"pixels compressed as {syntax.name}, which needs a decoder: pip install 'anydose[jpeg]', or "
+            "decompress them (dcmdjpeg, gdcmconv --raw)"
+        ) from error
 
 
 def scan(folder: Path) -> list[Found]:
     """Every DICOM object below `folder`, by path. Files without DICOM's mark and without its suffixes are
     passed over; ValueError names the first DICOM file that cannot be read."""
     found = []
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and not is_litter(p)):
         if path.suffix.lower() in SUFFIXES or is_dicom(path):
             header = load(path, pixels=False)
             if header.file_meta.get("MediaStorageSOPClassUID") != DICOMDIR:
-                found.append(Found(path, header))
+                bare = f"{path.name}: has no DICOM preamble, read as a bare dataset"
+                found.append(Found(path, header, () if is_dicom(path) else (bare,)))
                 with naming(path):
                     text(header, "SeriesInstanceUID"), text(header, "SOPInstanceUID")
     return found

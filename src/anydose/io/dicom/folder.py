@@ -8,13 +8,14 @@ from pathlib import Path
 from pydicom.filereader import read_file_meta_info
 
 from anydose.io.dicom.files import CT, RTSTRUCT, SUFFIXES, is_dicom, naming
+from anydose.io.files import is_litter
 
 SCANNED = 1000  # files looked into before a folder counts as holding no DICOM
 
 
 def holds_dicom(folder: Path) -> bool:
     """True if one of the first 1,000 files below `folder` has DICOM's mark or one of its suffixes."""
-    files = (p for p in folder.rglob("*") if p.is_file())
+    files = (p for p in folder.rglob("*") if p.is_file() and not is_litter(p))
     return any(p.suffix.lower() in SUFFIXES or is_dicom(p) for p in islice(files, SCANNED))
 
 

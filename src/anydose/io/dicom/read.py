@@ -6,7 +6,7 @@ fit, the choice is the user's: the refusal lists them and `series` takes their U
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from anydose.case.case import Case, Prescription
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
 from anydose.io.dicom import files as dicom_files
+from anydose.io.dicom.acquisition import one_acquisition
 from anydose.io.dicom.contours import Mask
 from anydose.io.dicom.ct import read_ct
 from anydose.io.dicom.dose import read_rtdose
@@ -58,10 +59,12 @@ def _read(folder: Path, series: Sequence[str], fill_gaps: bool) -> Case:
     found = scan(folder)
     _check_known(found, series, folder)
     struct = _choose(_wanted(found, dicom_files.RTSTRUCT, series), "RTSTRUCT", folder)
-    slices = _choose_ct(found, struct, series, folder)
+    chosen: list[str] = []
+    slices = _choose_ct(found, struct, series, folder, chosen)
     frame_uid = _frame_uid(slices)
     rois = _rois_in_frame(read_rois(struct.path), struct, frame_uid)
     ct, said = read_ct(slices, fill_gaps)
+    said = [*(sentence for f in found for sentence in f.said), *chosen, *said]
     with naming(struct.path):
         structures, more = masks(rois, ct.grid)
         if not structures:
@@ -107,21 +110,24 @@ def _choose(candidates: Sequence[Found], what: str, folder: Path) -> Found:
         if not any(f.header == other.header for other in distinct):  # the same object stored twice is one
             distinct.append(f)
     if len(distinct) != 1:
-        listing = _listing(distinct) or "none"
+        listing = _listing(distinct, one_by_one=True) or "none"
         hint = "choose one with --series" if distinct else "a CT with an RTSTRUCT is accepted"
         raise ValueError(f"{folder}: {len(distinct)} {what} objects found ({listing}); {hint}")
     return distinct[0]
 
 
-def _listing(found: Sequence[Found]) -> str:
+def _listing(found: Sequence[Found], one_by_one: bool = False) -> str:
+    """Modality and UID of each series, or of each object."""
     groups: dict[tuple[str, str], int] = {}
     for f in found:
-        key = text(f.header, "Modality", needed=False), f.series
+        key = text(f.header, "Modality", needed=False), f.uid if one_by_one else f.series
         groups[key] = groups.get(key, 0) + 1
     return ", ".join(f"{kind} {uid} ({n} object{'s' * (n > 1)})" for (kind, uid), n in groups.items())
 
 
-def _choose_ct(found: Sequence[Found], struct: Found, series: Sequence[str], folder: Path) -> list[Found]:
+def _choose_ct(
+    found: Sequence[Found], struct: Found, series: Sequence[str], folder: Path, said: list[str]
+) -> list[Found]:
     """The slices of the one CT series that the structure set was drawn on."""
     for f in found:
         if (name := dicom_files.REFUSED.get(text(f.header, "SOPClassUID"))) and not series:
@@ -137,10 +143,23 @@ def _choose_ct(found: Sequence[Found], struct: Found, series: Sequence[str], fol
     drawn_on = _referenced_series(struct)
     fitting = [stack for key, stack in stacks.items() if key[0] in drawn_on] or list(stacks.values())
     if len(fitting) != 1:
-        listing = _listing([f for stack in fitting for f in stack]) or "none"
-        hint = "choose one with --series" if fitting else "a CT with an RTSTRUCT is accepted"
-        raise ValueError(f"{folder}: {len(fitting)} CT series found ({listing}); {hint}")
-    return fitting[0]
+        raise ValueError(f"{folder}: {len(fitting)} CT series found ({_stacks(stacks)})")
+    return one_acquisition(fitting[0], struct, said)
+
+
+def _stacks(stacks: Mapping[tuple[str, ...], Sequence[Found]]) -> str:
+    """The stacks as the user can tell them apart; one series in two frames or orientations has a file that
+    does not belong there."""
+    if not stacks:
+        return "none; a CT with an RTSTRUCT is accepted"
+    series = {key[0] for key in stacks}
+    if len(series) == len(stacks):
+        return f"{_listing([f for stack in stacks.values() for f in stack])}; choose one with --series"
+    odd = min(stacks.values(), key=len)
+    return (
+        f"series {odd[0].series} in {len(stacks)} frames of reference or orientations; {odd[0].path.name} "
+        f"and {len(odd) - 1} more differ from the rest"
+    )
 
 
 def _referenced_series(struct: Found) -> set[str]:
@@ -162,6 +181,11 @@ def _rois_in_frame(rois: list[Roi], struct: Found, frame_uid: str) -> list[Roi]:
     """The ROIs, all of them in the CT's frame of reference; ValueError if one states another or none is
     stated."""
     own = text(struct.header, "FrameOfReferenceUID", needed=False)
+    listed = {
+        text(item, "FrameOfReferenceUID", needed=False)
+        for item in items(struct.header, "ReferencedFrameOfReferenceSequence")
+    }
+    own = own or (listed.pop() if len(listed) == 1 else "")
     for roi in rois:
         stated = roi.frame_uid or own
         if stated != frame_uid:

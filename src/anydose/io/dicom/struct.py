@@ -7,20 +7,23 @@ from pathlib import Path
 
 import numpy as np
 from pydicom import Dataset
+from pydicom.multival import MultiValue
 
 from anydose.case import names
 from anydose.case.grid import Floats, Grid
 from anydose.io.dicom.contours import EMPTY, Mask, rasterise
 from anydose.io.dicom.files import items, load, naming, number, text
 
-CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+XOR = "CLOSEDPLANAR_XOR"
+CLOSED = ("CLOSED_PLANAR", XOR)
 
 
 @dataclass(frozen=True)
 class Roi:
     """One region of interest. name: unique in its file; kind: RTROIInterpretedType or ''; frame_uid: its
     frame of reference or ''; contours: closed ones, (n, 3) LPS mm; said: what was left out of it;
-    code: code value of its RTROIIdentificationCodeSequence or ''."""
+    code: code value of its RTROIIdentificationCodeSequence or ''; xor: what two contours enclose is left
+    out."""
 
     number: int
     name: str
@@ -29,6 +32,7 @@ class Roi:
     contours: tuple[Floats, ...]
     said: tuple[str, ...] = ()
     code: str = ""
+    xor: bool = False
 
 
 def read_rois(path: Path) -> list[Roi]:
@@ -54,9 +58,10 @@ def read_rois(path: Path) -> list[Roi]:
             roi_number = int(number(item, "ROINumber"))
             if roi_number in rois:
                 raise ValueError(f"ROINumber {roi_number} stands twice; each once is accepted")
-            stated = text(item, "ROIName", needed=False)
+            stated = _one_text(item, "ROIName")
             name = _unique(stated or f"ROI {roi_number}", taken)
-            closed, said = _contours(drawn.pop(roi_number, []), name)
+            sequence = drawn.pop(roi_number, [])
+            closed, said = _contours(sequence, name)
             said += [] if stated else ["no name stated, called by its number"]
             frame_uid = text(item, "ReferencedFrameOfReferenceUID", needed=False)
             rois[roi_number] = Roi(
@@ -67,6 +72,7 @@ def read_rois(path: Path) -> list[Roi]:
                 closed,
                 said=tuple(said),
                 code=codes.get(roi_number, ""),
+                xor=any(_plain(c, "ContourGeometricType", name) == XOR for c in sequence),
             )
         if drawn:
             raise ValueError(
@@ -81,7 +87,7 @@ def masks(rois: list[Roi], grid: Grid) -> tuple[dict[str, Mask], list[str]]:
     out, said = {}, []
     for roi in rois:
         try:
-            mask, more = rasterise(roi.contours, grid)
+            mask, more = rasterise(roi.contours, grid, roi.xor)
         except ValueError as error:
             raise ValueError(f"structure {roi.name}: {error}") from error
         if more[-1:] != [EMPTY]:
@@ -133,6 +139,13 @@ def _plain(item: Dataset, keyword: str, name: str) -> str:
     if not isinstance(value, bytes):
         raise ValueError(f"structure {name}: a contour without {keyword}; it is needed")
     return value.decode("ascii", "replace").strip(" \0")
+
+
+def _one_text(item: Dataset, keyword: str) -> str:
+    """A text of one value as it stands there; a backslash, which DICOM keeps for several values, is '/'."""
+    value = item.get(keyword)
+    several = value if isinstance(value, MultiValue) else [value or ""]
+    return "/".join(str(part) for part in several).strip(" \0")
 
 
 def _unique(name: str, taken: set[str]) -> str:
