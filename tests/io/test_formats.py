@@ -129,7 +129,10 @@ def test_what_a_format_writes_it_recognises(row: Format, phantom: Case, tmp_path
         with pytest.raises(ValueError, match="no case can be written"):
             row.write_case(case, place)
         return
-    place.mkdir()
+    if row.name == "gdphmm":
+        place = place.with_suffix(".npz")
+    else:
+        place.mkdir()
     row.write_case(case, place)
     assert formats.format_of(place) is row and row.is_one_case(place)
     again = read_case(str(place))

@@ -142,7 +142,9 @@ def test_a_gdphmm_scale_is_positive(case: Case, scale: float, tmp_path: Path) ->
 def test_a_predictions_folder_is_the_dose_it_holds(case: Case, study: Path, tmp_path: Path) -> None:
     assert case.dose is not None
     written(case, case.dose.array, tmp_path)
-    (tmp_path / "run.json").write_text(json.dumps({"case": case.name}))
+    (tmp_path / "run.json").write_text(
+        json.dumps({"case": case.name, "options": {}, "outputs": ["dose.nii.gz"]})
+    )
     (tmp_path / "okbp.csv").write_text(",data\n")
     assert np.array_equal(read_dose(tmp_path, case).array, case.dose.array)
 

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 
 from anydose.case import beams, names
 from anydose.case.volume import Volume
-from anydose.complete import Completion, Question, answer, ask, structures_of
+from anydose.complete import STRUCTURES, Completion, Question, answer, ask, structures_of
 from anydose.deliver.folder import Place, one_result
 from anydose.deliver.measured import Verdict, verdict
-from anydose.deliver.record import Stopwatch, input_hashes, record
+from anydose.deliver.record import Stopwatch, input_hashes, model_hash, record
 from anydose.io import nifti
 from anydose.io.files import file_name
+from anydose.io.format import Generated
 from anydose.io.formats import format_for
 from anydose.io.read import read_case
 from anydose.model import registry
@@ -164,13 +165,20 @@ def deliver(made: Completion, folder: Path, worth: Worth) -> None:
         nifti.write_volume(volume, folder / f"{stem}.nii.gz")
     if made.case is not None:
         (folder / PATIENT).mkdir()
-        format_for(made.case).write_case(made.case, folder / PATIENT)
+        format_for(made.case).write_case(made.case, folder / PATIENT, _generated(made))
     model = made.answer.model.stem if made.answer.model else "a model in memory"
     used, steps = ", ".join(made.answer.used), made.answer.options.steps
     title = f"{made.original.name}: {made.target} from {used}; {model}, steps: {steps}"
     title += "".join(f"\n{textwrap.shorten(sentence, 150)}" for sentence in worth.warnings)
     shown = shown_values(question, made.target, values)
     write_completion(question.case, made.target, shown, made.truth(), folder / "page.png", title)
+
+
+def _generated(made: Completion) -> Generated:
+    """What of the completed patient the model made."""
+    found = structures_of(made.question, made.target, made.answer.mean) if made.target in STRUCTURES else {}
+    model = made.answer.model
+    return Generated(made.target, tuple(found), model.stem if model else "", model_hash(model))
 
 
 def shown_values(question: Question, target: str, made: NDArray[np.float32]) -> NDArray[np.float32]:

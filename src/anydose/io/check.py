@@ -41,7 +41,7 @@ def check(root: Path) -> Iterator[Checked]:
     for name, path in sources(root):
         try:
             case = read_case(path)
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, MemoryError) as error:
             yield Checked(name, findings=(" ".join(str(error).split()),))
             continue
         yield Checked(

@@ -16,11 +16,10 @@ from pathlib import Path
 from anydose.case.case import Case
 from anydose.case.names import NameMap, naming_table
 from anydose.case.naming import table
-from anydose.io.files import file_name
-from anydose.io.formats import named
+from anydose.io.formats import format_of, named
 from anydose.io.read import read_case
 from anydose.io.sources import sources
-from anydose.io.store import attributes, clear_scraps, open_cohort, write_stored
+from anydose.io.store import attributes, clear_scraps, open_cohort, read_stored, stored_name, write_stored
 
 FILE_SUFFIX = ".npz"  # of the one form whose cases are single files
 
@@ -78,13 +77,13 @@ def convert(
 def _convert(name: str, path: Path, cohort: Path, again: bool, names: NameMap | None) -> Outcome:
     try:
         digest = source_hash(path) + names_hash(names)
-        place = cohort / file_name(name)
-        if not again and place.is_dir() and attributes(place).get("source_sha256") == digest:
+        place = cohort / stored_name(name)
+        if not again and place.is_dir() and _holds(place, digest):
             return Outcome(name, "kept")
         case = replace(read_case(path, names=names), name=name)
         said = "; ".join(table.lines(naming_table(case)))
         write_stored(case, cohort, name, source=path.parent.name, source_sha256=digest)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MemoryError) as error:
         return Outcome(name, "refused", " ".join(str(error).split()))
     return Outcome(name, "written", said)
 
@@ -96,9 +95,23 @@ def names_hash(names: NameMap | None) -> str:
     return hashlib.sha256(repr(sorted(names.names.items())).encode()).hexdigest()[:16]
 
 
+def _holds(place: Path, digest: str) -> bool:
+    """True if a stored case is of the source with this hash and undamaged."""
+    try:
+        if attributes(place).get("source_sha256") != digest:
+            return False
+        read_stored(place)
+    except ValueError:
+        return False
+    return True
+
+
 def source_hash(path: Path) -> str:
-    """SHA-256 over the names and bytes of a case's files."""
+    """SHA-256 over the names and bytes of a case's files, side files included."""
     digest = hashlib.sha256()
+    for file in format_of(path).side_files(path):
+        digest.update(f"{file.name}:".encode())
+        digest.update(file.read_bytes())
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     for file in files:
         digest.update(f"{file.relative_to(path.parent)}:{file.stat().st_size}:".encode())

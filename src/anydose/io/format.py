@@ -37,6 +37,20 @@ class DoseOptions:
     """Refer to a beamless plan written beside the dose."""
 
 
+@dataclass(frozen=True)
+class Generated:
+    """What of a case a model made, for formats that can say so."""
+
+    target: str
+    """The modality: 'ct', 'ptv', 'oar', 'body' or 'dose'."""
+    structures: tuple[str, ...] = ()
+    """The structures that were made."""
+    model: str = ""
+    """The model's name."""
+    sha256: str = ""
+    """The hash of its weights."""
+
+
 class Format:
     """One form that patients come in. A subclass overrides what its format can do."""
 
@@ -68,6 +82,10 @@ class Format:
         ValueError if it is none."""
         raise ValueError(f"{path}: no dose file of {self.name} can be read")
 
+    def side_files(self, path: Path) -> list[Path]:
+        """Files outside `path` that the case is read from too."""
+        return []
+
     def write_dose(self, dose: Volume, case: Case, folder: Path, options: DoseOptions) -> list[str]:
         """Write the prediction of `case` into `folder` as this format has it; returns the files' names, none
         for a format that has no dose file."""
@@ -77,7 +95,7 @@ class Format:
         """True if `write_case` can hold such a case."""
         return False
 
-    def write_case(self, case: Case, path: Path) -> None:
-        """Write a case as `path`, a folder or a file as the format has it. ValueError for what it cannot
-        hold."""
+    def write_case(self, case: Case, path: Path, made: Generated | None = None) -> None:
+        """Write a case as `path`, a folder or a file as the format has it, with marks on what a model made of
+        it where the format has room for them. ValueError for what it cannot hold."""
         raise ValueError(f"{case.name}: no case can be written as {self.name}")

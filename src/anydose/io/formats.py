@@ -19,7 +19,7 @@ from pathlib import Path
 
 from anydose.case.case import Case
 from anydose.case.volume import Volume
-from anydose.io.format import DoseOptions, Format, ReadOptions
+from anydose.io.format import DoseOptions, Format, Generated, ReadOptions
 from anydose.io.run_folder import is_result
 
 ENTRY_POINTS = "anydose.formats"
@@ -65,7 +65,7 @@ class OpenKBP(Format):
 
         return case.grid.shape == openkbp.SHAPE and set(case.structures) <= set(openkbp.ACCEPTED)
 
-    def write_case(self, case: Case, path: Path) -> None:
+    def write_case(self, case: Case, path: Path, made: Generated | None = None) -> None:
         from anydose.io import openkbp
 
         openkbp.write_case(case, path)
@@ -94,7 +94,7 @@ class Nifti(Format):
     def holds(self, case: Case) -> bool:
         return True
 
-    def write_case(self, case: Case, path: Path) -> None:
+    def write_case(self, case: Case, path: Path, made: Generated | None = None) -> None:
         from anydose.io import nifti
 
         nifti.write_case(case, path)
@@ -117,6 +117,19 @@ class GdpHmm(Format):
         if path.is_dir():
             raise ValueError(f"{path}: a folder of .npz files; give one of them")
         return gdphmm.read_case(path)
+
+    def side_files(self, path: Path) -> list[Path]:
+        from anydose.io import gdphmm_meta
+
+        return gdphmm_meta.side_files(path)
+
+    def holds(self, case: Case) -> bool:
+        return case.ct is not None and bool(case.beams)
+
+    def write_case(self, case: Case, path: Path, made: Generated | None = None) -> None:
+        from anydose.io import gdphmm
+
+        gdphmm.write_case(case, path)
 
     def read_dose(self, path: Path, case: Case) -> Volume:
         from anydose.io import gdphmm
@@ -191,10 +204,10 @@ class Dicom(Format):
     def holds(self, case: Case) -> bool:
         return case.ct is not None and bool(case.structures)
 
-    def write_case(self, case: Case, path: Path) -> None:
+    def write_case(self, case: Case, path: Path, made: Generated | None = None) -> None:
         from anydose.io.dicom import write
 
-        write.write_study(case, path)
+        write.write_study(case, path, made)
 
 
 _TABLE: dict[str, Format] = {row.name: row for row in (OpenKBP(), Nifti(), GdpHmm(), Store(), Dicom())}

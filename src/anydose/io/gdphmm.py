@@ -8,7 +8,6 @@ structure is its prescription. Format: RiqiangGao/GDP-HMM_AAPMChallenge (R. Gao 
 
 from __future__ import annotations
 
-import json
 import pickle
 import zipfile
 from pathlib import Path
@@ -20,14 +19,16 @@ from anydose.case.beams import Beam
 from anydose.case.case import Case, Prescription, Source
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
+from anydose.io import gdphmm_meta
 from anydose.io.files import whole
+from anydose.io.gdphmm_meta import PTV_FILE, TARGETS, Target
 
 CROP = (96, 128, 144)  # the baseline's input, round the isocentre
-MEMBER, PTV_FILE = "arr_0.npy", "PTV_DICT.json"
-TARGETS = ("PTV_High", "PTV_Mid", "PTV_Low")
-VOLUMES = ("img", "dose", "beam_plate")
+MEMBER = "arr_0.npy"
+PLATES = ("beam_plate", "angle_plate")
+VOLUMES = ("img", "dose", *PLATES)
 NEEDED = ("img", "spacing", "origin")
-MAX_BYTES = 2**32
+MAX_BYTES = 2**30  # unpacked: the challenge's plans have a quarter of it
 ALLOWED = {
     (module, name)
     for core in ("numpy.core", "numpy._core")
@@ -54,7 +55,7 @@ class _Unpickler(pickle.Unpickler):
 
 def read_case(path: Path) -> Case:
     """One plan (<PatientID>+<PlanID>+MOS_<n>.npz) on its own grid. The prescription comes from PTV_DICT.json
-    beside the file or up to two folders above; with it the dose is normalised as the challenge does.
+    (gdphmm_meta.py); with it the dose is normalised as the challenge does.
     ValueError (file, found, accepted) for anything else in the file."""
     plan = _load(path)
     for key in NEEDED:
@@ -79,9 +80,12 @@ def _case(plan: dict[str, Any], path: Path) -> Case:
         if key not in VOLUMES and isinstance(value, np.ndarray) and value.ndim == 3
     }
     masks = {key: mask for key, mask in masks.items() if mask.any()}
-    targets = _targets(path, masks)
-    levels = {name: dose for _, name, dose in targets}
+    renamed = _one_body(masks)
+    targets = [target for target in gdphmm_meta.targets(path) if target.structure in masks]
+    levels = {target.structure: target.dose_gy for target in targets}
     beams, said = _beams(plan, grid)
+    said += renamed
+    said += [f"{name}: passed over, drawn anew from the beams" for name in PLATES if name in plan]
     dose = None
     if "dose" in plan:
         scale = float(plan["dose_scale"])
@@ -107,7 +111,7 @@ def _beams(plan: dict[str, Any], grid: Grid) -> tuple[tuple[Beam, ...], list[str
     """An arc with the plan's control-point angles in order, or one static beam for each angle."""
     if "angle_list" not in plan or "isocenter" not in plan:
         return (), []
-    x, y, z = grid.to_mm(_three(plan["isocenter"]))
+    x, y, z = grid.to_mm(_isocentre(plan["isocenter"]))
     angles = tuple(sorted(float(a) for a in np.asarray(plan["angle_list"]).ravel()))
     said = ["isocentre: a whole voxel, as GDP-HMM rounds it"]
     if plan.get("isVMAT"):
@@ -116,30 +120,20 @@ def _beams(plan: dict[str, Any], grid: Grid) -> tuple[tuple[Beam, ...], list[str
     return tuple(Beam((a,), (x, y, z), name=f"G{a:g}") for a in angles), said
 
 
-def _targets(path: Path, masks: dict[str, np.ndarray]) -> list[tuple[str, str, float]]:
-    """(level, structure, Gy) of the patient's targets: the OPT structure of the high one, the plain ones
-    below."""
-    patient = path.name.split("+")[0].removesuffix(".npz").rjust(3, "0")
-    for folder in path.resolve().parents[:3]:
-        if (folder / PTV_FILE).is_file():
-            rows = json.loads((folder / PTV_FILE).read_text()).get(patient, {})
-            named = [
-                (k, rows[k]["OPTName" if k == TARGETS[0] else "StructName"], rows[k])
-                for k in TARGETS
-                if k in rows
-            ]
-            return [(level, name, float(row["PDose"])) for level, name, row in named if name in masks]
-    return []
+def _one_body(masks: dict[str, np.ndarray]) -> list[str]:
+    """Some plans have BODY beside Body: Body, which the challenge's own code takes, stays the body."""
+    if not {"BODY", "Body"} <= masks.keys():
+        return []
+    masks["BODY (not the body)"] = masks.pop("BODY")
+    return ["structure BODY: called BODY (not the body), as Body is there too"]
 
 
-def _normalised(
-    dose: Volume, targets: list[tuple[str, str, float]], masks: dict[str, np.ndarray]
-) -> tuple[Volume, str]:
+def _normalised(dose: Volume, targets: list[Target], masks: dict[str, np.ndarray]) -> tuple[Volume, str]:
     """The dose scaled so that 97 % of the high target receive its prescription, as the challenge does."""
-    high = [(name, level_gy) for level, name, level_gy in targets if level == TARGETS[0]]
+    high = [target for target in targets if target.level == TARGETS[0]]
     if not high:
         return dose, f"dose: as planned, not normalised ({PTV_FILE} with this patient not found)"
-    name, level_gy = high[0]
+    name, level_gy = high[0].structure, high[0].dose_gy
     factor = level_gy / max(float(np.percentile(dose.array[masks[name]], 3)), 1e-5)
     return Volume(
         dose.array * np.float32(factor), dose.grid, "Gy"
@@ -191,6 +185,8 @@ def write_case(case: Case, path: Path) -> None:
         "direction": tuple(direction.ravel()),
         "size": grid.shape,
     }
+    if case.dose is not None and np.isnan(case.dose.array).any():
+        raise ValueError(f"{case.name}: a dose unknown in places, which GDP-HMM cannot say")
     if case.dose is not None:
         plan |= {"dose": np.rint(case.dose.in_unit("Gy") / 1e-4).astype(np.int32), "dose_scale": 1e-4}
     with whole(path) as scratch:
@@ -204,7 +200,7 @@ def _load(path: Path) -> dict[str, Any]:
             if archive.namelist() != [MEMBER]:
                 raise ValueError(f"members {', '.join(archive.namelist()[:3])}; one {MEMBER} is accepted")
             if archive.getinfo(MEMBER).file_size > MAX_BYTES:
-                raise ValueError("more than 4 GB unpacked; less is accepted")
+                raise ValueError("more than 1 GB unpacked; less is accepted")
             with archive.open(MEMBER) as file:
                 value = _object(file)
     except Exception as error:  # a foreign pickle can raise anything: it is a bad file
@@ -229,6 +225,14 @@ def _volume(value: Any, name: str) -> np.ndarray:
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "buif" or value.ndim != 3:
         raise ValueError(f"{name!r} is no 3D array of numbers")
     return value.astype(np.float32)
+
+
+def _isocentre(value: Any) -> tuple[float, float, float]:
+    """The voxel (z, y, x) of an isocentre, or of a list of them that are all the same."""
+    rows = np.asarray(value, dtype=np.float64).reshape(-1, 3)
+    if not len(rows) or not (np.isfinite(rows).all() and (rows == rows[0]).all()):
+        raise ValueError(f"isocenter {str(value)[:60]}; one voxel for all beams is accepted")
+    return _three(rows[0])
 
 
 def _three(value: Any) -> tuple[float, float, float]:

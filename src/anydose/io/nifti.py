@@ -6,6 +6,7 @@ NIfTI counts millimetres in RAS+ and arrays (x, y, z); ours are LPS and (z, y, x
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +20,13 @@ from anydose.case.grid import Grid
 from anydose.case.volume import Volume
 from anydose.io.describe import describe, words
 from anydose.io.files import file_name, whole
-from anydose.io.plausible import on_case
+from anydose.io.plausible import known_part, on_case
 
 LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 SUFFIXES = (".nii.gz", ".nii")
 SEGMENTATIONS = "segmentations"
 MAX_BYTES = 2**31
+GZIP_LIMIT = 1032  # gzip packs no better than this
 
 
 def files(folder: Path) -> list[Path]:
@@ -37,11 +39,12 @@ def read_volume(path: Path, unit: str) -> Volume:
     """One 3D NIfTI file as a float32 volume in `unit` ('HU', 'Gy' or '1'; NIfTI does not state it).
     ValueError if it is no 3D NIfTI in millimetres with an orientation."""
     try:
+        _check_size(path)
         image: Any = nib.load(path)
         shape, header = image.shape, image.header
         units = header.get_xyzt_units()[0]
         codes = int(header["qform_code"]), int(header["sform_code"])
-        if len(shape) != 3 or np.prod([float(n) for n in shape]) * 4 > MAX_BYTES:
+        if len(shape) != 3 or np.prod([float(n) for n in shape]) * _bytes(header) > MAX_BYTES:
             raise ValueError(f"shape {shape}; three axes and at most 2 GB are accepted")
         if units not in ("mm", "unknown"):
             raise ValueError(f"lengths in {units}; mm is accepted")
@@ -56,6 +59,18 @@ def read_volume(path: Path, unit: str) -> Volume:
     except Exception as error:  # a foreign parser on foreign bytes: whatever it raises is a bad file
         raise ValueError(f"{path}: {error}") from error
     return Volume(np.ascontiguousarray(values.transpose(2, 1, 0)), grid, unit)
+
+
+def _check_size(path: Path) -> None:
+    """ValueError for a .gz that unpacks to more than MAX_BYTES; nothing of it is kept."""
+    if not path.name.endswith(".gz") or path.stat().st_size * GZIP_LIMIT < MAX_BYTES:
+        return
+    size = 0
+    with gzip.open(path) as file:
+        while chunk := file.read(2**24):
+            size += len(chunk)
+            if size > MAX_BYTES:
+                raise ValueError("more than 2 GB unpacked; at most 2 GB are accepted")
 
 
 def grid_from_affine(affine_ras: np.ndarray, shape_xyz: tuple[int, int, int]) -> Grid:
@@ -123,13 +138,18 @@ def write_case(case: Case, folder: Path) -> None:
         )
     for name, mask in case.structures.items():
         write_volume(Volume(mask, case.grid, "1"), folder / SEGMENTATIONS / f"{stems[name]}.nii.gz")
-    for stem, volume in (("ct", case.ct), ("dose", case.dose)):
+    for stem, volume in (("ct", case.ct), ("dose", case.dose and known_part(case.dose))):
         if volume is not None:
             write_volume(volume, folder / f"{stem}.nii.gz")
     text = describe(case)
     text["prescription_gy"] = {stems[name]: dose for name, dose in case.prescription.levels_gy.items()}
     with whole(folder / "case.json") as scratch:
         scratch.write_text(json.dumps(text, indent=2) + "\n")
+
+
+def _bytes(header: Any) -> int:
+    """Of one voxel, in the file or as float32, whichever is more."""
+    return max(4, int(header.get_data_dtype().itemsize))
 
 
 def _mask(volume: Volume, path: Path) -> np.ndarray:

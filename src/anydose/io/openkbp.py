@@ -92,6 +92,10 @@ def write_dose(dose: Volume, case: Case, path: Path) -> None:
     mask and every other that has dose."""
     if dose.grid.shape != case.grid.shape:
         raise ValueError(f"{path.name}: dose of shape {dose.grid.shape}, {case.grid.shape} is needed")
+    if np.isnan(dose.array).any():
+        raise ValueError(
+            f"{path.name}: a dose unknown in places, which OpenKBP cannot say; a whole one is needed"
+        )
     listed = dose.in_unit("Gy") != 0
     if case.body is not None:
         listed = listed | case.body

@@ -9,7 +9,7 @@ import numpy as np
 
 from anydose.case.case import Case, Prescription
 from anydose.case.grid import Grid
-from anydose.case.volume import Volume
+from anydose.case.volume import Volume, block, bounding_box
 
 VOXEL_MM = (0.1, 20.0)
 EXTENT_MM = 3000.0
@@ -113,3 +113,17 @@ def covered_in_part(case: Case) -> list[str]:
     parts = {name: float(known[mask].mean()) for name, mask in case.structures.items() if mask.any()}
     short = [f"{100 * part:.1f} % of {name}" for name, part in parts.items() if part < 1]
     return [f"dose: its grid covers {', '.join(short)}; beyond it the dose is unknown"] if short else []
+
+
+def known_part(dose: Volume) -> Volume:
+    """The block of a dose in which it is known. ValueError if some of it is unknown within."""
+    known = ~np.isnan(dose.array)
+    if known.all():
+        return dose
+    start, shape = bounding_box(known)
+    part = Volume(block(dose.array, start, shape, np.nan), dose.grid.crop(start, shape), dose.unit)
+    if np.isnan(part.array).any():
+        raise ValueError(
+            "a dose that is unknown in the middle of its grid; one on a grid along the CT's is accepted"
+        )
+    return part

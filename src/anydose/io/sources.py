@@ -16,7 +16,7 @@ def sources(root: Path) -> list[tuple[str, Path]]:
     """(name, path) of every case at or below `root`, pt_2 before pt_10: an OpenKBP dataset, a folder of cases
     in any form (one folder or .npz a patient), or one case. Names are made unique by their folders.
     ValueError if there is none."""
-    found = list(_cases(root))
+    found = list(_cases(root, set()))
     if not found:
         raise ValueError(f"{root}: no case found; {accepted()}, or a folder of these, is accepted")
     stems = [_stem(path) for path in found]
@@ -48,14 +48,19 @@ def _stem(path: Path) -> str:
     return path.stem if path.suffix == ".npz" else path.name
 
 
-def _cases(path: Path) -> Iterator[Path]:
+def _cases(path: Path, seen: set[Path]) -> Iterator[Path]:
     if is_result(path):
         return  # what `predict` and `complete` left is no patient
+    if path.is_dir():
+        place = path.resolve()
+        if place in seen:  # a link to where we have been
+            return
+        seen.add(place)
     if _is_case(path):
         yield path
     elif path.is_dir():
         for below in sorted(p for p in path.iterdir() if not p.name.startswith(".")):
-            yield from _cases(below)
+            yield from _cases(below, seen)
 
 
 def _is_case(path: Path) -> bool:

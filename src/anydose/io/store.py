@@ -7,14 +7,19 @@ piece.
     COHORT/<case>/dose                float32, (d, h, w)
     COHORT/<case>/structures          masks packed eight to a byte, (ceil(n / 8), d, h, w)
 
-Cases are written beside their place and renamed, so that a reader never sees half of one.
+Cases are written beside their place and renamed, so that a reader never sees half of one. From schema 2 on
+the attributes hold a SHA-256 of the words and of each array (`sha256`), and a reader refuses what differs;
+stores of schema 1 are read without.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +33,11 @@ from anydose.case.volume import Volume, bounding_box
 from anydose.io.describe import describe, words
 from anydose.io.files import file_name
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, 2)
+LONGEST_NAME = 100  # characters of a folder
 KIND = "anydose cohort"
+WORDS = "words"  # beside the arrays among the hashes
 MAX_CHUNK = 2**26  # voxels: up to there an array is one chunk, which is what a reader wants of a case
 
 
@@ -44,29 +52,41 @@ def write_stored(case: Case, cohort: Path, name: str, **about: Any) -> Path:
     about: further attributes. Returns its folder."""
     case = cropped(case)
     open_cohort(cohort)
-    place, scratch = cohort / file_name(name), cohort / f".{os.getpid()}.{file_name(name)}"
+    place = cohort / stored_name(name)
+    scratch = cohort / f".{os.getpid()}.{place.name}"
     shutil.rmtree(scratch, ignore_errors=True)
     group = zarr.open_group(scratch, mode="w", zarr_format=3)
+    arrays: dict[str, np.ndarray] = {}
     if case.ct is not None:
-        _put(group, "ct", _small(case.ct.in_unit("HU")))
+        arrays["ct"] = _small(case.ct.in_unit("HU"))
     if case.dose is not None:
-        _put(group, "dose", case.dose.in_unit("Gy").astype(np.float32))
+        arrays["dose"] = case.dose.in_unit("Gy").astype(np.float32)
     if case.structures:
-        _put(group, "structures", np.packbits(np.stack(list(case.structures.values())), axis=0))
-    group.attrs.update(
-        {
-            **about,
-            "schema": SCHEMA,
-            "case": describe(case),
-            "grid": {
-                key: getattr(case.grid, key) for key in ("shape", "spacing_mm", "origin_mm", "direction")
-            },
-            "structures": list(case.structures),
-        }
-    )
+        arrays["structures"] = np.packbits(np.stack(list(case.structures.values())), axis=0)
+    for label, array in arrays.items():
+        _put(group, label, array)
+    content = {
+        "case": describe(case),
+        "grid": {key: getattr(case.grid, key) for key in ("shape", "spacing_mm", "origin_mm", "direction")},
+        "structures": list(case.structures),
+    }
+    hashes = {label: _hash(array) for label, array in arrays.items()} | {WORDS: _words_hash(content)}
+    group.attrs.update({**about, "schema": SCHEMA, **content, "sha256": hashes})
     shutil.rmtree(place, ignore_errors=True)
     scratch.rename(place)
     return place
+
+
+def stored_name(name: str) -> str:
+    """The folder of a case in a store: its name, or, where that is no safe folder or a long one, what is
+    safe of it and a hash, so that two cases never share a folder."""
+    try:
+        safe = file_name(name)
+    except ValueError:
+        safe = "case"
+    if safe == name and len(name) <= LONGEST_NAME:
+        return name
+    return f"{safe[:LONGEST_NAME]}-{hashlib.sha256(name.encode()).hexdigest()[:10]}"
 
 
 def open_cohort(cohort: Path) -> None:
@@ -102,19 +122,28 @@ def names(cohort: Path | str) -> list[str]:
 
 def read_stored(path: Path | str) -> Case:
     """The stored case at COHORT/name: a folder or an fsspec URL. ValueError if there is none, or of another
-    schema."""
+    schema, or if a part of it is missing or is not what was written."""
     group = _open(path)
-    about = dict(group.attrs)
-    if "case" not in about or about.get("schema") != SCHEMA:
+    about: dict[str, Any] = dict(group.attrs)
+    if "case" not in about or about.get("schema") not in READABLE:
         raise ValueError(
             f"{path}: schema {about.get('schema')}, kind {about.get('kind', 'unknown')}; one case of a "
-            f"cohort store of schema {SCHEMA} (COHORT/name) is accepted"
+            f"cohort store of schema {' or '.join(map(str, READABLE))} (COHORT/name) is accepted"
         )
-    grid = Grid(**{key: _tuples(value) for key, value in about["grid"].items()})
-    arrays = {name: np.asarray(array[...]) for name, array in group.arrays()}
+    try:
+        arrays = _verified(group, about, path)
+        grid = Grid(**{key: _tuples(value) for key, value in about["grid"].items()})
+        return _case(about, grid, arrays, path)
+    except (TypeError, KeyError, AttributeError, IndexError) as error:
+        raise ValueError(
+            f"{path}: no stored case ({type(error).__name__}: {error}); convert it again"
+        ) from error
+
+
+def _case(about: dict[str, Any], grid: Grid, arrays: dict[str, np.ndarray], path: Path | str) -> Case:
     packed = arrays.get("structures")
-    labels = about["structures"]
-    masks = {} if packed is None else {label: _bit(packed, k) for k, label in enumerate(labels)}
+    labels = about["structures"] if packed is not None else []
+    masks = {label: _bit(packed, k) for k, label in enumerate(labels)}
     return Case(
         name=about["case"]["name"],
         grid=grid,
@@ -122,8 +151,52 @@ def read_stored(path: Path | str) -> Case:
         ct=_volume(arrays.get("ct"), grid, "HU"),
         dose=_volume(arrays.get("dose"), grid, "Gy"),
         **words(about["case"], str(path)),
-        source=Source("store"),
+        source=Source(
+            "store",
+            structure_types=about["case"].get("structure_types", {}),
+            structure_codes=about["case"].get("structure_codes", {}),
+        ),
     )
+
+
+def _verified(group: zarr.Group, about: dict[str, Any], path: Path | str) -> dict[str, np.ndarray]:
+    """The arrays of a stored case. ValueError names the one that is missing, damaged or altered."""
+    arrays: dict[str, np.ndarray] = {}
+    try:
+        found = dict(group.arrays())
+    except Exception as error:  # noqa: BLE001 - zarr raises anything on damaged metadata
+        raise ValueError(f"{path}: damaged ({error}); convert it again") from error
+    for label, array in found.items():
+        try:
+            if array.nchunks and not array.nchunks_initialized and label != "dose":
+                raise ValueError("its chunks are missing")
+            arrays[label] = np.asarray(array[...])
+        except Exception as error:  # noqa: BLE001 - codecs raise anything on damaged bytes
+            raise ValueError(f"{path}/{label}: damaged ({error}); convert it again") from error
+    if about["structures"] and "structures" not in arrays:
+        raise ValueError(f"{path}/structures: missing; convert it again")
+    hashes = about.get("sha256")
+    if about["schema"] == 1 and hashes is None:
+        return arrays
+    stated = {label: _hash(array) for label, array in arrays.items()} | {WORDS: _words_hash(about)}
+    for label in sorted(hashes.keys() | stated.keys()):
+        if hashes.get(label) != stated.get(label):
+            what = "missing" if label not in stated else "altered since it was written (sha256 differs)"
+            raise ValueError(f"{path}/{label}: {what}; convert it again")
+    return arrays
+
+
+def _hash(array: np.ndarray) -> str:
+    """SHA-256 of an array's type, shape and bytes."""
+    digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _words_hash(content: Mapping[str, Any]) -> str:
+    """SHA-256 of the words, grid and structure names of a case, as JSON."""
+    kept = {key: content[key] for key in ("case", "grid", "structures")}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
 
 
 def _alive(pid: int) -> bool:

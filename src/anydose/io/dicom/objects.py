@@ -25,6 +25,7 @@ from anydose.case.grid import Floats, Grid
 from anydose.case.volume import Volume
 from anydose.io.dicom import files as dicom_files
 from anydose.io.dicom.contours import Mask, outlines
+from anydose.io.dicom.marks import SERIES_NUMBER
 from anydose.io.dicom.source import dicom_source
 
 ROI_TYPES = {
@@ -87,7 +88,7 @@ def new_object(who: Identity, sop_class: str, modality: str, series_uid: str, de
         setattr(out, keyword, value)
     out.SOPClassUID, out.SOPInstanceUID = sop_class, generate_uid()
     out.Modality, out.SeriesInstanceUID, out.SeriesDescription = modality, series_uid, description[:64]
-    out.SeriesNumber = out.OperatorsName = ""
+    out.SeriesNumber, out.OperatorsName = SERIES_NUMBER[modality], ""
     out.FrameOfReferenceUID = who.frame_uid
     out.Manufacturer, out.ManufacturerModelName, out.SoftwareVersions = MODEL, MODEL, __version__
     out.InstanceCreationDate, out.InstanceCreationTime = _date(who), _time(who)

@@ -23,12 +23,12 @@ from anydose.io.dicom.ct import read_ct
 from anydose.io.dicom.dose import read_rtdose
 from anydose.io.dicom.edges import edges
 from anydose.io.dicom.files import Found, items, naming, scan, text
+from anydose.io.dicom.marks import PREDICTED
 from anydose.io.dicom.plan import Plan, read_plan
 from anydose.io.dicom.source import DicomSource
 from anydose.io.dicom.struct import Roi, masks, read_rois
 from anydose.io.plausible import on_case
 
-PREDICTED = "AI PREDICTED DOSE - NOT FOR CLINICAL USE"  # SeriesDescription of every dose we predict
 FAR_MM = 500.0  # an isocentre this far outside the CT belongs to something else
 STUDY = (  # what a dose of the same study repeats
     "SpecificCharacterSet",

@@ -15,15 +15,16 @@ from anydose.case.grid import Grid
 from anydose.case.volume import Volume, bounding_box
 from anydose.io.dicom import files as dicom_files
 from anydose.io.dicom import objects as dicom_objects
+from anydose.io.dicom.marks import COMMENT, PREDICTED, mark, mark_ct, mark_structures
 from anydose.io.dicom.objects import Identity
-from anydose.io.dicom.read import PREDICTED
 from anydose.io.dicom.source import dicom_source
 from anydose.io.files import whole
+from anydose.io.format import Generated
+from anydose.io.plausible import known_part
 
 MARGIN = 4  # voxels
 MOST_VOXELS = 48_000_000  # 192 MB at 32 bits
 FRAME_OFFSETS = 0x3004000C
-COMMENT = "Predicted by a neural network for research; not for clinical use"
 
 
 def dose_grid(case: Case, text: str = "") -> Grid:
@@ -94,48 +95,51 @@ def write_rtdose(
     placeholder_plan: bool = False,
 ) -> None:
     """Write a predicted dose in Gy on its own grid as RTDOSE, in the frame of reference of the case and with
-    new UIDs. It refers to the case's RTPLAN; without one it is a PLAN_OVERVIEW, or with `placeholder_plan` it
-    refers to a beamless RTPLAN written beside it as `<stem>_plan.dcm`. bits: 16 or 32; model: what made it (a
-    hash). ValueError for a dose that is negative, not finite or above 1000 Gy."""
+    new UIDs. It is a PLAN_OVERVIEW, or with `placeholder_plan` the dose of a beamless RTPLAN written beside
+    it as `<stem>_plan.dcm`; it never stands for the dose of the clinic's own plan. bits: 16 or 32; model:
+    what made it (a hash). ValueError for a dose that is negative, not finite or above 1000 Gy."""
     who = dicom_objects.identity(case, anonymize)
     known = dicom_source(case)
-    uids = {"struct_uid": known.struct_uid, "plan_uid": known.plan_uid}
-    if anonymize:
-        uids = {key: uid and dicom_objects.anonymous_uid(uid) for key, uid in uids.items()}
+    struct_uid = known.struct_uid
+    if anonymize and struct_uid:
+        struct_uid = dicom_objects.anonymous_uid(struct_uid)
     out = _dose(who, dose, PREDICTED, bits)
     out.DoseComment = COMMENT
-    out.DeviceSerialNumber = model[:64]
+    mark(out, "", model)
     numbers = known.roi_numbers
-    if placeholder_plan and not uids["plan_uid"]:
-        plan = dicom_objects.plan(who, replace(case, beams=()), uids["struct_uid"], numbers, "AI placeholder")
+    if placeholder_plan:
+        plan = dicom_objects.plan(who, replace(case, beams=()), struct_uid, numbers, "AI placeholder")
+        mark(plan, "", model)
         _save(plan, path.with_name(f"{path.stem}_plan.dcm"))
-        uids["plan_uid"] = plan.SOPInstanceUID
-    if uids["plan_uid"]:
-        _refer_to_plan(out, uids["plan_uid"])
+        _refer_to_plan(out, plan.SOPInstanceUID)
     else:
-        _overview(out, case, uids["struct_uid"], numbers)
+        _overview(out, case, struct_uid, numbers)
     _save(out, path)
 
 
-def write_study(case: Case, folder: Path) -> None:
-    """Write a case as a DICOM-RT study of its own (new UIDs, the case's name for the patient's):
-    CT/CT_nnnn.dcm, RTSTRUCT.dcm, RTPLAN.dcm if it has beams or a prescription, RTDOSE.dcm (32 bits) if it has
-    a dose. HU are rounded to whole numbers. ValueError for a case without CT or structures, and for a folder
-    that holds DICOM files."""
+def write_study(case: Case, folder: Path, made: Generated | None = None) -> None:
+    """Write a case as a DICOM-RT study: CT/CT_nnnn.dcm, RTSTRUCT.dcm, RTPLAN.dcm if it has beams or a
+    prescription, RTDOSE.dcm (32 bits) if it has a dose. HU are rounded to whole numbers.
+
+    Args:
+        case: with CT and structures.
+        folder: without DICOM files in it.
+        made: what of the case a model generated. These objects are marked, and the study is the patient's
+            own; without it the study is a new one, with the case's name for the patient's.
+
+    Raises:
+        ValueError: for a case without CT or structures, and for a folder that holds DICOM files.
+    """
     if case.ct is None or not case.structures:
         raise ValueError(f"{case.name}: a CT and at least one structure are needed for a DICOM study")
     if any(folder.rglob("*.dcm")):
         raise ValueError(f"{folder}: holds DICOM files already; an empty or new folder is accepted")
-    who = dicom_objects.identity(replace(case, source=Source()))
-    ct, series_uid = _right_handed(case.ct), generate_uid()
-    slices = []
-    for k in range(ct.grid.shape[0]):
-        out = dicom_objects.ct_slice(who, ct, k, series_uid, case.patient_position)
-        _save(out, folder / "CT" / f"CT_{k + 1:04d}.dcm")
-        del out.PixelData
-        slices.append(out)
+    who = dicom_objects.identity(case if made else replace(case, source=Source()))
+    slices = _write_ct(case, who, folder / "CT", made)
     masks = {n: _right_handed(Volume(m, case.grid, "1")).array for n, m in case.structures.items()}
-    struct = dicom_objects.structure_set(who, masks, ct.grid, slices)
+    struct = dicom_objects.structure_set(who, masks, _right_handed(case.ct).grid, slices)
+    if made and made.structures:
+        mark_structures(struct, made.structures, made.model, made.sha256)
     _save(struct, folder / "RTSTRUCT.dcm")
     numbers = {name: k for k, name in enumerate(case.structures, start=1)}
     plan = None
@@ -143,12 +147,31 @@ def write_study(case: Case, folder: Path) -> None:
         plan = dicom_objects.plan(who, case, struct.SOPInstanceUID, numbers, case.name)
         _save(plan, folder / "RTPLAN.dcm")
     if case.dose is not None:
-        dose = _dose(who, case.dose, "REFERENCE DOSE", 32)
-        if plan is None:
+        ai_dose = made is not None and made.target == "dose"
+        dose = _dose(who, known_part(case.dose), PREDICTED if ai_dose else "REFERENCE DOSE", 32)
+        if made and ai_dose:
+            dose.DoseComment = COMMENT
+            mark(dose, made.model, made.sha256)
+        if plan is None or ai_dose:
             _overview(dose, case, struct.SOPInstanceUID, numbers)
         else:
             _refer_to_plan(dose, plan.SOPInstanceUID)
         _save(dose, folder / "RTDOSE.dcm")
+
+
+def _write_ct(case: Case, who: Identity, folder: Path, made: Generated | None) -> list[Dataset]:
+    """Write the CT slices; returns their datasets without pixels."""
+    assert case.ct is not None
+    ct, series_uid = _right_handed(case.ct), generate_uid()
+    slices = []
+    for k in range(ct.grid.shape[0]):
+        out = dicom_objects.ct_slice(who, ct, k, series_uid, case.patient_position)
+        if made and made.target == "ct":
+            mark_ct(out, made.model, made.sha256)
+        _save(out, folder / f"CT_{k + 1:04d}.dcm")
+        del out.PixelData
+        slices.append(out)
+    return slices
 
 
 def _dose(who: Identity, volume: Volume, description: str, bits: int) -> Dataset:
