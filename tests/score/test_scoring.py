@@ -348,3 +348,17 @@ def test_a_lung_card_fits_with_the_challenges_name_of_the_lungs() -> None:
     assert of.name == "Lung, any prescription"
     found = score(bind(patient, of), Volume(dose_gy(), GRID, "Gy"))
     assert not found.missing and found.items[3].matched == "Total Lung-GTV"
+
+
+@pytest.mark.slow
+def test_the_dose_from_ct_alone_stands_below_the_clinics_plan(openkbp_root: Any) -> None:
+    """It has more points than the plan, 20 Gy off as it is."""
+    from anydose.io.openkbp import patients, read_case
+    from anydose.model.options import Options
+    from anydose.predict import predict
+
+    folders = [p for split in ("validation", "train") for p in patients(openkbp_root, split)]
+    patient = read_case(next(p for p in folders if p.name in ("pt_201", "pt_1")))
+    guess = predict("compact-hn", patient, Options(given=("ct",))).volume()
+    bound = bind(patient, own_template(patient))
+    assert score(bound, patient.dose).standing < score(bound, guess).standing

@@ -42,28 +42,38 @@ class Histogram(Protocol):
 
 @dataclass(frozen=True)
 class Definition:
-    """What is asked: a metric of TABLE with its abscissa (value, unit), the unit of the answer (output) and
-    the parameters of homogeneity and gradient metrics (high, low in % or in target_unit; target)."""
+    """What is asked of a structure's dose."""
 
     metric: str
+    """A name of TABLE."""
     value: float | None = None
+    """The abscissa, in `unit`."""
     unit: str | None = None
+    """'Gy', 'cGy', 'cc' or '%'."""
     output: str | None = None
+    """The unit of the answer; None for ratios."""
     high: float | None = None
+    """Of homogeneity metrics in %, of gradient metrics in `target_unit`."""
     low: float | None = None
+    """Like `high`."""
     target: float | None = None
+    """The dose that homogeneity is relative to, in `target_unit`."""
     target_unit: str | None = None
+    """'Gy', 'cGy' or '%'."""
 
 
 @dataclass(frozen=True)
 class MetricInputs:
-    """A definition together with the structure's histogram, the body's and the plan's total dose, where
-    known."""
+    """What a metric is computed from."""
 
     of: Definition
+    """What is asked."""
     structure: Histogram
+    """The dose of the structure."""
     body_or_none: Histogram | None = None
+    """The dose of the body; None if the case has not exactly one."""
     total_or_none: float | None = None
+    """The plan's prescription in Gy; None where it is not known."""
 
     @property
     def body(self) -> Histogram:

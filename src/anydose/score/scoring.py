@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from anydose.score import limits as hard
 from anydose.score import metrics
 from anydose.score.binding import BODY, BoundScorecard
 from anydose.score.dvh import DVH, dvh, known_percent, structure_dvh, unknown
+from anydose.score.hard_limit import HardLimit
 from anydose.score.limits import LimitResult, TargetCoverage
 from anydose.score.metrics import Histogram, Number, as_float
 from anydose.score.scorecard import Item
@@ -200,7 +202,7 @@ def _scored_volume(bound: BoundScorecard, dose: Volume) -> Score:
 
     found = []
     for limit, key, why in bound.limits:
-        found.append(hard.checked(limit, lambda key=key, why=why: _known(at, key, why), bound.total_gy))
+        found.append(hard.checked(limit, partial(_known, at, key, why), bound.total_gy))
     found += _spill(bound, of_mask)
     shown = {**{key: bound.masks[key] for key, _ in bound.rows if key}, **case.targets}
     shares = {key: known_percent(sampled[mask]) for key, mask in shown.items()}
@@ -225,7 +227,7 @@ def _spill(bound: BoundScorecard, of_mask: Callable[[Mask], DVH]) -> list[LimitR
         return []
     outside, target_cc = found
     level = hard.COVERED * bound.total_gy
-    limit = hard.HardLimit(hard.SPILL, f"V{level:g}Gy[cc]", at_most=round(target_cc, 1))
+    limit = HardLimit(hard.SPILL, f"V{level:g}Gy[cc]", at_most=round(target_cc, 1))
     return [hard.checked(limit, lambda: of_mask(outside), bound.total_gy)]
 
 

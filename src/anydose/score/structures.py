@@ -30,13 +30,18 @@ SHAPE_ERROR_MM = 1e-6
 
 @dataclass(frozen=True)
 class StructureReference:
-    """The structure of a scorecard item: its ids, code and the comment that can build it."""
+    """The structure that a scorecard item means."""
 
     structure_id: str | None = None
+    """Its name in the plan that the card was made for."""
     template_id: str | None = None
+    """Its name in the card."""
     code: str | None = None
+    """Its code value in a dictionary of structures."""
     comment: str | None = None
+    """How to build it from other structures, in this module's grammar."""
     auto_generated: bool = False
+    """Whether the comment built it in the plan that the card was made for."""
 
     @property
     def label(self) -> str:
