@@ -27,6 +27,7 @@ from anydose.predict import Options
 
 UNET = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
 QUICK = Options(looks=1, mimic=False)
+QUICKLY = ("--looks", "1", "--no-mimic")
 
 
 @pytest.fixture(scope="module")
@@ -229,11 +230,11 @@ def test_fifty_kills_leave_the_old_prediction_or_the_new_one(places, tmp_path):
     predict_to(places / "pt_1", out, str(model), options)
     rng, line = random.Random(0), [sys.executable, "-m", "anydose.cli", "predict"]
     begin = time.monotonic()
-    subprocess.run([*line, places / "pt_1", "--out", out, "--model", model, "--looks", "1"], check=True)
+    subprocess.run([*line, places / "pt_1", "--out", out, "--model", model, *QUICKLY], check=True)
     usual = time.monotonic() - begin
     for number in range(50):
         case = places / ("pt_1" if number % 2 else "pt_2")
-        command = [*map(str, [*line, case, "--out", out, "--model", model, "--looks", 1, "--overwrite"])]
+        command = [*map(str, [*line, case, "--out", out, "--model", model, *QUICKLY, "--overwrite"])]
         run = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         time.sleep(rng.uniform(0.2, 1.1) * usual)
         os.kill(run.pid, signal.SIGKILL)

@@ -65,6 +65,7 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare doses with their references: errors, PSNR, SSIM, gamma, isodoses, DVH, scorecard."""
+    from anydose.io.files import whole
     from anydose.io.read import read_case, read_dose
     from anydose.io.sources import dose_of, sources
     from anydose.score import compare as comparison
@@ -84,7 +85,8 @@ def compare(
             for note in table[-1].notes:
                 tell(f"{patient.name}: {note}")
     if csv is not None:
-        comparison.write_csv(tables[0], csv)
+        with whole(csv) as scratch:
+            comparison.write_csv(tables[0], scratch)
     result = comparison.cohort(*tables)
     write_result(result, out)
     if as_json:

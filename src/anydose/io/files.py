@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -14,14 +15,33 @@ from typing import Any
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """A scratch path beside `path` (same suffixes) to write to; on leaving it is renamed to `path`, on an
-    exception it is deleted. The folder is created."""
+    exception it is deleted. The folder is created. Scratch files of the same name that dead processes of this
+    machine left are removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_dead(path)
     scratch = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield scratch
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
+
+
+def _remove_dead(path: Path) -> None:
+    for left in path.parent.glob(f".*.{glob.escape(path.name)}"):
+        owner = left.name.removeprefix(".").removesuffix(f".{path.name}")
+        if owner.isdigit() and not _is_alive(int(owner)):
+            left.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 LITTER = (".ds_store", "thumbs.db", "desktop.ini")
