@@ -21,6 +21,7 @@ from anydose.diffusion.path import alpha_sigma
 from anydose.model.codec.codec import Codec
 from anydose.model.codec.maisi import read
 from anydose.model.network.backbone import VoxelNetwork
+from anydose.model.network.layers import with_conv3
 from anydose.model.shards import account
 
 CLASSES, CT = 128, 1  # rows of the class embedding, and the one of CT images
@@ -111,13 +112,15 @@ class TargetAndRoles(nn.Module):
 class MaisiUNet(VoxelNetwork):
     """channels: {modality: latent channels}, each a multiple of config.latent."""
 
+    adapted = r"backbone\.net\.(down_blocks|middle_block|up_blocks)\..*(conv[12]\.conv|to_[qkv]|out_proj)"
+
     def __init__(self, config: MaisiConfig, channels: Mapping[str, int]) -> None:
         super().__init__()
         c, self.channels, self.names = config, dict(channels), tuple(channels)
         if c.variant not in ("rflow", "ddpm"):
             raise ValueError(f"MAISI variant {c.variant!r}: rflow or ddpm is accepted")
         self.config, self.widest = c, max(channels.values())
-        self.net: Any = network(c)
+        self.net: Any = with_conv3(network(c))
         extra = self.widest - c.latent + sum(channels.values()) + len(channels)
         self.net.conv_in = Inflated(self.net.conv_in, c.latent, extra, c.widths[0])
         table = self.net.class_embedding if c.variant == "rflow" else None
@@ -142,15 +145,38 @@ class MaisiUNet(VoxelNetwork):
         clean = [latents[m] if m in latents and m != target else self._nothing(m, noisy) for m in self.names]
         present = [torch.full_like(noisy[:, :1], m in latents and m != target) for m in self.names]
         y = F.pad(noisy, (0,) * 7 + (self.widest - noisy.shape[1],))
-        h = self.net(
-            torch.cat([y, *clean, *present], dim=1),
-            timesteps=1000 * t if self.config.variant == "rflow" else ddpm_step(t),
-            class_labels=self._labels(latents, target).to(noisy).expand(len(noisy), -1),
-            spacing_tensor=100 * spacing_mm,
-            **self._regions(noisy),
+        features = self._trunk(
+            torch.cat([y, *clean, *present], dim=1), self._embedding(latents, t, target, spacing_mm)
         )
-        with torch.autocast(h.device.type, enabled=False):  # bfloat16 would quantise the dose
-            out: Tensor = self.heads[target](h.float())
+        with torch.autocast(features.device.type, enabled=False):  # bfloat16 would quantise the dose
+            out: Tensor = self.heads[target](features.float())
+        return out
+
+    def _trunk(self, x: Tensor, embedding: Tensor) -> Tensor:
+        """MONAI's forward pass (DiffusionModelUNetMaisi.forward), level by level, so that training can
+        compute each again in the backward pass: x (n, inputs, d, h, w) -> (n, widths[0], d, h, w)."""
+        net, nothing = self.net, None  # no text
+        h = net.conv_in(x)
+        skips = [h]
+        for level in net.down_blocks:
+            h, kept = self.run(level, h, embedding, nothing)
+            skips.extend(kept)
+        h = self.run(net.middle_block, h, embedding, nothing)
+        for level in net.up_blocks:
+            count = len(level.resnets)
+            h = self.run(level, h, skips[-count:], embedding, nothing)
+            del skips[-count:]
+        out: Tensor = net.out(h)
+        return out
+
+    def _embedding(self, latents: Mapping[str, Tensor], t: Tensor, target: str, spacing_mm: Tensor) -> Tensor:
+        """The code (n, e) of time, target, roles, body region and voxel spacing, as MONAI makes it."""
+        noisy = latents[target]
+        steps = 1000 * t if self.config.variant == "rflow" else ddpm_step(t)
+        labels = self._labels(latents, target).to(noisy).expand(len(noisy), -1)
+        regions = self._regions(noisy)
+        code = self.net._get_time_and_class_embedding(noisy, steps, labels)
+        out: Tensor = self.net._get_input_embeddings(code, *regions, 100 * spacing_mm)
         return out
 
     def _nothing(self, name: str, like: Tensor) -> Tensor:
@@ -161,12 +187,12 @@ class MaisiUNet(VoxelNetwork):
         row = torch.tensor([float(target_row(self.names, target))])
         return torch.cat([row, F.one_hot(roles, 3).flatten().float()])
 
-    def _regions(self, like: Tensor) -> dict[str, Tensor]:
+    def _regions(self, like: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        """First and last body region, one-hot (n, 4) times 100; ddpm alone is told them."""
         if self.config.variant == "rflow":
-            return {}
-        hot = 100 * F.one_hot(torch.tensor(self.config.region), 4).to(like)
-        names = ("top_region_index_tensor", "bottom_region_index_tensor")
-        return {name: row.expand(len(like), -1) for name, row in zip(names, hot, strict=True)}
+            return None, None
+        first, last = 100 * F.one_hot(torch.tensor(self.config.region), 4).to(like)
+        return first.expand(len(like), -1), last.expand(len(like), -1)
 
 
 def target_row(names: tuple[str, ...], target: str) -> int:
