@@ -148,8 +148,9 @@ def predict(
         on_stage: called with each name of STAGES when that stage is done.
 
     Raises:
-        ValueError: the case lacks a wanted condition, a body or, for a dose, a prescription; or what the
-            model gives cannot be a dose.
+        ValueError: the case lacks a wanted condition, a body or, for a dose, a prescription; or the model was
+        not
+            trained for the target, or what it gives cannot be a dose.
     """
     options, done = options or Options(), on_stage or _ignore
     source, case, model = _in_order(case, model)
@@ -161,6 +162,8 @@ def predict(
     looks = torch.stack([torch.stack(each) for each in sample_looks(model, sample, options)])
     _refuse_what_is_no_number(looks, case, model)
     members = [_physical(member, sample, options.target) for member in looks.mean(dim=1)]
+    if options.target == "dose" and model.file is not None:  # mimicking could hide what is no dose
+        _refuse_too_high(members, case, model.named)
     done("sample")
     plan = _plan(work, start, sample) if _wants_mimicking(options) else None
     if plan is not None:
@@ -222,12 +225,16 @@ def refuse_impossible(prediction: Prediction) -> None:
     prescription."""
     if prediction.options.target != "dose":
         return
-    case, made_by = prediction.case, prediction.model.name if prediction.model else "in memory"
-    highest_gy = max(float(member.max()) for member in prediction.members)
+    made_by = prediction.model.name if prediction.model else "in memory"
+    _refuse_too_high(prediction.members, prediction.case, f"the model {made_by}")
+
+
+def _refuse_too_high(members: Sequence[NDArray[np.float32]], case: Case, named: str) -> None:
+    highest_gy = max(float(member.max()) for member in members)
     most_gy = MOST_OF_RX * case.rx_max_gy
     if not highest_gy <= most_gy:
         raise ValueError(
-            f"{case.name}: the model {made_by} gives up to {highest_gy:.0f} Gy, 0 to {most_gy:.0f} Gy "
+            f"{case.name}: {named} gives up to {highest_gy:.0f} Gy, 0 to {most_gy:.0f} Gy "
             f"({MOST_OF_RX} x the highest prescription) is accepted; its weights are damaged or not trained"
         )
 
@@ -246,7 +253,8 @@ def _wants_mimicking(options: Options) -> bool:
 def _conditions(model: Any2Any, case: Case, options: Options) -> tuple[str, ...]:
     """The modalities to show, in the table's order; ValueError where the options cannot be met."""
     known, target = model.config.modalities, options.target
-    for name in (target, *options.given):
+    model.must_give(target)
+    for name in options.given:
         if name not in known:
             raise ValueError(f"modality {name!r}: one of {', '.join(known)} is accepted")
     if target in options.given:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -25,20 +26,26 @@ PLATES = ("all", "plain", "attenuated")  # all ten, the plain mean alone, the me
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """backbone: its config; codec: as for `make_codec`; modalities: the slots, in order; predicts: what the
-    backbone's own convention is (flow.CONVENTIONS): 'v', or a flow prior's 'noise - data' or 'data - noise';
-    trained_mm: the spacings (x, y, z) seen in training, lowest and highest; working_mm: the spacing that any
-    other case is brought to; sided: in a mirror image the organs that are given keep their names, so that the
-    left parotid is told from the right one (the clinic's plans have a side)."""
+    """What a checkpoint says of its model: how to build it, and what it was trained on."""
 
     backbone: BackboneConfig = field(default_factory=UNetConfig)
+    """The network's settings."""
     codec: str = "identity:2"
+    """The codec, as for `make_codec`."""
     modalities: tuple[str, ...] = modality.NAMES
+    """The slots, in order."""
     predicts: str = "v"
+    """What the backbone gives (flow.CONVENTIONS): 'v', or a flow prior's 'noise - data' or 'data - noise'."""
     trained_mm: tuple[tuple[float, float], ...] = ((2.7, 5.5), (2.7, 5.5), (1.4, 3.4))
+    """The spacings (x, y, z) seen in training, lowest and highest. Training records those of its cohort; the
+    default is OpenKBP's, which checkpoints without a record were trained on."""
     working_mm: tuple[float, float, float] = (4.2, 4.2, 2.5)
+    """The spacing (x, y, z) that a case outside `trained_mm` is brought to."""
     plates: str = "all"
+    """Which beam's-eye-view plates are shown (PLATES)."""
     sided: bool = False
+    """Whether the organs that are given keep their names in a mirror image, so that the left parotid is told
+    from the right one: the clinic's plans have a side."""
 
 
 class Any2Any(nn.Module):
@@ -55,6 +62,10 @@ class Any2Any(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.trained_for = config.modalities
+        """The modalities that it was trained to give; a loaded one has those of its training."""
+        self.was_trained = False
+        """Whether it has been trained on patients."""
         self.codec = make_codec(config.codec)
         per_channel = self.codec.latent_channels
         channels = {name: modality.TABLE[name].channels * per_channel for name in config.modalities}
@@ -64,6 +75,14 @@ class Any2Any(nn.Module):
         if config.plates not in PLATES:
             raise ValueError(f"plates {config.plates!r}: one of {', '.join(PLATES)} is accepted")
         self.backbone: Backbone = config.backbone.build(channels, self.codec)
+
+    def must_give(self, target: str) -> None:
+        """Raises ValueError for a modality that the model does not know or was not trained to give."""
+        if target not in self.config.modalities:
+            raise ValueError(f"modality {target!r}: one of {', '.join(self.config.modalities)} is accepted")
+        if target not in self.trained_for:
+            known = ", ".join(self.trained_for) or "nothing yet"
+            raise ValueError(f"{self.named} was trained to give {known}; not {target}")
 
     def on(self, device: torch.device) -> Any2Any:
         """The model itself, moved to `device`, with the weights of 3D convolutions in the format that is
@@ -79,6 +98,19 @@ class Any2Any(nn.Module):
         self.backbone.adopt(config.backbone)
         sided = self.config.sided or config.sided
         self.config = replace(self.config, sided=sided, backbone=self.backbone.config)
+
+    def saw(self, cohort_mm: Sequence[Sequence[float]], zoom: float = 0.0) -> None:
+        """Record the spacings of the cases that training begins with, in mm along (x, y, z), and what a zoom
+        of that share makes of them. They stand beside those of an earlier training, and in the place of the
+        default of a model that had none."""
+        each = np.asarray(cohort_mm, dtype=float)
+        low, high = each.min(axis=0) / (1 + zoom) * 0.99, each.max(axis=0) / (1 - zoom) * 1.01
+        seen = [(round(a, 3), round(b, 3)) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
+        if self.was_trained:
+            before = self.config.trained_mm
+            seen = [(min(a, c), max(b, d)) for (a, b), (c, d) in zip(seen, before, strict=True)]
+        x, y, z = (round(float(v), 3) for v in np.median(each, axis=0))
+        self.config = replace(self.config, trained_mm=tuple(seen), working_mm=(x, y, z))
 
     def named_in_mirror(self, target: str) -> tuple[str, ...]:
         """The conditions whose channels stay what they are in a mirror image (`sample.flipped`)."""
@@ -171,14 +203,14 @@ def config_from_dict(values: Mapping[str, Any]) -> ModelConfig:
         raise ValueError(f"backbone setting {sorted(unknown)[0]!r} is not known to this version")
     if kind is UNetConfig:
         settings.setdefault("sparse", False)
-    backbone = kind(**{k: _tuples(v) for k, v in settings.items()})
-    others = {k: _tuples(v) for k, v in values.items() if k != "backbone"}
+    backbone = kind(**{k: tuples(v) for k, v in settings.items()})
+    others = {k: tuples(v) for k, v in values.items() if k != "backbone"}
     unknown = set(others) - {f.name for f in fields(ModelConfig)}
     if unknown:
         raise ValueError(f"model setting {sorted(unknown)[0]!r} is not known to this version")
     return ModelConfig(backbone, **others)
 
 
-def _tuples(value: Any) -> Any:
+def tuples(value: Any) -> Any:
     """JSON's lists back as the tuples that configs hold."""
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+    return tuple(tuples(v) for v in value) if isinstance(value, list) else value

@@ -3,37 +3,65 @@ the model and to know where it came from. Loaded strictly: a missing or an extra
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from torch import Tensor
 
 from anydose import __version__
 from anydose.case import modality
 from anydose.model import lora
-from anydose.model.any2any import Any2Any, config_from_dict
-from anydose.model.tensors import load_tensors, save_tensors
-from anydose.model.weights import WEIGHTS
+from anydose.model.any2any import Any2Any, config_from_dict, tuples
+from anydose.model.tensors import check_finite, load_metadata, load_tensors, save_tensors
+from anydose.model.weights import SEAL, WEIGHTS, file_hash
 
-FORMAT = "anydose-model-1"
-ADAPTER = "anydose-adapter-1"
+FORMAT, ADAPTER = "anydose-model-2", "anydose-adapter-2"
+WITHOUT_HASHES = {"anydose-model-1": FORMAT, "anydose-adapter-1": ADAPTER}
+"""What this version reads and no longer writes, and what became of it."""
+MUST_HOLD = {FORMAT: ("config", "channels", "record"), ADAPTER: ("base", "settings", "record")}
+"""The metadata of each format, all JSON objects."""
+
+
+RESOLUTION = ("trained_mm", "working_mm")
+"""The settings of a model that an adapter trained on other patients brings along."""
 
 
 def describe(path: Path) -> dict[str, Any]:
     """The metadata of a model file without its weights: format, config, table, training record, bytes; of an
-    adapter file with its base's config and table."""
-    with safe_open(path, "pt") as file:
-        meta = file.metadata() or {}
-    if meta.get("format") not in (FORMAT, ADAPTER):
-        raise ValueError(f"{path}: format {meta.get('format')!r} found, {FORMAT!r} is accepted")
-    about = {key: json.loads(value) if key != "format" else value for key, value in meta.items()}
+    adapter file with its base's config and table. Raises ValueError for another file or damaged metadata."""
+    about = _parsed(path, load_metadata(path))
     base = describe(base_of(path, about["base"])) if "base" in about else {}
     return {**base, **about, "bytes": path.stat().st_size}
+
+
+def _parsed(path: Path, meta: Mapping[str, str]) -> dict[str, Any]:
+    """The metadata of a model or adapter file as values. Raises ValueError, naming the file, where something
+    is missing or of another kind."""
+    named = meta.get("format", "")
+    kind = WITHOUT_HASHES.get(named, named)
+    if kind not in MUST_HOLD:
+        raise ValueError(
+            f"{path}: format {meta.get('format')!r} found, {FORMAT!r} or {ADAPTER!r} is accepted"
+        )
+    if named == kind and SEAL not in meta:
+        raise ValueError(f"{path}: damaged, a file of format {kind!r} holds the SHA-256 of its tensors")
+    about: dict[str, Any] = {"format": kind}
+    for key, text in meta.items():
+        if key in ("format", SEAL):
+            continue
+        try:
+            about[key] = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}: its metadata {key!r} are no JSON ({error})") from error
+    for key in MUST_HOLD[kind]:
+        if not isinstance(about.get(key), dict):
+            found = type(about[key]).__name__ if key in about else "nothing"
+            raise ValueError(f"{path}: {found} found as metadata {key!r}, an object is needed")
+    return about
 
 
 def save_model(
@@ -57,29 +85,69 @@ def export(source: Path, path: Path) -> None:
 
 
 def load_model(path: Path) -> Any2Any:
-    """Rebuild a model in evaluation mode, float32. ValueError if the file is no model, if its modality table
-    differs from this version's, or if a tensor is missing, left over or of another shape. Of an adapter's
-    file: the base model with the adapter merged into it; ValueError unless the base is the one it was made
-    for."""
+    """Rebuild a model in evaluation mode, float32; of an adapter's file the base model with the adapter
+    merged into it.
+
+    Raises:
+        ValueError: the file is no model or is damaged; its modality table differs from this version's; a
+            tensor is missing, left over, of another shape or not finite; the base is not the one that the
+            adapter was made for.
+    """
     weights, meta = load_tensors(path)
-    if meta.get("format") == ADAPTER:
-        model = load_model(base_of(path, json.loads(meta["base"])))
-        lora.put_adapter(model, json.loads(meta["settings"]), weights, str(path))
+    check_finite(path, weights)
+    about = _parsed(path, meta)
+    if about["format"] == ADAPTER:
+        model = load_model(base_of(path, about["base"]))
+        lora.put_adapter(model, about["settings"], weights, str(path))
         lora.merge(model)
-        model.file = path
-        return model.eval()
-    if meta.get("format") != FORMAT:
-        raise ValueError(f"{path}: format {meta.get('format')!r} found, {FORMAT!r} is accepted")
-    model = Any2Any(config_from_dict(json.loads(meta["config"])))
-    theirs, ours = json.loads(meta["channels"]), _table(model.config.modalities)
+        model.config = replace(model.config, **_resolution(about.get("resolution", {})))
+    else:
+        model = _plain_model(path, about, weights)
+    if about["format"] == FORMAT or about["record"].get("recipe", {}).get("adapter"):
+        model.trained_for = trained_targets(about["record"], model.config.modalities)
+    model.was_trained = bool(model.trained_for)
+    model.file = path
+    return model.eval()
+
+
+def _resolution(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of RESOLUTION in an adapter's metadata, as ModelConfig has them."""
+    return {key: tuples(stored[key]) for key in RESOLUTION if key in stored}
+
+
+def _plain_model(path: Path, about: Mapping[str, Any], weights: Mapping[str, Tensor]) -> Any2Any:
+    try:
+        model = Any2Any(config_from_dict(about["config"]))
+    except (TypeError, KeyError, AttributeError, ArithmeticError, RuntimeError, MemoryError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path}: its config describes no model ({said})") from error
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    theirs, ours = about["channels"], _table(model.config.modalities)
     if theirs != json.loads(json.dumps(ours)):
         raise ValueError(f"{path}: made for the modality table {theirs}, this version has {ours}")
     try:
         model.load_state_dict({k: v.float() for k, v in weights.items()}, strict=True)
     except RuntimeError as error:
         raise ValueError(f"{path}: {error}") from error
-    model.file = path
-    return model.eval()
+    return model
+
+
+def trained_targets(record: Mapping[str, Any], modalities: Sequence[str]) -> tuple[str, ...]:
+    """The modalities that a model was trained to give, in the order of `modalities`: those of all its stages,
+    or of the last alone where that was an adapter for other targets. All of them where a record does not
+    say."""
+    found: set[str] = set()
+    for stage in stages(record):
+        recipe = stage.get("recipe", {})
+        if "task" not in recipe:
+            found |= set() if "prior" in stage else set(modalities)
+            continue
+        dose_share, named = recipe["task"].get("dose_share", 1.0), recipe["task"].get("targets")
+        targets = {"dose"} if dose_share > 0 else set()
+        targets |= set(named or modalities) if dose_share < 1 else set()
+        found = targets if recipe.get("adapter") else found | targets
+    return tuple(name for name in modalities if name in found)
 
 
 def save_adapted(
@@ -91,6 +159,7 @@ def save_adapted(
     meta = {
         "format": ADAPTER,
         "settings": json.dumps(lora.settings(model, whole)),
+        "resolution": json.dumps({key: getattr(model.config, key) for key in RESOLUTION}),
         "base": json.dumps({"name": base.stem, "file": where, "sha256": file_hash(base)}),
         "record": json.dumps(dict(record)),
         "version": json.dumps(__version__),
@@ -111,18 +180,12 @@ def base_of(path: Path, base: Mapping[str, str]) -> Path:
     raise ValueError(f"{path}: made for the weights {base['name']} {base['sha256'][:12]}; {there}")
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _table(names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
     rows = (modality.TABLE[name] for name in names)
     return {r.name: {"channels": r.channels, "low": r.low, "high": r.high, "unit": r.unit} for r in rows}
 
 
-def stages(record: dict[str, Any]) -> list[dict[str, Any]]:
+def stages(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The records of a training and of the ones it went on from, first to last."""
     before = record.get("before")
     return [*(stages(before) if before else []), record]

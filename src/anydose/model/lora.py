@@ -208,6 +208,8 @@ def put_adapter(
     `source`."""
     if about.get("peft_type") != "LORA" or about.get("bias", "none") != "none":
         raise ValueError(f"{source}: {about.get('peft_type')} with bias {about.get('bias')}; LORA is needed")
+    if missing := [key for key in ("target_modules", "r", "lora_alpha") if not about.get(key)]:
+        raise ValueError(f"{source}: no {missing[0]} among the settings; peft's are needed")
     names = about["target_modules"]
     targets = names if isinstance(names, str) else r"(.*\.)?(" + "|".join(map(re.escape, names)) + ")"
     add_lora(model, about["r"], about["lora_alpha"], targets)

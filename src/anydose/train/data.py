@@ -56,9 +56,11 @@ class Cohort:
         if not self.paths:
             raise ValueError(f"{folder}: no rendered case; write them with `anydose render COHORT {folder}`")
         self.modalities = []
+        self.spacings_mm: list[tuple[float, ...]] = []
         for path in self.paths:
             with safe_open(path, "pt") as file:
                 self.modalities.append(tuple(name for name in modality.NAMES if name in set(file.keys())))
+                self.spacings_mm.append(tuple(json.loads(file.metadata()["case"])["spacing_mm"]))
 
     def __len__(self) -> int:
         return len(self.paths)

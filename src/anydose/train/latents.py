@@ -121,6 +121,7 @@ class LatentCohort:
             if count < self.views:
                 raise ValueError(f"{self.folder}: view {count} of {name} is missing; encode it again")
         self.modalities = [self._modalities(name) for name in self.names]
+        self.spacings_mm = [self._spacing_mm(name) for name in self.names]
 
     def __len__(self) -> int:
         return len(self.names)
@@ -140,6 +141,10 @@ class LatentCohort:
         if self.is_former:
             return self.folder / f"{name}.{number}.safetensors", ""
         return self.folder / f"{name}.safetensors", f"{number}."
+
+    def _spacing_mm(self, name: str) -> tuple[float, ...]:
+        with safe_open(self._place(name, 0)[0], "pt") as file:
+            return tuple(json.loads(file.metadata()["case"])["spacing_mm"])
 
     def _modalities(self, name: str) -> tuple[str, ...]:
         path, prefix = self._place(name, 0)

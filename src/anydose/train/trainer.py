@@ -68,6 +68,7 @@ class Trainer:
         self.model, self.before = starting_model(config)
         self.model.on(self.device).train()
         self.cohort = cohort_of(config, self.model)
+        self.model.saw(self.cohort.spacings_mm, config.task.zoom)
         self.gradients = Gradients(self.model, config)
         self.optimisers = make_optimisers(
             config.optimiser, self.model, config.learning_rate, config.weight_decay, config.full_rate_inputs

@@ -15,7 +15,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from anydose.model.codec.codec import IdentityCodec
-from anydose.model.tensors import load_tensors, save_tensors
+from anydose.model.tensors import check_finite, load_tensors, save_tensors
 
 STRIDE = 4
 FORMAT = "anydose-codec-1"
@@ -90,9 +90,10 @@ def load(path: Path) -> CompactCodec:
     weights, meta = load_tensors(path)
     if meta.get("format") != FORMAT:
         raise ValueError(f"{path}: format {meta.get('format')!r} found, {FORMAT!r} is accepted")
-    model = CompactCodec(**json.loads(meta["settings"]))
+    check_finite(path, weights)
     try:
+        model = CompactCodec(**json.loads(meta["settings"]))
         model.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
+    except (KeyError, TypeError, RuntimeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: {error}") from error
     return model.eval().requires_grad_(False)
