@@ -205,7 +205,7 @@ def test_a_model_whose_dose_is_impossible_writes_nothing(places, tmp_path):
     from anydose.model.checkpoint import load_model
 
     model = load_model(places / "tiny.safetensors")
-    for factor, words in ((10.0, "1.5 x the highest prescription"), (float("nan"), "no numbers")):
+    for factor, words in ((10.0, "1.5 x the highest prescription"), (float("nan"), "not finite")):
         spoilt = replace_weights(model, factor)
         save_model(spoilt, tmp_path / "spoilt.safetensors", {})
         with pytest.raises(ValueError, match=words):
