@@ -9,11 +9,13 @@ from torch.testing import assert_close
 
 from anydose.case.modality import TABLE
 from anydose.diffusion import path as vp
+from anydose.model import registry
 from anydose.model.any2any import Any2Any, ModelConfig, config_from_dict
 from anydose.model.checkpoint import load_model, save_model
 from anydose.model.network.dit import DiT, DiTConfig
 from anydose.model.network.read_out import PlateReadOut
 from anydose.model.network.tokens import interpolate, pack
+from anydose.train import recipes
 
 PATCH = tuple((name, 8 if name in ("ct", "body", "angle") else 4) for name in TABLE)
 PLAIN = DiTConfig(dim=32, depth=1, heads=2, ffn=64, patch=PATCH)
@@ -154,3 +156,12 @@ def test_a_configuration_older_than_the_options_is_the_plain_transformer():
 def test_plates_need_voxels():
     with pytest.raises(ValueError, match="plate_read_out: codec compact:4"):
         Any2Any(ModelConfig(replace(FULL, patch=DiTConfig().patch), "compact:4"))
+
+
+def test_the_shipped_transformer_has_the_recipe_s_network_and_all_weights_fit_their_limits():
+    shipped = registry.shipped()
+    model = load_model(shipped["compact-hn-dit"])
+    assert model.config == recipes.RECIPES["hn-transformer"].model
+    sizes_mb = [path.stat().st_size / 1e6 for path in shipped.values()]
+    assert max(sizes_mb) <= 40
+    assert sum(sizes_mb) <= 80
