@@ -185,6 +185,26 @@ def test_training_lowers_the_error_and_regression_shares_the_trainer(cohort_fold
         assert np.mean(loss[-10:]) < 0.6 * np.mean(loss[:5])
 
 
+def test_the_learning_rate_s_schedule_by_hand(cohort_folder, tmp_path):
+    """2 steps of warm-up, then half a cosine over 6: half way at step 5, a tenth left at the end."""
+    trainer = Trainer(config(cohort_folder, tmp_path, learning_rate=1.0, last_rate=0.1))
+    found = []
+    for step in range(9):
+        trainer.step = trainer.examples = step
+        found.append(trainer.learning_rate())
+    assert found[:3] == pytest.approx([0.5, 1.0, 1.0])
+    assert found[5] == pytest.approx(0.1 + 0.9 / 2)
+    assert found[8] == pytest.approx(0.1)
+
+
+def test_a_share_of_patients_is_neither_rotated_nor_deformed():
+    task = TaskConfig(rotation_jitter_deg=5.0, zoom=0.1, deformation_mm=2.0, unaugmented_probability=0.25)
+    drawn = [draw(task, [modality.NAMES], 0, k, 0.0).augmentation for k in range(400)]
+    plain = [a for a in drawn if (a.rotation_deg, a.zoom, a.deformation_mm) == (0.0, 1.0, 0.0)]
+    assert 0.18 < len(plain) / 400 < 0.32
+    assert all(a.deformation_mm == 2.0 for a in drawn if a not in plain)
+
+
 def test_draws_depend_on_seed_and_step_alone_and_visit_every_case_each_epoch():
     have = [modality.NAMES] * 5
     draws = [draw(TaskConfig(), have, 0, k, 0.0) for k in range(10)]

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from anydose.predict import Options, predict
 from anydose.train.data import Cohort, render_file
 from anydose.train.posttrain.candidates import load_patient, starting_noise
 from anydose.train.posttrain.config import PostConfig
+from anydose.train.posttrain.methods import METHODS
 from anydose.train.posttrain.reward import StopRule, read_reward
 from anydose.train.posttrain.trainer import PostTrainer, broken
 
@@ -109,6 +111,29 @@ def test_two_processes_share_candidates_rewards_and_patients(places, tmp_path):
             assert np.abs(adapter[name] - tensor.numpy()).max() < 1e-4, name
     assert len(log(tmp_path / "two")) == 2
     assert (tmp_path / "two" / "t" / "state.safetensors").is_file()
+
+
+def test_the_loss_is_the_dual_one_and_what_keeps_v_in_place_by_their_weights(places, tmp_path):
+    """The same candidates and noise under other weights: what the report says of each part adds up."""
+    totals = {}
+    for weights in ((0.0, 0.0), (2.0, 0.0), (0.0, 3.0)):
+        trainer = PostTrainer(
+            config(places, tmp_path, precision="fp32", diffusion_weight=weights[0], kl=weights[1])
+        )
+        with torch.no_grad():
+            for p in trainer.policy.parameters():
+                p.add_(0.01)  # away from the base, so that there is a distance to it
+        with ThreadPoolExecutor(1) as pool:
+            patient = trainer._patient(trainer.learnt[0])
+            method = METHODS["nft"]
+            group = method.sample(trainer.policy, patient, trainer.config, (0, 0, 0), pool)
+            rewards = [job.result() for job in group.rewards]
+        loss, report = method.learn(trainer.policy, group, rewards, trainer.config)
+        totals[weights] = float(loss.detach())
+        expected = report["nft"] + weights[0] * report["diffusion"] + weights[1] * report["kl"]
+        assert float(loss.detach()) == pytest.approx(expected, rel=1e-5)
+        assert report["kl"] > 0 < report["diffusion"]
+    assert len(set(totals.values())) == 3
 
 
 def test_only_the_adapter_and_the_modulation_learn_and_they_start_as_nothing(places, tmp_path):
