@@ -24,7 +24,7 @@ from anydose.model.any2any import Any2Any
 from anydose.model.looks import sample_looks
 from anydose.model.options import Options
 from anydose.model.sample import Sample, draw_sample, working_case
-from anydose.score.dvh import DVH, dvh
+from anydose.score.dvh import DVH, structure_dvh
 from anydose.score.report.page import draw_page
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class Prediction:
     def dvh(self) -> dict[str, DVH]:
         """The dose-volume histogram of every structure that has a voxel, by the case's own name."""
         dose, masks = self.dose, self.case.structures
-        return {name: dvh(dose, mask, self.case.grid) for name, mask in masks.items() if mask.any()}
+        return {name: structure_dvh(self.case, dose, name) for name, mask in masks.items() if mask.any()}
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One row a structure: its role, prescription in Gy, volume in cc and dose in Gy (DOSE_COLUMNS)."""

@@ -21,7 +21,8 @@ WHOLE = 1e-3  # less than this, or less than this short of 1, is nothing, or a w
 def edges(rois: Sequence[Roi], structures: Mapping[str, Mask], grid: Grid) -> tuple[Edge, ...]:
     """The voxels that each structure covers in part. A slice counts where its contours and the mask agree:
     voxels covered as a whole are in the mask, and the mask's are covered at all; slices that were
-    interpolated, and contours that are not the whole answer, leave the mask as it is."""
+    interpolated, and contours that are not the whole answer, leave the mask as it is. So does a structure in
+    a box of more than MOST_PARTS voxels."""
     found = []
     for roi in rois:
         mask = structures.get(roi.name)
@@ -40,7 +41,7 @@ def _edge(contours: Sequence[Floats], mask: Mask, grid: Grid) -> Edge:
     rows, columns = (_parts(spacing) for spacing in grid.spacing_mm[1::-1])
     if near.size * rows * columns > MOST_PARTS:  # a body, whose surface is no matter of a tenth of a voxel
         rows = columns = 1
-    if not within:
+    if not within or near.size > MOST_PARTS:  # such a body has voxels fine enough
         return Edge(mask, np.empty(0, dtype=np.int64), np.empty((0, rows, columns), dtype=np.float32))
     x, y, z = grid.spacing_mm
     fine = coverage(within, own.with_spacing((x / columns, y / rows, z)))
