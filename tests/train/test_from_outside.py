@@ -40,7 +40,8 @@ def test_an_installed_backbone_and_codec_train_and_predict(tables, cohort_folder
     path = tmp_path / "lab" / "model.safetensors"
     loaded = load_model(path)
     assert isinstance(loaded.backbone, lab_addons.LabNet)
-    assert loaded.config == model and loaded.multiple == (4, 4, 4)
+    assert (loaded.config.backbone, loaded.config.codec) == (model.backbone, model.codec)
+    assert loaded.multiple == (4, 4, 4)
     case = small_case(5)
     dose = predict(loaded, replace(case, dose=None), ONE_LOOK).mean[0]
     assert dose.shape == case.grid.shape and np.isfinite(dose).all() and not dose[~case.body].any()
