@@ -17,3 +17,15 @@ def test_scratch_of_the_dead_is_removed_and_of_the_living_is_kept(tmp_path):
     with whole(tmp_path / "scores.json") as scratch:
         scratch.write_text("whole")
     assert {path.name for path in tmp_path.iterdir()} == {"scores.json", living.name, other.name}
+
+
+def test_a_cohort_is_told_from_a_case_and_from_nothing(tmp_path):
+    from anydose.io.phantom import write_phantom
+    from anydose.io.sources import is_cohort
+
+    write_phantom(0, tmp_path / "cohort" / "pt_1", "openkbp")
+    assert is_cohort(tmp_path / "cohort")
+    assert not is_cohort(tmp_path / "cohort" / "pt_1")
+    (tmp_path / "empty").mkdir()
+    assert not is_cohort(tmp_path / "empty")
+    assert not is_cohort(tmp_path / "nowhere")

@@ -29,7 +29,7 @@ def is_cohort(path: Path) -> bool:
     """True for a folder of cases, False for one case and for anything else."""
     if not path.is_dir() or is_result(path) or _is_case(path):
         return False
-    return next(_cases(path), None) is not None
+    return next(_cases(path, set()), None) is not None
 
 
 def dose_of(doses: Path, case_name: str, single: bool) -> Path:
