@@ -304,4 +304,7 @@ def write_csv(table: Sequence[Comparison], path: Path) -> None:
     """One line a case; the columns are those of all cases together."""
     rows = [comparison.row() for comparison in table]
     columns = list(dict.fromkeys(column for row in rows for column in row))
-    spreadsheet.write_csv(path, columns, ([row.get(column, "") for column in columns] for row in rows))
+    cells = []
+    for row in rows:
+        cells.append([row.get(column, "") for column in columns])
+    spreadsheet.write_csv(path, columns, cells)

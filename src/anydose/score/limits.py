@@ -102,7 +102,8 @@ def coverage(case: Case, histogram: Callable[[str], DVH]) -> tuple[TargetCoverag
 
 def counts(limits: tuple[LimitResult, ...]) -> Mapping[str, int]:
     """How many limits are in each state."""
-    return {state: sum(row.state == state for row in limits) for state in (KEPT, BROKEN, NOT_CHECKED)}
+    states = [row.state for row in limits]
+    return {state: states.count(state) for state in (KEPT, BROKEN, NOT_CHECKED)}
 
 
 def standing(

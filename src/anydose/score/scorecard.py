@@ -285,9 +285,12 @@ def to_json(card: Scorecard) -> dict[str, Any]:
     """A scorecard as the format's JSON object."""
     values = (card.name, card.site, card.creator, card.dose_per_fraction_gy, card.fractions)
     head = dict(zip(HEAD_KEYS, values, strict=True))
-    rows = [{key: getattr(limit, k) for key, k in LIMIT_KEYS.items()} for limit in card.limits]
-    limits = {"HardLimits": rows} if rows else {}
+    limits = {"HardLimits": [_limit_json(limit) for limit in card.limits]} if card.limits else {}
     return {**head, **card.extra, **limits, "ScoreTemplates": [_item_json(item) for item in card.items]}
+
+
+def _limit_json(limit: HardLimit) -> dict[str, Any]:
+    return {key: getattr(limit, name) for key, name in LIMIT_KEYS.items()}
 
 
 def _item_json(item: Item) -> dict[str, Any]:

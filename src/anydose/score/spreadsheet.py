@@ -26,4 +26,5 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([cell(column) for column in columns])
-        writer.writerows([cell(value) for value in row] for row in rows)
+        for row in rows:
+            writer.writerow([cell(value) for value in row])

@@ -124,8 +124,8 @@ def _same(name: str | None, there: list[str]) -> list[str]:
 
 def _synonym(reference: StructureReference, there: list[str], by: Matching) -> list[str]:
     meant = {name.lower() for name in (reference.structure_id, reference.template_id) if name}
-    groups = [group for group in by.synonyms if meant & group]
-    listed = [n for n in there if any(n.lower() in group for group in groups)]
+    same = frozenset().union(*(group for group in by.synonyms if meant & group))
+    listed = [n for n in there if n.lower() in same]
     rows = {row.tg263 for row in map(names.find, meant) if row is not None}
     known = [n for n in there if by.tg263.get(n, _own_name(n)) in rows]
     return listed or known

@@ -173,8 +173,8 @@ def _histogram(axes: Any, case: Case, dose: Volume, bands: Sequence[Mapping[str,
         steps = [row for row in bands if row["structure"] == name and row["point"][2:].isdigit()]
         if steps:
             percent = [int(row["point"][2:]) for row in steps]
-            edges = [[row[side] for row in steps] for side in ("low_80", "high_80")]
-            axes.fill_betweenx(percent, *edges, color=colour, alpha=0.15, lw=0)
+            low, high = [row["low_80"] for row in steps], [row["high_80"] for row in steps]
+            axes.fill_betweenx(percent, low, high, color=colour, alpha=0.15, lw=0)
         if case.dose is not None:
             truth = structure_dvh(case, case.dose, name).curve(at_gy)
             axes.plot(at_gy, truth, color=colour, lw=0.8, ls=DASHES[dash])
