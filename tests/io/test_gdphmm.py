@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from linear_patient import patient
 
-from anydose.io import gdphmm, openkbp
+from anydose.io import gdphmm, gdphmm_meta, openkbp
 from anydose.io.read import read_case, read_dose
 
 NAME = "7+A4Ac+MOS_1.npz"
@@ -128,3 +128,57 @@ def test_another_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"one arr_0.npy is accepted"):
         read_case(tmp_path / NAME)
     assert [p.name for p in tmp_path.iterdir()] == [NAME]
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", '{"007": {"PTV_High": 3}}', '{"007": {"PTV_High": {"OPTName": 3}}}', "{"]
+)
+def test_a_bad_side_file_is_one_sentence(tmp_path, text):
+    gdphmm.write_case(patient(), tmp_path / NAME)
+    (tmp_path / "PTV_DICT.json").write_text(text)
+    with pytest.raises(ValueError, match="PTV_DICT.json: "):
+        read_case(tmp_path / NAME)
+
+
+def rewritten(path, **changes):
+    """The plan at `path` with other values, and as another numpy would pickle it."""
+    plan = gdphmm._load(path) | changes
+    np.savez_compressed(path, np.array(plan, dtype=object))
+
+
+def test_isocentres_in_a_list_and_two_bodies(tmp_path):
+    path = tmp_path / NAME
+    gdphmm.write_case(patient(), path)
+    plain = read_case(path)
+    one = gdphmm._load(path)["isocenter"].tolist()
+    body = np.ones(plain.grid.shape, dtype=np.uint8)
+    rewritten(path, isocenter=[one, one], BODY=body, Body=body, angle_plate=body.astype(np.float32))
+    case = read_case(path)
+    assert case.beams == plain.beams
+    assert "Body" in case.structures and "BODY (not the body)" in case.structures
+    assert "angle_plate" not in case.structures
+    assert "angle_plate: passed over, drawn anew from the beams" in case.inferred
+    rewritten(path, isocenter=[one, [value + 1 for value in one]])
+    with pytest.raises(ValueError, match="one voxel for all beams"):
+        read_case(path)
+
+
+def test_plans_are_listed_by_site_phase_and_split(tmp_path):
+    for name in ("a+P1+MOS_1.npz", "b+P2+MOS_2.npz"):
+        gdphmm.write_case(patient(), tmp_path / name)
+    meta = tmp_path / "meta_files" / "meta_data.csv"
+    meta.parent.mkdir()
+    meta.write_text(
+        "PID,PlanID,isVMAT,cohort,site,phase,dev_split,npz_path\n"
+        "a,P1,False,1,1,train,valid,/x/HaN/train/a+P1+MOS_1.npz\n"
+        "b,P2,True,1,2,train,train,/x/Lung/train/b+P2+MOS_2.npz\n"
+        "c,P3,True,1,2,train,train,/x/Lung/train/c+P3+MOS_3.npz\n"
+    )
+    assert [plan.patient for plan, _ in gdphmm_meta.cohort(tmp_path)] == ["a", "b"]
+    ((plan, path),) = gdphmm_meta.cohort(tmp_path, site="lung")
+    assert (plan.plan, plan.is_vmat, path.name) == ("P2", True, "b+P2+MOS_2.npz")
+    with pytest.raises(ValueError, match="no plan .test. among 2"):
+        gdphmm_meta.cohort(tmp_path, dev_split="test")
+    meta.write_text("PID,PlanID\n")
+    with pytest.raises(ValueError, match="no column dev_split"):
+        gdphmm_meta.cohort(tmp_path)

@@ -1,6 +1,8 @@
 """NIfTI folders: a physical point keeps its value, whatever the axes; what states no place is refused."""
 
+import gzip
 import json
+import tracemalloc
 
 import nibabel as nib
 import numpy as np
@@ -124,3 +126,16 @@ def test_case_json_is_checked(text, message, tmp_path):
     (tmp_path / "case.json").write_text(text)
     with pytest.raises(ValueError, match=message):
         read_case(tmp_path)
+
+
+def test_what_unpacks_to_too_much_is_refused_before_it_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(nifti, "MAX_BYTES", 2**26)
+    path = tmp_path / "ct.nii.gz"
+    with gzip.open(path, "wb", compresslevel=9) as file:
+        for _ in range(8):
+            file.write(bytes(2**24))
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="more than 2 GB unpacked"):
+        nifti.read_volume(path, "HU")
+    assert tracemalloc.get_traced_memory()[1] < 2**26
+    tracemalloc.stop()

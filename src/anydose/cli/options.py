@@ -23,6 +23,8 @@ Patient = Annotated[
 ]
 Case = Annotated[Path, typer.Option(help="The patient: DICOM, OpenKBP or NIfTI folder, GDP-HMM .npz.")]
 Dose = Annotated[Path, typer.Argument(help="Dose file, or a case that holds one.")]
+DoseUnit = Annotated[str, typer.Option(help="Gy or cGy: the unit of a dose file that states none.")]
+DoseAbove = Annotated[float | None, typer.Option(help="Accept a dose up to this, in Gy.")]
 Model = Annotated[str, typer.Option(help="A shipped model's name or a .safetensors file.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text: one object.")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anydose.cli.names import Name, Names, name_map
-from anydose.cli.options import Device, JsonLines, Model, Patient, takes
+from anydose.cli.options import Device, DoseAbove, DoseUnit, JsonLines, Model, Patient, takes
 from anydose.cli.output import is_quiet, print_line, tell, working
 from anydose.model.options import Options
 
@@ -54,6 +54,8 @@ def predict(
     rx: Rx = None,
     series: Series = None,
     fill_gaps: Gaps = False,
+    dose_unit: DoseUnit = "Gy",
+    allow_dose_above: DoseAbove = None,
     names: Names = None,
     name: Name = None,
     dose_grid: Annotated[
@@ -86,6 +88,7 @@ def predict(
         options = hastened(options)
     read: dict[str, Any] = {"series": series or (), "beams": beams or None, "rx": rx or ()}
     read |= {"fill_gaps": fill_gaps, "names": name_map(names, name)}
+    read |= {"dose_unit": dose_unit, "allow_dose_above": allow_dose_above}
     dicom = DoseOptions(grid=dose_grid, bits=bits, anonymize=anonymize, placeholder_plan=placeholder_plan)
     if len(cases) > 1 or is_cohort(cases[0]):
         request = Request(
@@ -144,6 +147,8 @@ def complete(
     rx: Rx = None,
     series: Series = None,
     fill_gaps: Gaps = False,
+    dose_unit: DoseUnit = "Gy",
+    allow_dose_above: DoseAbove = None,
     names: Names = None,
     name: Name = None,
     anyway: Annotated[
@@ -161,6 +166,7 @@ def complete(
     options = replace(options, target=target)
     read: dict[str, Any] = {"series": series or (), "beams": beams or None, "rx": rx or ()}
     read |= {"fill_gaps": fill_gaps, "names": name_map(names, name)}
+    read |= {"dose_unit": dose_unit, "allow_dose_above": allow_dose_above}
     with working(f"completing {case.name}"):
         run = complete_to(
             case,

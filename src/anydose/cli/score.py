@@ -11,7 +11,7 @@ from anydose.cli.names import Name as RoiNames
 from anydose.cli.names import Names as ClinicNames
 from anydose.cli.names import divided, name_map
 from anydose.cli.options import Case as Patient
-from anydose.cli.options import Dose, Json, Out
+from anydose.cli.options import Dose, DoseAbove, DoseUnit, Json, Out
 from anydose.cli.output import print_json, tell, write_result
 
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def score(
     names: ClinicNames = None,
     synonyms: Synonyms = None,
     rescale: Rescale = False,
+    dose_unit: DoseUnit = "Gy",
+    allow_dose_above: DoseAbove = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -41,7 +43,8 @@ def score(
 
     patient, name = _named(case, names, name)
     bound = _bound(patient, scorecard, name, synonyms, rescale=rescale)
-    result = scoring.score(bound, read_dose(dose, patient))
+    given = read_dose(dose, patient, unit=dose_unit, allow_above_gy=allow_dose_above)
+    result = scoring.score(bound, given)
     write_result(result.to_json(), out)
     if as_json:
         print_json(result.to_json())
@@ -61,6 +64,8 @@ def compare(
     ] = None,
     names: ClinicNames = None,
     name: RoiNames = None,
+    dose_unit: DoseUnit = "Gy",
+    allow_dose_above: DoseAbove = None,
     out: Out = None,
     as_json: Json = False,
 ) -> None:
@@ -80,7 +85,8 @@ def compare(
         alone = len(paths) == 1
         truth = read_dose(dose_of(reference, patient.name, alone) if reference else path, patient)
         for doses, table in zip(models, tables, strict=True):
-            guess = read_dose(dose_of(doses, patient.name, alone), patient)
+            found = dose_of(doses, patient.name, alone)
+            guess = read_dose(found, patient, unit=dose_unit, allow_above_gy=allow_dose_above)
             table.append(comparison.compare(patient, truth, guess, distances))
             for note in table[-1].notes:
                 tell(f"{patient.name}: {note}")
@@ -105,6 +111,8 @@ def report(
     synonyms: Synonyms = None,
     rescale: Rescale = False,
     record: Annotated[Path | None, typer.Option(help="One printed page too: .pdf or .png.")] = None,
+    dose_unit: DoseUnit = "Gy",
+    allow_dose_above: DoseAbove = None,
 ) -> None:
     """Write report.html: slices, DVH, scorecard and differences in one file that needs no server."""
     from anydose.io.files import whole
@@ -115,7 +123,7 @@ def report(
     from anydose.score.report.html import write_report
 
     patient, name = _named(case, names, name)
-    predicted = read_dose(dose, patient)
+    predicted = read_dose(dose, patient, unit=dose_unit, allow_above_gy=allow_dose_above)
     beside = run_record.read_beside(dose)
     bound, lacking = None, []
     try:
