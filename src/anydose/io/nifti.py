@@ -91,7 +91,8 @@ def write_volume(volume: Volume, path: Path) -> None:
         raise ValueError(f"{path.name}: a name ending in .nii.gz or .nii is accepted")
     kind = np.uint8 if volume.array.dtype == np.bool_ else np.float32
     affine = LPS_FROM_RAS @ volume.grid.affine
-    image = nib.Nifti1Image(volume.array.astype(kind).transpose(2, 1, 0), affine)
+    make: Any = nib.Nifti1Image  # nibabel states no types
+    image = make(volume.array.astype(kind).transpose(2, 1, 0), affine)
     image.set_qform(affine, 1)
     image.set_sform(affine, 1)
     image.header.set_xyzt_units("mm")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,7 +152,7 @@ def read_split(root: Path, split: str) -> Iterator[Case]:
         yield read_case(folder)
 
 
-def to_zyx(array: NDArray[np.generic]) -> NDArray[np.generic]:
+def to_zyx(array: NDArray[Any]) -> NDArray[Any]:
     """OpenKBP's axes (y, x, inferior) -> (z, y, x)."""
     return np.ascontiguousarray(np.moveaxis(array, 2, 0)[::-1])
 

@@ -264,7 +264,7 @@ def draw_ct(
     ct += 30 * planes / planes.std() * (ct > -900) + 12 * random.standard_normal(ct.shape, dtype=np.float32)
     ct = ndimage.gaussian_filter(np.where(depth > 0, ct, AIR_HU), (0.3, 0.4, 0.4))
     ct[depth <= -2] = AIR_HU
-    return np.clip(np.rint(ct), AIR_HU, 3071).astype(np.float32)
+    return np.asarray(np.clip(np.rint(ct), AIR_HU, 3071).astype(np.float32))
 
 
 def draw_targets(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
 Mask = NDArray[np.bool_]
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,10 @@ class Space:
         """Slices from `low` to `high`, (d, 1, 1)."""
         return (self.z >= low) & (self.z <= high)
 
-    def ellipsoid(self, centre: Sequence[float], radii: Sequence[float]) -> Mask:
+    def ellipsoid(self, centre: Sequence[float], radii: Sequence[float | Floats]) -> Mask:
         """A solid ellipsoid, `centre` and `radii` as (x, y, z)."""
         parts = ((a - c) ** 2 / r**2 for a, c, r in zip((self.x, self.y, self.z), centre, radii, strict=True))
-        return sum(parts) <= 1
+        return np.asarray(sum(parts) <= 1)
 
     def tube(self, x: float | Floats, y: float | Floats, rx: float | Floats, ry: float | Floats) -> Mask:
         """A tube of elliptic section along z, each argument a number or a curve (d, 1, 1)."""
@@ -46,7 +47,8 @@ class Space:
         axis = np.subtract(end, start)
         u, v, w = (a - s for a, s in zip((self.x, self.y, self.z), start, strict=True))
         t = np.clip((u * axis[0] + v * axis[1] + w * axis[2]) / (axis @ axis), 0, 1)
-        return (u - t * axis[0]) ** 2 + (v - t * axis[1]) ** 2 + (w - t * axis[2]) ** 2 <= radius**2
+        away = (u - t * axis[0]) ** 2 + (v - t * axis[1]) ** 2 + (w - t * axis[2]) ** 2
+        return np.asarray(away <= radius**2)
 
     def arch(
         self, radii: tuple[float, float], thickness: float, tilt: float, low: float, high: float

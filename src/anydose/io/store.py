@@ -65,7 +65,7 @@ def write_stored(case: Case, cohort: Path, name: str, **about: Any) -> Path:
         arrays["structures"] = np.packbits(np.stack(list(case.structures.values())), axis=0)
     for label, array in arrays.items():
         _put(group, label, array)
-    content = {
+    content: dict[str, Any] = {
         "case": describe(case),
         "grid": {key: getattr(case.grid, key) for key in ("shape", "spacing_mm", "origin_mm", "direction")},
         "structures": list(case.structures),
@@ -142,8 +142,9 @@ def read_stored(path: Path | str) -> Case:
 
 def _case(about: dict[str, Any], grid: Grid, arrays: dict[str, np.ndarray], path: Path | str) -> Case:
     packed = arrays.get("structures")
-    labels = about["structures"] if packed is not None else []
-    masks = {label: _bit(packed, k) for k, label in enumerate(labels)}
+    masks = {}
+    if packed is not None:
+        masks = {label: _bit(packed, k) for k, label in enumerate(about["structures"])}
     return Case(
         name=about["case"]["name"],
         grid=grid,
@@ -175,8 +176,8 @@ def _verified(group: zarr.Group, about: dict[str, Any], path: Path | str) -> dic
             raise ValueError(f"{path}/{label}: damaged ({error}); convert it again") from error
     if about["structures"] and "structures" not in arrays:
         raise ValueError(f"{path}/structures: missing; convert it again")
-    hashes = about.get("sha256")
-    if about["schema"] == 1 and hashes is None:
+    hashes: dict[str, str] = about.get("sha256") or {}
+    if about["schema"] == 1 and not hashes:
         return arrays
     stated = {label: _hash(array) for label, array in arrays.items()} | {WORDS: _words_hash(about)}
     for label in sorted(hashes.keys() | stated.keys()):
@@ -230,7 +231,7 @@ def _small(hu: np.ndarray) -> np.ndarray:
 
 
 def _bit(packed: np.ndarray, k: int) -> np.ndarray:
-    return (packed[k // 8] & (128 >> (k % 8))) != 0
+    return np.asarray((packed[k // 8] & (128 >> (k % 8))) != 0)
 
 
 def _volume(array: np.ndarray | None, grid: Grid, unit: str) -> Volume | None:

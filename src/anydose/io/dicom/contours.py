@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import contourpy
 import numpy as np
@@ -174,7 +175,8 @@ def outlines(mask: Mask, grid: Grid) -> list[Floats]:
         hit = np.argwhere(mask[z])
         low, high = hit.min(axis=0), hit.max(axis=0) + 1
         padded = np.pad(mask[z, low[0] : high[0], low[1] : high[1]], 1).astype(np.float32)
-        for line in contourpy.contour_generator(z=padded).lines(0.5):
+        lines: Any = contourpy.contour_generator(z=padded).lines(0.5)
+        for line in lines:
             points = line[:-1] if (line[0] == line[-1]).all() else line
             index = np.column_stack([np.full(len(points), float(z)), points[:, ::-1] + low - 1])
             out.append(grid.to_mm(index))

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,7 +72,8 @@ def _frame(found: Sequence[Found]) -> tuple[Floats, tuple[int, int], tuple[float
                 pixel_spacing(f.header),
             )
             shared = shared or own
-            for what, a, b in zip(("orientation", "size", "PixelSpacing"), own, shared, strict=True):
+            each: Any = zip(("orientation", "size", "PixelSpacing"), own, shared, strict=True)
+            for what, a, b in each:
                 if not np.allclose(a, b, atol=1e-3 if what == "orientation" else 1e-4):
                     raise ValueError(
                         f"{what} {np.round(a, 4).tolist()}, {np.round(b, 4).tolist()} in {found[0].path.name}"
@@ -119,7 +121,7 @@ def _hounsfield(path: Path) -> Stack:
         hu += np.float32(intercept)
         if isinstance(padding := dataset.get("PixelPaddingValue"), int):
             hu[stored[0] == padding] = AIR_HU
-    return hu
+    return np.asarray(hu)
 
 
 def _plausible(stack: Stack) -> list[str]:

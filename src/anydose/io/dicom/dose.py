@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom import Dataset
@@ -40,7 +41,8 @@ def read_rtdose(path: Path, frame_of_reference_uid: str | None = None) -> Volume
             raise ValueError(f"a dose of {array.max():g} Gy; up to {MAX_GY:g} Gy is accepted")
         array, step = _even(array, offsets[order])
         x, y, z = numbers(dataset, "ImagePositionPatient", 3) + direction[:, 2] * offsets.min()
-        return Volume(array, Grid(array.shape, (spacing[1], spacing[0], step), (x, y, z), direction), "Gy")
+        turned: Any = direction
+        return Volume(array, Grid(array.shape, (spacing[1], spacing[0], step), (x, y, z), turned), "Gy")
 
 
 def _check_words(dataset: Dataset, frame_of_reference_uid: str | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom import Dataset
@@ -234,7 +235,8 @@ def _right_handed(volume: Volume) -> Volume:
     if np.linalg.det(direction) > 0:
         return volume
     x, y, z = grid.to_mm([grid.shape[0] - 1, 0, 0])
-    turned = replace(grid, origin_mm=(x, y, z), direction=direction * [1, 1, -1])
+    mirrored: Any = direction * [1, 1, -1]
+    turned = replace(grid, origin_mm=(x, y, z), direction=mirrored)
     return Volume(volume.array[::-1], turned, volume.unit)
 
 
