@@ -128,6 +128,7 @@ def test_the_loss_is_the_dual_one_and_what_keeps_v_in_place_by_their_weights(pla
             method = METHODS["nft"]
             group = method.sample(trainer.policy, patient, trainer.config, (0, 0, 0), pool)
             rewards = [job.result() for job in group.rewards]
+        assert len(group.latents) == len(rewards) == trainer.config.candidates
         loss, report = method.learn(trainer.policy, group, rewards, trainer.config)
         totals[weights] = float(loss.detach())
         expected = report["nft"] + weights[0] * report["diffusion"] + weights[1] * report["kl"]
