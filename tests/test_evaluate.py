@@ -49,7 +49,7 @@ def test_predictions_of_two_formats_are_scored_and_a_case_without_dose_is_said(c
         predictions=cohort / "plus1",
         folder=tmp_path,
     )
-    assert {case.case for case in found.cases} == {"two", "pt_1"}
+    assert {case.case for case in found.cases} == {"two", "pt_1"}, found.failed
     assert "no dose named without_dose" in found.failed["without_dose"]
     means = found.summary()
     assert means["dose_score"] == pytest.approx(1.0, abs=2e-3)

@@ -18,7 +18,7 @@ from anydose.case import modality
 from anydose.case.case import Case
 from anydose.case.volume import Volume, block
 from anydose.io import openkbp
-from anydose.io.convert import source_hash
+from anydose.io.convert import files_hash, source_hash
 from anydose.io.files import file_name, write_json
 from anydose.io.many import each
 from anydose.io.read import read_case, read_dose
@@ -263,7 +263,7 @@ def _score_case(
     """One case's scores, from `kept` where they are there of the same bytes."""
     name, path = job
     dose_path = dose_of(request.predictions, name, False) if request.predictions else None
-    own = {**identity, "case": source_hash(path), "dose": source_hash(dose_path) if dose_path else None}
+    own = {**identity, "case": source_hash(path), "dose": files_hash(dose_path) if dose_path else None}
     file = kept / f"{file_name(name)}.json" if kept else None
     if file is not None and file.is_file():
         before = json.loads(file.read_text(encoding="utf-8"))

@@ -14,7 +14,8 @@ from anydose.model import lora
 from anydose.model.checkpoint import load_model
 from anydose.model.prior import load as prior
 from anydose.predict import Options, predict
-from anydose.train import latents, recipes
+from anydose.train import recipes
+from anydose.train.encode import EncodeConfig, encode
 from anydose.train.posttrain.policy import Policy
 from anydose.train.trainer import Trainer
 
@@ -30,7 +31,7 @@ def place(cohort_folder, tmp_path_factory):
     (folder / "data").symlink_to(cohort_folder)
     write_maisi(folder / "released")
     prior.import_maisi(folder / "released", folder / "runs" / "maisi")
-    assert len(list(latents.encode(folder / "data", folder / START, 1, (24, 24, 24)))) == 3
+    assert len(list(encode(folder / "data", folder / START, EncodeConfig(crop=(24, 24, 24))))) == 3
     return folder
 
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
@@ -108,8 +108,13 @@ def _holds(place: Path, digest: str) -> bool:
 
 def source_hash(path: Path) -> str:
     """SHA-256 over the names and bytes of a case's files, side files included."""
+    return files_hash(path, side_files=format_of(path).side_files(path))
+
+
+def files_hash(path: Path, side_files: Iterable[Path] = ()) -> str:
+    """SHA-256 over names and bytes of a file, or of a folder's files, after those of `side_files`."""
     digest = hashlib.sha256()
-    for file in format_of(path).side_files(path):
+    for file in side_files:
         digest.update(f"{file.name}:".encode())
         digest.update(file.read_bytes())
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
