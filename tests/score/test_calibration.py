@@ -97,7 +97,7 @@ def test_a_case_without_a_true_dose_is_refused_by_name():
         calibration.observe(replace(case, dose=None), predicted, 0 * predicted)
 
 
-@pytest.mark.parametrize(("coverage", "rank"), [(0.5, 5), (0.8, 8), (0.95, 9)])
+@pytest.mark.parametrize(("coverage", "rank"), [(0.5, 50), (0.8, 80), (0.95, 95), (0.999, 99)])
 def test_the_conformal_quantile_is_the_ceil_of_n_plus_one_times_c_th_smallest(coverage, rank):
-    """Lei et al., JASA 113, 2018: nine ratios 1 to 9; the largest where n is too small for the coverage."""
-    assert calibration._conformal([9, 1, 8, 2, 7, 3, 6, 4, 5], coverage) == rank
+    """Lei et al., JASA 113, 2018: ratios 1 to 99; the largest where n is too small for the coverage."""
+    assert calibration._conformal(list(range(99, 0, -1)), coverage) == rank
