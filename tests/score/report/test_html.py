@@ -52,7 +52,7 @@ HANDS = """(async () => {
   seen.clicked = where();
   const before = axial.toDataURL();
   document.querySelectorAll("#isodoses input").forEach((box) => box.click());
-  await wait(500);
+  for (let k = 0; k < 50 && axial.toDataURL() === before; k++) await wait(100);
   seen.chosen = axial.toDataURL() !== before;
   const traces = document.getElementById("dvh").data;
   Plotly.Fx.hover("dvh", [{ curveNumber: 0, pointNumber: 150 }]);
