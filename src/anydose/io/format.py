@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ class Generated:
     """The hash of its weights."""
 
 
-class Format:
+class Format(ABC):
     """One form that patients come in. A subclass overrides what its format can do."""
 
     name: str
@@ -65,17 +66,17 @@ class Format:
     organ_names: Sequence[str] = names.ORGAN_CHANNELS
     """What the format calls the organs of `names.ORGAN_CHANNELS`, in that order."""
 
+    @abstractmethod
     def recognises(self, path: Path) -> bool:
         """True if the file or folder at `path` looks like a case of this format."""
-        raise NotImplementedError
 
     def is_one_case(self, path: Path) -> bool:
         """False if what is recognised at `path` is a folder of cases rather than one."""
         return True
 
+    @abstractmethod
     def read_case(self, path: Path, options: ReadOptions) -> Case:
         """The case at `path`. ValueError (file, found, accepted) for anything that is not exactly one."""
-        raise NotImplementedError
 
     def read_dose(self, path: Path, case: Case) -> Volume:
         """The dose file at `path`, on its own grid, its numbers taken for Gy where it states no unit.
