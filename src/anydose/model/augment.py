@@ -61,7 +61,7 @@ def turned(sample: Sample, degrees: float, zoom: float = 1.0, bend_mm: float = 0
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     mm = np.array(sample.spacing_mm[1::-1])  # (y, x)
     centre = (np.array(sample.body.shape[1:]) - 1) / 2
-    inside = np.argwhere(sample.body.any(dim=0).numpy()) if sample.body.any() else centre[None]
+    inside = np.argwhere(sample.body.any(dim=0).cpu().numpy()) if sample.body.any() else centre[None]
     there = ((inside - centre) * mm) @ np.array([[c, -s], [s, c]]) * (zoom / mm)
     margin = np.ceil(2 * bend_mm / mm)
     low, size = there.min(axis=0) - margin, np.ceil(np.ptp(there, axis=0) + 2 * margin - 1e-6).astype(int) + 1
@@ -70,6 +70,7 @@ def turned(sample: Sample, degrees: float, zoom: float = 1.0, bend_mm: float = 0
         y, x = np.stack([y, x]) + bend_mm * bend((size[0], size[1]), mm, seed)
     wanted = np.stack([(x * c + y * s) / mm[1], (y * c - x * s) / mm[0]], axis=-1)
     grid = torch.from_numpy((wanted / np.maximum(centre[::-1], 0.5)).astype(np.float32))[None]
+    grid = grid.to(sample.body.device)
     volumes = {}
     for name, volume in sample.volumes.items():
         row = modality.TABLE[name]
@@ -77,7 +78,8 @@ def turned(sample: Sample, degrees: float, zoom: float = 1.0, bend_mm: float = 0
         moved = _sampled(volume - air, grid, SMOOTH.get(name, "nearest")).add_(air)
         volumes[name] = moved.clamp_(volume.min(), volume.max())
     if "beam" in volumes:
-        volumes["beam"] = torch.tensor(beams.turned_sectors(degrees)) @ volumes["beam"].flatten(1)
+        sectors = torch.tensor(beams.turned_sectors(degrees)).to(grid)
+        volumes["beam"] = sectors @ volumes["beam"].flatten(1)
         volumes["beam"] = volumes["beam"].unflatten(1, (-1, *grid.shape[1:3]))
     body = _sampled(sample.body[None].float(), grid, "nearest")[0] > 0.5
     sx, sy, sz = sample.spacing_mm

@@ -94,6 +94,9 @@ class TrainConfig:
     """Threads of torch on a CPU; 0 leaves them as they are."""
     workers: int = 0
     """Processes that prepare examples; 0 prepares them in this one."""
+    resident: bool = False
+    """Keep the whole cohort in the memory of the GPU (8 GB for 200 of OpenKBP) and change patients there, in
+    the place of `workers`."""
     side_by_side: int = 1
     """Examples of a step computed at once, a thread each, on a CPU."""
     save_every: int = 250

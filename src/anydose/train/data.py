@@ -10,8 +10,11 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors import safe_open
 from safetensors.numpy import save_file
+from safetensors.torch import load_file
+from torch import Tensor
 
 from anydose.case import modality
 from anydose.case.case import Case
@@ -49,9 +52,11 @@ def render(
 
 
 class Cohort:
-    """The rendered cases of one folder, in name order; reads one case at a time."""
+    """The rendered cases of one folder, in name order; reads one case at a time, or holds all of them where
+    the network is (`hold_on`)."""
 
     def __init__(self, folder: Path) -> None:
+        self.held: list[dict[str, Tensor]] = []
         self.paths = sorted(folder.glob("*.safetensors"))
         if not self.paths:
             raise ValueError(f"{folder}: no rendered case; write them with `anydose render COHORT {folder}`")
@@ -65,12 +70,19 @@ class Cohort:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def hold_on(self, device: torch.device) -> None:
+        """Read every case once and keep it on `device`, in the half precision of its file (about 40 MB a
+        head and neck): patients are then changed there too, and no process has to prepare them."""
+        self.held = [load_file(path, device=str(device)) for path in self.paths]
+
     def load(self, index: int) -> Sample:
         """The case at `index` of `paths`."""
         with safe_open(self.paths[index], "pt") as file:
             about = json.loads(file.metadata()["case"])
-            volumes = {name: file.get_tensor(name).float() for name in self.modalities[index]}
-            body = file.get_tensor("mask").bool()
+            wanted = (*self.modalities[index], "mask")
+            stored = self.held[index] if self.held else {name: file.get_tensor(name) for name in wanted}
+        volumes = {name: stored[name].float() for name in self.modalities[index]}
+        body = stored["mask"].bool()
         spacing = tuple(about["spacing_mm"])
         return Sample(
             self.paths[index].stem,

@@ -17,15 +17,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 def start(device: str) -> torch.device | None:
     """Join the processes that torchrun started, once, and take this one's GPU ('auto': if there is one). None
-    where there is one process."""
+    where there is one process. Processes that have to share a GPU exchange by gloo, as NCCL refuses them."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
         return None
-    cuda = device != "cpu" and torch.cuda.is_available()
+    gpus = torch.cuda.device_count() if device != "cpu" else 0
+    own_gpu_each = gpus >= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if cuda else "gloo")
-    place = torch.device("cuda", int(os.environ["LOCAL_RANK"])) if cuda else torch.device("cpu")
-    if cuda:
-        torch.cuda.set_device(place)
+        dist.init_process_group("nccl" if gpus and own_gpu_each else "gloo")
+    if not gpus:
+        return torch.device("cpu")
+    place = torch.device("cuda", int(os.environ["LOCAL_RANK"]) % gpus)
+    torch.cuda.set_device(place)
     return place
 
 

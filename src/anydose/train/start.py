@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from anydose.model import registry
 from anydose.model.any2any import Any2Any
 from anydose.model.checkpoint import describe, load_model
@@ -33,15 +35,24 @@ def starting_model(config: TrainConfig) -> tuple[Any2Any, dict[str, Any] | None]
     return model, describe(path)["record"] if path else None
 
 
-def cohort_of(config: TrainConfig, model: Any2Any) -> Cohort | LatentCohort:
-    """The patients to learn from. ValueError if there are none."""
+def cohort_of(config: TrainConfig, model: Any2Any, device: torch.device) -> Cohort | LatentCohort:
+    """The patients to learn from, on `device` where they are to stay there. ValueError if there are none."""
     folder = Path(config.data)
-    return LatentCohort(folder, model.codec) if config.latents else Cohort(folder)
+    if config.latents:
+        return LatentCohort(folder, model.codec)
+    cohort = Cohort(folder)
+    if config.resident:
+        cohort.hold_on(device)
+    return cohort
 
 
 def _refuse(config: TrainConfig, model: Any2Any) -> None:
     if config.dvh and config.latents:
         raise ValueError("dvh: a latent cache holds no structures; latents=false is needed")
+    if config.resident and (config.latents or config.workers):
+        raise ValueError(
+            "resident: neither latents nor workers go with it; latents=false workers=0 is needed"
+        )
     if model.config.sided and config.latents:
         raise ValueError("sided: a latent cache exchanges organs' names; latents=false is needed")
     if config.adapter and not (config.lora and config.init and config.task.targets):

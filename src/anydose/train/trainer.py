@@ -34,6 +34,7 @@ from anydose.train.validation import Validation, quality
 FREE = {
     "threads",
     "workers",
+    "resident",
     "side_by_side",
     "save_every",
     "out",
@@ -67,7 +68,7 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.model, self.before = starting_model(config)
         self.model.on(self.device).train()
-        self.cohort = cohort_of(config, self.model)
+        self.cohort = cohort_of(config, self.model, self.device)
         self.model.saw(self.cohort.spacings_mm, config.task.zoom)
         self.gradients = Gradients(self.model, config)
         self.optimisers = make_optimisers(
