@@ -16,6 +16,7 @@ __version__ = "0.2.0"
 PUBLIC = {
     "Case": "anydose.case.case",
     "Completion": "anydose.complete",
+    "Engine": "anydose.engine.engine",
     "Options": "anydose.model.options",
     "Prediction": "anydose.predict",
     "complete": "anydose.complete",

@@ -11,27 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from anydose.case import modality
 from anydose.case.case import Case
-from anydose.case.volume import Volume, block
+from anydose.case.volume import Volume
+from anydose.engine.engine import Engine, each
 from anydose.io import openkbp
 from anydose.io.convert import files_hash, source_hash
 from anydose.io.files import file_name, write_json
-from anydose.io.many import each
 from anydose.io.read import read_case, read_dose
 from anydose.io.run_folder import hash_of
 from anydose.io.sources import dose_of
 from anydose.io.splits import cases_of
 from anydose.model import registry
-from anydose.model.any2any import Any2Any
+from anydose.model.any2any import Any2Any, pick_device
 from anydose.model.checkpoint import budget, describe
-from anydose.model.codec.codec import Codec
-from anydose.model.codec.make import named_codec
 from anydose.model.options import Options
-from anydose.model.sample import draw_sample, padded
 from anydose.predict import Prediction, predict
 from anydose.score import binding, challenge, importers, metric_sets
 from anydose.score.cohort_scores import CaseScore, Evaluation
@@ -106,46 +101,6 @@ def from_model(path: Path, options: Options, device: str) -> Doses:
     return lambda case: predict(replace(case, dose=None), network, options).mean[0]
 
 
-def openkbp_split(
-    cohort: Path,
-    split: str,
-    model: str,
-    predictions: Path | None,
-    options: Options,
-    device: str,
-    limit: int,
-    on_case: Callable[[str], None],
-) -> list[dict[str, Any]]:
-    """Score a model (or the files in `predictions`) on one split: {'row': the cohort's scores and how they
-    came about, 'patients': each one's}. `on_case` is told a line a patient."""
-    folders = openkbp.patients(cohort, split)[: limit or None]
-    path = registry.find(model) if predictions is None else None
-    doses = from_model(path, options, device) if path else from_folder(predictions or Path())
-    table = []
-    for row in rows((openkbp.read_case(folder) for folder in folders), doses):
-        table.append(row)
-        on_case(
-            f"{row.patient}: dose {row.dose_error:.3f} Gy, DVH {row.dvh_error:.3f} Gy, {row.seconds:.1f} s"
-        )
-    how: dict[str, Any] = {
-        "model": path.parent.name if path and path.stem == "model" else str(path and path.stem or predictions)
-    }
-    if path:
-        how |= {"sampler": options.sampler, "steps": options.steps, "samples": options.samples}
-        how |= {
-            "looks": options.looks,
-            "mimic": options.mimic,
-            "seed": options.seed,
-            "given": list(options.given),
-        }
-        how |= budget(describe(path)["record"])
-    patients = [
-        {"patient": r.patient, "dose_error": r.dose_error, "dvh_errors": r.dvh_errors, "has_ct": r.has_ct}
-        for r in table
-    ]
-    return [{**how, "split": split, **summary(table)}, *patients]
-
-
 @dataclass(frozen=True)
 class Request:
     """What is asked of every case of a cohort."""
@@ -168,6 +123,58 @@ class Request:
         return {"model": model, "metrics": list(self.metrics), "options": options}
 
 
+def _openkbp_row(folder: Path, request: Request) -> Row | None:
+    """One patient's scores; None without a reference dose."""
+    doses = from_folder(request.predictions) if request.predictions else partial(_predicted, request=request)
+    return next(rows([openkbp.read_case(folder)], doses), None)
+
+
+def openkbp_split(
+    cohort: Path,
+    split: str,
+    model: str,
+    predictions: Path | None,
+    options: Options,
+    device: str,
+    limit: int,
+    on_case: Callable[[str], None],
+    engine: Engine | None = None,
+) -> list[dict[str, Any]]:
+    """Score a model (or the files in `predictions`) on one split: the cohort's scores and how they came
+    about, then each patient's. `on_case` is told a line a patient. Raises ValueError for a patient that
+    cannot be read."""
+    folders = openkbp.patients(cohort, split)[: limit or None]
+    path = registry.find(model) if predictions is None else None
+    request = Request(model=model, predictions=predictions, options=options, device=device)
+    engine = (engine or Engine()).on_device(pick_device(device).type if path else "cpu")
+    found: dict[Path, Row] = {}
+    for done in each(partial(_openkbp_row, request=request), folders, engine):
+        if done.why:
+            raise ValueError(done.why)
+        if done.result is not None:
+            found[done.job] = row = done.result
+            errors = f"dose {row.dose_error:.3f} Gy, DVH {row.dvh_error:.3f} Gy"
+            on_case(f"{row.patient}: {errors}, {row.seconds:.1f} s")
+    table = [found[folder] for folder in folders if folder in found]
+    how: dict[str, Any] = {
+        "model": path.parent.name if path and path.stem == "model" else str(path and path.stem or predictions)
+    }
+    if path:
+        how |= {"sampler": options.sampler, "steps": options.steps, "samples": options.samples}
+        how |= {
+            "looks": options.looks,
+            "mimic": options.mimic,
+            "seed": options.seed,
+            "given": list(options.given),
+        }
+        how |= budget(describe(path)["record"])
+    patients = [
+        {"patient": r.patient, "dose_error": r.dose_error, "dvh_errors": r.dvh_errors, "has_ct": r.has_ct}
+        for r in table
+    ]
+    return [{**how, "split": split, **summary(table)}, *patients]
+
+
 def evaluate(
     cohort: str | Path,
     model: str | Path = registry.DEFAULT,
@@ -180,7 +187,7 @@ def evaluate(
     device: str = "auto",
     limit: int = 0,
     folder: str | Path | None = None,
-    workers: int = 1,
+    engine: Engine | None = None,
     on_case: Callable[[str], None] | None = None,
 ) -> Evaluation:
     """Score a model, or somebody's predictions, on the cases of a cohort that hold a reference dose.
@@ -198,7 +205,7 @@ def evaluate(
         limit: only the first so many cases; 0 for all.
         folder: where each case's scores are kept, from which a stopped evaluation goes on, with the tables
             and the page.
-        workers: processes; each holds the model.
+        engine: where the cases are worked on; the default is this process.
         on_case: told a sentence a case.
 
     Raises:
@@ -220,7 +227,8 @@ def evaluate(
     found: dict[str, CaseScore] = {}
     failed: dict[str, str] = {}
     identity = request.identity()
-    for done in each(partial(_score_case, request=request, identity=identity, kept=kept), jobs, workers):
+    engine = (engine or Engine()).on_device(pick_device(device).type)
+    for done in each(partial(_score_case, request=request, identity=identity, kept=kept), jobs, engine):
         name = done.job[0]
         if done.why:
             failed[name] = done.why
@@ -285,6 +293,11 @@ def _dose(case: Case, request: Request, dose_path: Path | None) -> NDArray[np.fl
         raise ValueError(f"{case.name}: no {'reference dose' if case.dose is None else 'body'}")
     if dose_path is not None:
         return read_dose(dose_path, case).array
+    return _predicted(case, request)
+
+
+def _predicted(case: Case, request: Request) -> NDArray[np.float32]:
+    """The model's dose (d, h, w) in Gy, made without the reference."""
     network = _network(request.model, request.device)
     dose: NDArray[np.float32] = predict(replace(case, dose=None), network, request.options).mean[0]
     return dose
@@ -305,30 +318,3 @@ def _perceptual(metrics: tuple[str, ...]) -> dict[str, metric_sets.Distance]:
         return {"st_lpips": st_lpips()} if "paper" in metrics else {}
     except ValueError:
         return {}
-
-
-def codec_round_trips(
-    cohort: Path, split: str, codecs: list[str], limit: int = 0
-) -> Iterator[dict[str, Any]]:
-    """Dose and DVH score of the true dose after encoding and decoding, one row a codec."""
-    for name in codecs:
-        codec = named_codec(name)
-        folders = openkbp.patients(cohort, split)[: limit or None]
-        table = list(
-            rows((openkbp.read_case(folder) for folder in folders), lambda c, k=codec: round_trip(c, k))
-        )
-        row = summary(table)
-        compression = codec.stride**3 / codec.latent_channels
-        yield {"codec": name, "stride": codec.stride, "compression": compression, "split": split, **row}
-
-
-@torch.inference_mode()
-def round_trip(case: Case, codec: Codec) -> NDArray[np.float32]:
-    """The case's own dose (d, h, w) in Gy through the codec and back."""
-    sample, start = draw_sample(case, ("dose",))
-    whole = padded(sample, codec.stride, (0.0, 0.0, 0.0))
-    decoded = codec.decode(codec.encode(whole.volumes["dose"][None]))[0].numpy()
-    d, h, w = sample.body.shape
-    dose_gy = modality.TABLE["dose"].from_range(decoded[0, :d, :h, :w], sample.rx_max_gy)
-    back = (-start[0], -start[1], -start[2])
-    return block(np.maximum(dose_gy, 0.0), back, case.grid.shape, 0.0)

@@ -96,17 +96,17 @@ def test_the_patients_of_a_clinic_are_told_apart(tmp_path):
 def test_convert_keeps_what_is_there_and_names_what_it_refuses(tmp_path):
     clinic(tmp_path / "in", 2)
     (tmp_path / "in" / "p_1" / "export" / "RTSTRUCT.dcm").write_bytes(b"torn")
-    first = {o.name: o for o in convert(tmp_path / "in", tmp_path / "out", 1)}
+    first = {o.name: o for o in convert(tmp_path / "in", tmp_path / "out")}
     assert {name: o.state for name, o in first.items()} == {
         "p_0": "written",
         "p_1": "refused",
         "p_10": "written",
     }
     assert "RTSTRUCT.dcm" in first["p_1"].why
-    again = {o.name: o.state for o in convert(tmp_path / "in", tmp_path / "out", 1)}
+    again = {o.name: o.state for o in convert(tmp_path / "in", tmp_path / "out")}
     assert again == {"p_0": "kept", "p_1": "refused", "p_10": "kept"}
     (tmp_path / "in" / "p_10" / "dose.nii.gz").unlink()
-    changed = {o.name: o.state for o in convert(tmp_path / "in", tmp_path / "out", 1)}
+    changed = {o.name: o.state for o in convert(tmp_path / "in", tmp_path / "out")}
     assert changed["p_10"] == "written"
     assert read_stored(tmp_path / "out" / "p_10").dose is None
 
@@ -136,7 +136,7 @@ def test_a_killed_convert_goes_on_and_loses_nothing(tmp_path):
     stamps = {p.name: p.stat().st_mtime_ns for p in cohort.glob("p_*")}
     assert 3 <= len(stamps) <= 40
     (cohort / f".{process.pid}.p_39").mkdir(exist_ok=True)  # a scrap, whether or not the kill left one
-    states = {o.name: o.state for o in convert(tmp_path / "in", cohort, 1)}
+    states = {o.name: o.state for o in convert(tmp_path / "in", cohort)}
     assert sorted(states) == sorted(f"p_{k}" for k in range(40))
     assert all(states[name] == "kept" for name in stamps)
     assert all((cohort / name).stat().st_mtime_ns == stamp for name, stamp in stamps.items())

@@ -80,7 +80,7 @@ def test_a_store_of_schema_1_is_read(stored: Path) -> None:
 def test_two_names_never_share_a_folder(tmp_path: Path) -> None:
     for name in ("a:b", "a?b", "a_b", "é" * 150, "é" * 151, " a_b"):
         nifti.write_case(patient(), tmp_path / "in" / name.replace("é" * 150, "e" * 150)[:200])
-    outcomes = list(convert(tmp_path / "in", tmp_path / "out", workers=1))
+    outcomes = list(convert(tmp_path / "in", tmp_path / "out"))
     assert {o.state for o in outcomes} == {"written"}
     assert len(names(tmp_path / "out")) == len(outcomes) == len(sources(tmp_path / "in"))
     assert stored_name("pt_1") == "pt_1" and stored_name("a:b") != stored_name("a?b") != "a_b"
@@ -89,10 +89,10 @@ def test_two_names_never_share_a_folder(tmp_path: Path) -> None:
 
 def test_convert_mends_what_is_damaged(tmp_path: Path) -> None:
     nifti.write_case(patient(), tmp_path / "in" / "one")
-    assert [o.state for o in convert(tmp_path / "in", tmp_path / "out", workers=1)] == ["written"]
-    assert [o.state for o in convert(tmp_path / "in", tmp_path / "out", workers=1)] == ["kept"]
+    assert [o.state for o in convert(tmp_path / "in", tmp_path / "out")] == ["written"]
+    assert [o.state for o in convert(tmp_path / "in", tmp_path / "out")] == ["kept"]
     spoilt(chunk(tmp_path / "out" / "one", "ct"))
-    assert [o.state for o in convert(tmp_path / "in", tmp_path / "out", workers=1)] == ["written"]
+    assert [o.state for o in convert(tmp_path / "in", tmp_path / "out")] == ["written"]
     assert np.array_equal(read_stored(tmp_path / "out" / "one").structures["PTV_60"].any(), True)
 
 

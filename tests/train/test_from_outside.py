@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_cohort import small_case
 
-from anydose.evaluate import round_trip
+from anydose.bench.round_trip import round_trip
 from anydose.model.any2any import Any2Any, ModelConfig, config_from_dict
 from anydose.model.checkpoint import load_model
 from anydose.model.codec import make

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from anydose.case import modality
+from anydose.engine.engine import Engine
 from anydose.io import store
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.augment import flipped
@@ -77,7 +78,7 @@ def test_what_is_there_is_kept_and_the_rest_is_written(cohort, checkpoint):
     first = list(encode(cohort, checkpoint, EncodeConfig()))
     first[1].unlink()
     before = {path: path.stat().st_mtime_ns for path in (first[0], first[2])}
-    assert list(encode(cohort, checkpoint, EncodeConfig(workers=2))) == [first[1]]
+    assert list(encode(cohort, checkpoint, EncodeConfig(), Engine(workers=2))) == [first[1]]
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 

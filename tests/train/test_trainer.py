@@ -137,7 +137,7 @@ def test_the_dvh_loss_is_the_area_between_the_curves_and_is_trained(cohort_folde
 def test_a_case_that_cannot_be_read_is_named_and_the_others_are_drawn(tmp_path):
     from tiny_cohort import read_small_case
 
-    done, refused = render(read_small_case, [Path("0"), Path("none"), Path("1")], tmp_path, 1)
+    done, refused = render(read_small_case, [Path("0"), Path("none"), Path("1")], tmp_path)
     assert [p.name for p in done] == ["0.safetensors", "1.safetensors"]
     assert len(refused) == 1 and "none" in refused[0]
 

@@ -9,11 +9,11 @@ from typing import Annotated
 import typer
 
 from anydose.cli.names import Name, Names, name_map
-from anydose.cli.options import Json, JsonLines, Patient
+from anydose.cli.options import EACH_CORE, Json, JsonLines, Patient, takes
 from anydose.cli.output import print_json, print_line, tell, working
 from anydose.cli.words import Command
+from anydose.engine.engine import Engine
 
-Workers = Annotated[int, typer.Option(help="Processes.", min=1, max=64)]
 Source = Annotated[Path, typer.Argument(help="A dataset, a folder of patients in any form, or one.")]
 
 data = typer.Typer(help="Cohorts of patients: convert them to a store, check them.", no_args_is_help=True)
@@ -31,13 +31,15 @@ def phantom(
     typer.echo(f"{folder}: {case.name}, {len(case.structures)} structures, {len(case.beams)} beams")
 
 
+@takes(Engine, "engine", panel="Many patients", start=EACH_CORE)
 def render(
     cohort: Annotated[
         Path, typer.Argument(help="OpenKBP dataset folder (with provided-data), or a cohort store.")
     ],
     folder: Annotated[Path, typer.Argument(help="Where the rendered cases go.")],
     split: Annotated[str, typer.Option(help="OpenKBP: train or validation.")] = "train",
-    workers: Workers = 2,
+    *,
+    engine: Engine,
 ) -> None:
     """Render every case once, ready for training; resumes. Exit code 2 if a case was refused."""
     from anydose.io import openkbp, store
@@ -47,7 +49,7 @@ def render(
     places = [cohort / name for name in store.names(cohort)] if is_store else openkbp.patients(cohort, split)
     with working(f"rendering {cohort.name}"):
         read = store.read_stored if is_store else openkbp.read_case
-        done, refused = render_all(read, places, folder, workers)
+        done, refused = render_all(read, places, folder, engine)
     typer.echo(f"{folder}: {len(done)} cases")
     for sentence in refused:
         typer.echo(f"refused: {sentence}", err=True)
@@ -74,13 +76,15 @@ def convert(
 
 
 @data.command("convert", cls=Command)
+@takes(Engine, "engine", panel="Many patients", start=EACH_CORE)
 def data_convert(
     source: Source,
     cohort: Annotated[Path, typer.Argument(help="The cohort store: a new folder, or one to go on with.")],
-    workers: Workers = 2,
     names: Names = None,
     name: Name = None,
     as_json: JsonLines = False,
+    *,
+    engine: Engine,
 ) -> None:
     """Write every case into one Zarr store; resumes where it stopped. Exit code 2 if a case was refused."""
     from dataclasses import asdict
@@ -88,7 +92,7 @@ def data_convert(
     from anydose.io.convert import convert
 
     states: list[str] = []
-    for outcome in convert(source, cohort, workers, names=name_map(names, name)):
+    for outcome in convert(source, cohort, engine, names=name_map(names, name)):
         states.append(outcome.state)
         if as_json:
             print_line(asdict(outcome))

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from anydose.cli.options import Cohort, Device, JsonLines, Limit, Model, Out, Split, takes
+from anydose.cli.options import EACH_CORE, Cohort, Device, JsonLines, Limit, Model, Out, Split, takes
 from anydose.cli.output import print_line, tell, write_result
+from anydose.engine.engine import Engine
 from anydose.model.options import Options
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 
 @takes(Options, "options", without=("target",), panel="Sampling")
+@takes(Engine, "engine", panel="Many patients", start=EACH_CORE)
 def evaluate(
     cohort: Cohort,
     split: Split = "validation",
@@ -35,17 +37,17 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder for tables, page and each case's scores; a run goes on there."),
     ] = None,
-    workers: Annotated[int, typer.Option(help="Processes.", min=1, max=64)] = 1,
     out: Out = None,
     as_json: JsonLines = False,
     *,
     options: Options,
+    engine: Engine,
 ) -> None:
     """Score a model, or somebody's predictions, on a cohort in any format: OpenKBP's scores, or others."""
     from anydose import evaluate as evaluation
     from anydose.io.openkbp import is_dataset
 
-    if metrics != "openkbp" or splits or tables or workers > 1 or not is_dataset(cohort):
+    if metrics != "openkbp" or splits or tables or not is_dataset(cohort):
         found = evaluation.evaluate(
             cohort,
             model,
@@ -57,7 +59,7 @@ def evaluate(
             device=device,
             limit=limit,
             folder=tables,
-            workers=workers,
+            engine=engine,
             on_case=tell,
         )
         _show(found, tables, out, as_json)
@@ -71,6 +73,7 @@ def evaluate(
         device=device,
         limit=limit,
         on_case=tell,
+        engine=engine,
     )
     write_result(rows, out)
     if as_json:
@@ -116,10 +119,10 @@ def codec_check(
     as_json: JsonLines = False,
 ) -> None:
     """Print each codec's own round trip of the true dose: what no model behind it can beat."""
-    from anydose import evaluate as evaluation
+    from anydose.bench import round_trip
 
     rows = []
-    for row in evaluation.codec_round_trips(
+    for row in round_trip.codec_round_trips(
         cohort, split, [codec] if codec else ["identity:2", "compact"], limit
     ):
         rows.append(row)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
+from anydose.engine.engine import Engine
 from anydose.train.settings import default_of, docstrings
 
 Config = TypeVar("Config")
@@ -32,6 +33,7 @@ JsonLines = Annotated[bool, typer.Option("--json", help="Print JSON instead of t
 Out = Annotated[Path | None, typer.Option("--out", help="Write the result to this file as JSON.")]
 Split = Annotated[str, typer.Option(help="OpenKBP: train, validation or test.")]
 Cohort = Annotated[Path, typer.Option(help="OpenKBP dataset folder (with provided-data).")]
+EACH_CORE = Engine(workers=0)  # what a command does with many cases, unless told
 Limit = Annotated[int, typer.Option(help="Only the first N patients; 0 for all.", min=0)]
 Changes = Annotated[list[str] | None, typer.Argument(help="key=value changes of the settings.")]
 
@@ -40,7 +42,7 @@ ALL = "all"  # a word for 0 where a number of patients or steps is asked for
 
 
 def takes(
-    config: type, name: str, without: Collection[str] = (), panel: str | None = None
+    config: type, name: str, without: Collection[str] = (), panel: str | None = None, start: Any = None
 ) -> Callable[[Command], Command]:
     """Give a command one option for every field of a dataclass, in place of its parameter `name`, which is
     then called with the dataclass.
@@ -50,11 +52,12 @@ def takes(
         name: the command's parameter.
         without: fields that are no options: they keep their defaults.
         panel: the heading that the options stand under in the help.
+        start: a value whose fields are the defaults, in place of the class's own.
     """
 
     def changed(command: Command) -> Command:
         own = inspect.signature(command, eval_str=True)
-        added = {p.name: p for p in _parameters(config, without, panel)}
+        added = {p.name: p for p in _parameters(config, without, panel, start)}
         double = added.keys() & own.parameters.keys() - {name}
         if double:
             raise TypeError(f"{command.__name__}: has its own {', '.join(sorted(double))}")
@@ -65,7 +68,7 @@ def takes(
         @wraps(command)
         def called(**values: Any) -> None:
             given = {field: values.pop(field) for field in added}
-            command(**values, **{name: made(config, given, without)})
+            command(**values, **{name: made(config, given, without, start)})
 
         ordered = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
         called.__signature__ = inspect.Signature(ordered)  # type: ignore[attr-defined]

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from anydose.cli.names import Name, Names, name_map
-from anydose.cli.options import Device, DoseAbove, DoseUnit, JsonLines, Model, Patient, takes
+from anydose.cli.options import EACH_CORE, Device, DoseAbove, DoseUnit, JsonLines, Model, Patient, takes
 from anydose.cli.output import is_quiet, print_line, tell, working
+from anydose.engine.engine import Engine
 from anydose.model.options import Options
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ Overwrite = Annotated[
 
 
 @takes(Options, "options", without=("target",), panel="Sampling")
+@takes(Engine, "engine", panel="Many patients", start=EACH_CORE)
 def predict(
     cases: Annotated[
         list[Path],
@@ -72,11 +74,11 @@ def predict(
     placeholder_plan: Annotated[
         bool, typer.Option(rich_help_panel="DICOM", help="RTDOSE: a beamless RTPLAN to refer to.")
     ] = False,
-    workers: Annotated[int, typer.Option(help="Of a cohort: processes.", min=1, max=64)] = 1,
     overwrite: Overwrite = False,
     as_json: JsonLines = False,
     *,
     options: Options,
+    engine: Engine,
 ) -> None:
     """Predict a patient's dose, or those of many patients; a cohort goes on where it stopped."""
     from anydose.deliver.cohort import Request
@@ -100,7 +102,7 @@ def predict(
             intervals=uncertainty,
             overwrite=overwrite,
         )
-        _predict_many(cases, out, request, workers, as_json)
+        _predict_many(cases, out, request, engine, as_json)
         return
     with working(f"predicting {cases[0].name}"):
         run = predict_to(
@@ -117,7 +119,7 @@ def predict(
     say(run, out, as_json)
 
 
-def _predict_many(cases: list[Path], out: Path, request: Request, workers: int, as_json: bool) -> None:
+def _predict_many(cases: list[Path], out: Path, request: Request, engine: Engine, as_json: bool) -> None:
     """A line a case as it is done; exit code 2 if one failed."""
     from anydose.deliver.cohort import counts, predict_cohort
 
@@ -127,7 +129,7 @@ def _predict_many(cases: list[Path], out: Path, request: Request, workers: int, 
         else:
             typer.echo(f"{outcome.case}: {outcome.state} {outcome.why}".rstrip())
 
-    outcomes = predict_cohort(cases, out, request, workers=workers, on_case=told)
+    outcomes = predict_cohort(cases, out, request, engine=engine, on_case=told)
     tell(f"{out}: {', '.join(counts(outcomes))}")
     if any(outcome.state == "failed" for outcome in outcomes):
         raise typer.Exit(2)

@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
-from anydose.cli.options import Device, Json, JsonLines, Out
+from anydose.cli.options import EACH_CORE, Device, Json, JsonLines, Out, takes
 from anydose.cli.output import print_json, print_line, tell, write_result
 from anydose.cli.words import Command, WritingCommand
+from anydose.engine.engine import Engine
 
 app = typer.Typer(
     name="prior", no_args_is_help=True, help="Check and import the weights of Wan 2.1 or MAISI."
@@ -74,14 +75,16 @@ def import_(
 
 
 @app.command(cls=Command)
+@takes(Engine, "engine", panel="Many patients", start=EACH_CORE)
 def encode(
     cohort: Annotated[Path, typer.Argument(help="A cohort store or a folder of drawn cases.")],
     model: Annotated[Path, typer.Argument(help="A model.safetensors; its codec encodes.")],
     views: Annotated[int, typer.Option(help="Crops and mirror images of each case.")] = 1,
     crop: Annotated[str, typer.Option(help="At most so many voxels, as 96,128,160; '' for all.")] = "",
-    workers: Annotated[int, typer.Option(help="Processes, on a CPU.")] = 2,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     precision: Annotated[str, typer.Option(help="What the codec runs in: fp32, bf16 or fp16.")] = "fp32",
+    *,
+    engine: Engine,
 ) -> None:
     """Write every case's latents once, so that training never runs the codec; resumes where it stopped.
 
@@ -93,16 +96,14 @@ def encode(
     size = tuple(int(n) for n in crop.split(",") if n.strip().isdigit())
     if crop and len(size) != 3:
         raise ValueError(f"crop {crop!r}: three numbers of voxels along z, y, x are accepted, as 96,128,160")
-    config = encoding.EncodeConfig(
-        views=views, crop=size, precision=precision, device=device, workers=workers
-    )
+    config = encoding.EncodeConfig(views=views, crop=size, precision=precision, device=device)
     cost = encoding.expected(cohort, model, config)
     typer.echo(
         f"{cohort}: {cost.cases} cases left, {cost.disk_gb:.2f} GB, {cost.hours:.1f} h for one process; "
         f"{precision} changes latents by {cost.error:.2%} (root mean square)",
         err=True,
     )
-    done = sum(1 for _ in encoding.encode(cohort, model, config))
+    done = sum(1 for _ in encoding.encode(cohort, model, config, engine))
     typer.echo(f"{cohort}: {done} files written")
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 from anydose.deliver.dose import asked, predict_to
 from anydose.deliver.record import input_hashes
+from anydose.engine.engine import Done, Engine, each
 from anydose.io import run_folder
 from anydose.io.files import file_name
 from anydose.io.format import DoseOptions
-from anydose.io.many import Done, each
 from anydose.io.sources import sources
 from anydose.model import registry
-from anydose.model.any2any import Any2Any
+from anydose.model.any2any import Any2Any, pick_device
 from anydose.model.options import Options
 
 
@@ -51,12 +51,11 @@ class Outcome:
     why: str = ""
     """Of a failure, in a sentence."""
     record: Mapping[str, Any] = field(default_factory=dict)
-    """The run record; empty for a failure."""
+    """The run record without the hashes of the inputs, which are many; empty for a failure."""
 
     def line(self) -> dict[str, Any]:
-        """The outcome as plain values, without the hashes of the inputs."""
-        about = {k: v for k, v in self.record.items() if k != "inputs"}
-        return {"case": self.case, "state": self.state, "why": self.why} | {"run": about}
+        """The outcome as plain values."""
+        return {"case": self.case, "state": self.state, "why": self.why} | {"run": dict(self.record)}
 
 
 def cases_of(places: Sequence[Path]) -> dict[str, Path]:
@@ -77,7 +76,7 @@ def predict_cohort(
     out: Path,
     request: Request | None = None,
     *,
-    workers: int = 1,
+    engine: Engine | None = None,
     on_case: Callable[[Outcome], None] | None = None,
 ) -> list[Outcome]:
     """Predict every case at or below `places`, each into its own folder of `out`.
@@ -89,7 +88,7 @@ def predict_cohort(
         places: patients in any format, folders of them, or cohort stores.
         out: where the folders go.
         request: what is asked of every case; the default is what ships.
-        workers: processes; each holds the model.
+        engine: where they are worked on; each worker holds the model. The default is this process.
         on_case: told each outcome as it comes.
 
     Raises:
@@ -97,8 +96,9 @@ def predict_cohort(
     """
     request, jobs = request or Request(), list(cases_of(places).items())
     registry.find(request.model)
+    engine = (engine or Engine()).on_device(pick_device(request.device).type)
     outcomes = []
-    for done in each(partial(_predict, out=out, request=request), jobs, workers):
+    for done in each(partial(_predict, out=out, request=request), jobs, engine):
         outcomes.append(_outcome(done))
         if on_case:
             on_case(outcomes[-1])
@@ -106,12 +106,12 @@ def predict_cohort(
 
 
 def _predict(job: tuple[str, Path], out: Path, request: Request) -> tuple[str, dict[str, Any]]:
-    """(state, run record) of one case."""
+    """(state, run record without hashes) of one case."""
     name, source = job
     folder = out / name
     kept = _kept(folder, source, request)
     if kept is not None:
-        return "kept", kept
+        return "kept", _short(kept)
     run = predict_to(
         source,
         folder,
@@ -122,7 +122,11 @@ def _predict(job: tuple[str, Path], out: Path, request: Request) -> tuple[str, d
         intervals=request.intervals,
         overwrite=request.overwrite,
     )
-    return "written", run
+    return "written", _short(run)
+
+
+def _short(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in record.items() if name != "inputs"}
 
 
 def _kept(folder: Path, source: Path, request: Request) -> dict[str, Any] | None:

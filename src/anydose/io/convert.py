@@ -5,17 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import threading
-import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from functools import partial
 from pathlib import Path
 
 from anydose.case.case import Case
 from anydose.case.names import NameMap, naming_table
 from anydose.case.naming import table
+from anydose.engine.engine import Engine, each
 from anydose.io.formats import format_of, named
 from anydose.io.read import read_case
 from anydose.io.sources import sources
@@ -59,32 +57,33 @@ def convert_case(source: Path, out: Path, format: str) -> Case:
 
 
 def convert(
-    root: Path, cohort: Path, workers: int = 2, again: Sequence[str] = (), names: NameMap | None = None
+    root: Path,
+    cohort: Path,
+    engine: Engine | None = None,
+    again: Sequence[str] = (),
+    names: NameMap | None = None,
 ) -> Iterator[Outcome]:
-    """Write every case of `root` into the local cohort store with `workers` processes, one Outcome a case as
-    it is done. What is stored from the same bytes is kept; a killed run goes on where it was, its scraps are
-    removed. again: names to write anew; names: what structures are; another file of them makes every
-    case new."""
+    """Write every case of `root` into the local cohort store, one Outcome a case as it is done. What is
+    stored from the same bytes is kept; a killed run goes on where it was, its scraps are removed. engine:
+    where it is done, by default in this process; again: names to write anew; names: what structures are;
+    another file of them makes every case new."""
     open_cohort(cohort)
     clear_scraps(cohort)
-    jobs = sources(root)
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_end_with_parent) as pool:
-        pending = [pool.submit(_convert, name, path, cohort, name in again, names) for name, path in jobs]
-        for job in as_completed(pending):
-            yield job.result()
+    work = partial(_convert, cohort=cohort, again=tuple(again), names=names)
+    for done in each(work, sources(root), engine):
+        yield Outcome(done.job[0], "refused", done.why) if done.why else done.result
+    clear_scraps(cohort)  # of workers that were killed meanwhile
 
 
-def _convert(name: str, path: Path, cohort: Path, again: bool, names: NameMap | None) -> Outcome:
-    try:
-        digest = source_hash(path) + names_hash(names)
-        place = cohort / stored_name(name)
-        if not again and place.is_dir() and _holds(place, digest):
-            return Outcome(name, "kept")
-        case = replace(read_case(path, names=names), name=name)
-        said = "; ".join(table.lines(naming_table(case)))
-        write_stored(case, cohort, name, source=path.parent.name, source_sha256=digest)
-    except (ValueError, OSError, MemoryError) as error:
-        return Outcome(name, "refused", " ".join(str(error).split()))
+def _convert(job: tuple[str, Path], cohort: Path, again: Sequence[str], names: NameMap | None) -> Outcome:
+    name, path = job
+    digest = source_hash(path) + names_hash(names)
+    place = cohort / stored_name(name)
+    if name not in again and place.is_dir() and _holds(place, digest):
+        return Outcome(name, "kept")
+    case = replace(read_case(path, names=names), name=name)
+    said = "; ".join(table.lines(naming_table(case)))
+    write_stored(case, cohort, name, source=path.parent.name, source_sha256=digest)
     return Outcome(name, "written", said)
 
 
@@ -122,15 +121,3 @@ def files_hash(path: Path, side_files: Iterable[Path] = ()) -> str:
         digest.update(f"{file.relative_to(path.parent)}:{file.stat().st_size}:".encode())
         digest.update(file.read_bytes())
     return digest.hexdigest()
-
-
-def _end_with_parent() -> None:
-    """A worker whose parent was killed would wait for work for ever: it looks every second and leaves."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -4,9 +4,8 @@ batches."""
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +17,12 @@ from torch import Tensor
 
 from anydose.case import modality
 from anydose.case.case import Case
+from anydose.engine.engine import Engine, each
+from anydose.io.files import whole
 from anydose.model.sample import Sample, draw_sample
 
 
-def render_file(read: Callable[[Path], Case], source: Path, folder: Path) -> Path:
+def render_file(source: Path, read: Callable[[Path], Case], folder: Path) -> Path:
     """Draw one case into `folder`, unless it is there already; written by atomic rename."""
     path = folder / f"{source.name}.safetensors"
     if not path.is_file():
@@ -29,26 +30,25 @@ def render_file(read: Callable[[Path], Case], source: Path, folder: Path) -> Pat
         arrays = {name: volume.numpy().astype(np.float16) for name, volume in sample.volumes.items()}
         arrays["mask"] = sample.body.numpy().astype(np.uint8)
         about = {"spacing_mm": sample.spacing_mm, "rx_max_gy": sample.rx_max_gy, "start": start}
-        scratch = folder / f".{path.name}.{os.getpid()}"
-        save_file(arrays, scratch, metadata={"case": json.dumps(about)})
-        scratch.replace(path)
+        with whole(path) as scratch:
+            save_file(arrays, scratch, metadata={"case": json.dumps(about)})
     return path
 
 
 def render(
-    read: Callable[[Path], Case], sources: Iterable[Path], folder: Path, workers: int = 1
+    read: Callable[[Path], Case], sources: Sequence[Path], folder: Path, engine: Engine | None = None
 ) -> tuple[list[Path], list[str]]:
-    """Draw every source into `folder` with `workers` processes; what is there already is kept. Returns the
-    files, and a sentence for each case that was refused."""
+    """Draw every source into `folder`, by default in this process; what is there already is kept. Returns the
+    files in the sources' order, and a sentence for each case that was refused."""
     folder.mkdir(parents=True, exist_ok=True)
-    done, refused = [], []
-    with ProcessPoolExecutor(workers) as pool:
-        for job in [pool.submit(render_file, read, source, folder) for source in sources]:
-            try:
-                done.append(job.result())
-            except (ValueError, OSError) as error:
-                refused.append(str(error))
-    return done, refused
+    found: dict[Path, Path] = {}
+    refused = []
+    for done in each(partial(render_file, read=read, folder=folder), sources, engine):
+        if done.why:
+            refused.append(done.why)
+        else:
+            found[done.job] = done.result
+    return [found[source] for source in sources if source in found], refused
 
 
 class Cohort:

@@ -6,15 +6,15 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from multiprocessing import get_context
+from functools import lru_cache, partial
 from pathlib import Path
 
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from anydose.engine.engine import Engine, each
 from anydose.io import store
 from anydose.model.any2any import Any2Any, config_from_dict, pick_device
 from anydose.model.augment import cropped, flipped
@@ -49,8 +49,6 @@ class EncodeConfig:
     """What the codec runs in: fp32, bf16 or fp16. Latents are stored in bfloat16 in any case."""
     device: str = "cpu"
     """'auto', 'cpu', 'cuda' or 'cuda:N'; each process of torchrun takes a GPU of its own."""
-    workers: int = 1
-    """Processes, on a CPU."""
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -116,20 +114,26 @@ def expected(cohort: Path, model: Path, config: EncodeConfig) -> Expected:
     return Expected(len(left), disk / 1e9, views * channels * seconds / 3600, float(error))
 
 
-def encode(cohort: Path, model: Path, config: EncodeConfig) -> Iterator[Path]:
+def encode(cohort: Path, model: Path, config: EncodeConfig, engine: Engine | None = None) -> Iterator[Path]:
     """Write the views of every case that has not all of them; yields each file once it is there. Under
-    torchrun every process takes its share. ValueError if the folder is no cohort."""
-    encoder = _Encoder(model, config)
+    torchrun every process takes its share. engine: where it is done, by default in this process. ValueError
+    if the folder is no cohort; at the end, if cases could not be encoded."""
+    _encoder.cache_clear()  # the file may hold another model than the last time
+    encoder = _encoder(model, config)
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     names = _left(cohort, encoder, config)[rank::world]
     encoder.place(cohort).mkdir(parents=True, exist_ok=True)
-    if config.workers == 1 or encoder.device.type != "cpu":
-        for name in names:
-            yield encoder.write(cohort, name)
-        return
-    with ProcessPoolExecutor(config.workers, get_context("spawn"), _start, (model, config)) as pool:
-        for job in as_completed([pool.submit(_write_one, cohort, name) for name in names]):
-            yield job.result()
+    engine = (engine or Engine()).on_device(encoder.device.type)
+    failed = []
+    for done in each(partial(_write, cohort=cohort, model=model, config=config), names, engine):
+        if done.why:
+            failed.append(f"{done.job}: {done.why}")
+        else:
+            yield done.result
+    if failed:
+        raise ValueError(
+            f"{cohort}: {len(failed)} of {len(names)} cases not encoded; {'; '.join(failed[:3])}"
+        )
 
 
 class _Encoder:
@@ -204,17 +208,14 @@ def _left(cohort: Path, encoder: _Encoder, config: EncodeConfig) -> list[str]:
     return [n for n in case_names(cohort) if stored_views(place / f"{n}.safetensors") < config.views]
 
 
-_encoder: _Encoder | None = None  # of a worker process
+@lru_cache(maxsize=1)
+def _encoder(model: Path, config: EncodeConfig) -> _Encoder:
+    """The codec, once a process."""
+    return _Encoder(model, config)
 
 
-def _start(model: Path, config: EncodeConfig) -> None:
-    global _encoder
-    _encoder = _Encoder(model, config)
-
-
-def _write_one(cohort: Path, name: str) -> Path:
-    assert _encoder is not None
-    return _encoder.write(cohort, name)
+def _write(name: str, cohort: Path, model: Path, config: EncodeConfig) -> Path:
+    return _encoder(model, config).write(cohort, name)
 
 
 def _is_store(cohort: Path) -> bool:
