@@ -22,7 +22,7 @@ from anydose.io.files import whole
 from anydose.model.sample import Sample, draw_sample
 
 
-def render_file(source: Path, read: Callable[[Path], Case], folder: Path) -> Path:
+def render_file(read: Callable[[Path], Case], source: Path, folder: Path) -> Path:
     """Draw one case into `folder`, unless it is there already; written by atomic rename."""
     path = folder / f"{source.name}.safetensors"
     if not path.is_file():
@@ -43,12 +43,16 @@ def render(
     folder.mkdir(parents=True, exist_ok=True)
     found: dict[Path, Path] = {}
     refused = []
-    for done in each(partial(render_file, read=read, folder=folder), sources, engine):
+    for done in each(partial(_render, read=read, folder=folder), sources, engine):
         if done.why:
             refused.append(done.why)
         else:
             found[done.job] = done.result
     return [found[source] for source in sources if source in found], refused
+
+
+def _render(source: Path, read: Callable[[Path], Case], folder: Path) -> Path:
+    return render_file(read, source, folder)
 
 
 class Cohort:
