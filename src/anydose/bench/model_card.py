@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from anydose.io.files import whole
-from anydose.model.checkpoint import describe, file_hash, stages
+from anydose.model.checkpoint import describe, file_hash, stages, trained_targets
 
 COLUMNS = (
     "model",
@@ -109,7 +109,8 @@ def model_card(checkpoint: Path, rows: Sequence[dict[str, Any]]) -> str:
     facts = {
         "Backbone": f"{backbone['kind']} {json.dumps({k: v for k, v in backbone.items() if k != 'kind'})}",
         "Codec": config["codec"],
-        "Modalities (any given, any wanted)": ", ".join(config["modalities"]),
+        "May be given": ", ".join(config["modalities"]),
+        "Trained to give": ", ".join(trained_targets(record, config["modalities"])),
         "In a mirror image, organs": "keep their names" if config.get("sided") else "exchange their names",
         "Trained on": f"{record['cases']} OpenKBP training patients",
         "Objective": f"{recipe['objective']}: " + ", ".join(f"{k} {v}" for k, v in recipe["task"].items()),
