@@ -286,7 +286,7 @@ def test_the_angle_plate_points_from_the_isocentre_to_each_source():
 
 def test_a_rotation_by_one_sector_moves_every_attenuated_plate_to_the_next_azimuth():
     channels = np.eye(1 + beams.SECTORS, dtype=np.float32)
-    moved = beams.turned_sectors(360.0 / beams.SECTORS) @ channels
+    moved = beams.rotated_sectors(360.0 / beams.SECTORS) @ channels
     assert np.array_equal(moved[0], channels[0])  # the mean plate stays
     for sector in range(beams.SECTORS):
         assert np.array_equal(moved[1 + (sector + 1) % beams.SECTORS], channels[1 + sector])

@@ -20,7 +20,7 @@ from anydose.train.tasks import ANY2ANY, TaskConfig
 from anydose.train.trainer import Trainer
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-UNET = UNetConfig(widths=(16, 32), down_blocks=(1, 1), up_blocks=(1,), code=32, rays=8)
+UNET = UNetConfig(widths=(16, 32), down_blocks=(1, 1), up_blocks=(1,), code=32, bev_exchange=8)
 DIT = DiTConfig(
     dim=64,
     depth=2,
@@ -39,7 +39,7 @@ def config(cohort, out, **changes):
         name="t",
         data=str(cohort),
         out=str(out),
-        model=ModelConfig(UNET, sided=True),
+        model=ModelConfig(UNET, keep_laterality=True),
         steps=6,
         warmup=2,
         accumulate=2,
@@ -72,7 +72,7 @@ def test_a_held_cohort_has_no_workers(cohort_folder, tmp_path):
 @pytest.mark.parametrize("backbone", [UNET, DIT], ids=["unet", "dit"])
 @pytest.mark.parametrize("task", [TaskConfig(), ANY2ANY], ids=["dose", "any2any"])
 def test_a_gpu_learns_what_a_cpu_learns(cohort_folder, tmp_path, backbone, task):
-    model = ModelConfig(backbone, sided=True)
+    model = ModelConfig(backbone, keep_laterality=True)
     slow, _ = losses(cohort_folder, tmp_path / "cpu", "cpu", model=model, task=task)
     fast, _ = losses(cohort_folder, tmp_path / "gpu", "cuda", model=model, task=task)
     half, trainer = losses(cohort_folder, tmp_path / "half", "cuda", model=model, task=task, precision="bf16")

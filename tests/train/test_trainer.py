@@ -12,7 +12,7 @@ import torch
 
 from anydose.case import modality
 from anydose.model.any2any import ModelConfig
-from anydose.model.augment import cropped, flipped, turned
+from anydose.model.augment import cropped, flipped, rotated
 from anydose.model.checkpoint import load_model
 from anydose.model.network.unet import UNetConfig
 from anydose.model.sample import Sample, draw_sample, padded
@@ -248,7 +248,7 @@ def mirrored_case(case):
     x_of = case.grid.origin_mm[0] * 2 + case.grid.spacing_mm[0] * (case.grid.shape[2] - 1)
     swap = {"LeftParotid": "RightParotid", "RightParotid": "LeftParotid"}
 
-    def turned(volume):
+    def mirrored_volume(volume):
         return Volume(np.ascontiguousarray(volume.array[..., ::-1]), case.grid, volume.unit)
 
     beams = tuple(
@@ -260,16 +260,18 @@ def mirrored_case(case):
         for b in case.beams
     )
     masks = {swap.get(n, n): np.ascontiguousarray(m[..., ::-1]) for n, m in case.structures.items()}
-    return replace(case, structures=masks, beams=beams, ct=turned(case.ct), dose=turned(case.dose))
+    return replace(
+        case, structures=masks, beams=beams, ct=mirrored_volume(case.ct), dose=mirrored_volume(case.dose)
+    )
 
 
 @pytest.mark.parametrize("quarters", [1, 3])
-def test_turning_equals_drawing_the_turned_patient(quarters):
+def test_rotating_equals_drawing_the_rotated_patient(quarters):
     from tiny_cohort import small_case
 
     case = small_case(0)
-    sample, theirs = draw_sample(case)[0], draw_sample(turned_case(case, quarters))[0]
-    ours = turned(sample, 90.0 * quarters)
+    sample, theirs = draw_sample(case)[0], draw_sample(rotated_case(case, quarters))[0]
+    ours = rotated(sample, 90.0 * quarters)
     assert torch.equal(ours.body, theirs.body)
     for name in ("ct", "ptv", "oar", "body", "dose"):
         assert torch.allclose(ours.volumes[name], theirs.volumes[name], atol=2e-3), name
@@ -284,17 +286,17 @@ def test_a_turn_there_and_back_and_a_finer_grid_keep_the_patient_in_place():
     from tiny_cohort import small_case
 
     sample = draw_sample(small_case(0))[0]
-    there = turned(sample, 30.0)
-    back = turned(there, -30.0)
+    there = rotated(sample, 30.0)
+    back = rotated(there, -30.0)
     for each in (there, back):
         assert abs(float(each.body.sum() / sample.body.sum()) - 1) < 0.03
     gy, again = (35 * float((s.volumes["dose"] + 1).sum()) for s in (sample, back))
     assert abs(again / gy - 1) < 0.02
-    finer = turned(sample, 0.0, 1.1)
+    finer = rotated(sample, 0.0, 1.1)
     assert finer.spacing_mm[:2] == tuple(s / 1.1 for s in sample.spacing_mm[:2])
     volume = [float(s.body.sum()) * np.prod(s.spacing_mm) for s in (sample, finer)]
     assert abs(volume[1] / volume[0] - 1) < 0.03
-    assert turned(sample, 0.0) is sample
+    assert rotated(sample, 0.0) is sample
 
 
 def test_a_bend_moves_everything_together_by_what_was_asked():
@@ -308,27 +310,27 @@ def test_a_bend_moves_everything_together_by_what_was_asked():
     place = {"ct": x_mm + 0 * y_mm, "dose": y_mm + 0 * x_mm}
     volumes = {k: torch.tensor(v, dtype=torch.float32).expand(1, d, h, w) for k, v in place.items()}
     known = replace(sample, volumes=volumes, body=torch.ones(d, h, w, dtype=torch.bool))
-    bent, again, other = (turned(known, 0.0, 1.0, 4.0, seed) for seed in (7, 7, 8))
-    assert torch.equal(bent.volumes["ct"], again.volumes["ct"])
-    assert not torch.equal(bent.volumes["ct"], other.volumes["ct"])
-    assert bent.spacing_mm == sample.spacing_mm
-    pad = [(n - m) // 2 for n, m in zip(bent.body.shape[1:], (h, w), strict=True)]
+    deformed, again, other = (rotated(known, 0.0, 1.0, 4.0, seed) for seed in (7, 7, 8))
+    assert torch.equal(deformed.volumes["ct"], again.volumes["ct"])
+    assert not torch.equal(deformed.volumes["ct"], other.volumes["ct"])
+    assert deformed.spacing_mm == sample.spacing_mm
+    pad = [(n - m) // 2 for n, m in zip(deformed.body.shape[1:], (h, w), strict=True)]
     middle = (slice(pad[0] + 3, pad[0] + h - 3), slice(pad[1] + 3, pad[1] + w - 3))
     moved = [
-        bent.volumes[name][0, 2][middle].numpy() - place[name][3 : h - 3, 3 : w - 3]
+        deformed.volumes[name][0, 2][middle].numpy() - place[name][3 : h - 3, 3 : w - 3]
         for name in ("ct", "dose")
     ]
     rms = np.sqrt(np.mean(np.square(moved)))
     assert 2.0 < rms < 6.0, "4 mm over the whole plane, less or more in its middle"
-    assert torch.equal(bent.volumes["dose"][0, 0], bent.volumes["dose"][0, d - 1])
-    both = turned(replace(known, volumes={**volumes, "dose": volumes["ct"]}), 0.0, 1.0, 4.0, 7).volumes
+    assert torch.equal(deformed.volumes["dose"][0, 0], deformed.volumes["dose"][0, d - 1])
+    both = rotated(replace(known, volumes={**volumes, "dose": volumes["ct"]}), 0.0, 1.0, 4.0, 7).volumes
     assert torch.allclose(both["ct"], both["dose"], atol=1e-3)
-    body = turned(sample, 0.0, 1.0, 4.0, 7).body
+    body = rotated(sample, 0.0, 1.0, 4.0, 7).body
     assert abs(float(body.sum() / sample.body.sum()) - 1) < 0.2
 
 
-def turned_case(case, quarters):
-    """The patient turned by quarters towards higher azimuth (anterior goes to the left), beams along."""
+def rotated_case(case, quarters):
+    """The patient rotated by quarters towards higher azimuth (anterior goes to the left), beams along."""
     from anydose.case.grid import Grid
     from anydose.case.volume import Volume
 

@@ -57,7 +57,7 @@ class Variant:
 VARIANTS: tuple[Variant, ...] = (
     Variant("unet", "", "the compact U-Net from scratch, dose alone, all conditions", steps=DIFFUSES),
     Variant("dense", "unet", "air is computed and counted by the norms", ("model.backbone.sparse=false",)),
-    Variant("rays", "unet", "features exchanged along the beams' rays", ("model.backbone.rays=32",)),
+    Variant("rays", "unet", "features exchanged along the beams' rays", ("model.backbone.bev_exchange=32",)),
     Variant("regression", "unet", "no noise, no diffusion: one step", ("objective=regression",)),
     Variant("no-beams", "unet", "without beam and angle", withheld=("beam", "angle")),
     Variant(
@@ -70,12 +70,14 @@ VARIANTS: tuple[Variant, ...] = (
         ("model.plates=attenuated",),
     ),
     Variant("no-ct", "unet", "without CT", withheld=("ct",)),
-    Variant("v-readout", "unet", "the network gives v itself, not the data", ("model.backbone.spread=0.0",)),
+    Variant(
+        "v-readout", "unet", "the network gives v itself, not the data", ("model.backbone.sigma_data=0.0",)
+    ),
     Variant(
         "flow-readout",
         "unet",
         "the network gives noise - data",
-        ("model.backbone.spread=0.0", "model.predicts=noise - data"),
+        ("model.backbone.sigma_data=0.0", "model.predicts=noise - data"),
     ),
     Variant("uniform-t", "unet", "half of the steps at t = 1", ("task.t1_probability=0.5",), steps=DIFFUSES),
     Variant("any2any", "unet", "half of the steps on other targets", ANY),

@@ -106,12 +106,13 @@ def model_card(checkpoint: Path, rows: Sequence[dict[str, Any]]) -> str:
     config, record = about["config"], about["record"]
     recipe, backbone = record["recipe"], config["backbone"]
     mine = [row for row in rows if row["model"] == checkpoint.stem]
+    in_mirror = "keep" if config.get("keep_laterality") else "exchange"
     facts = {
         "Backbone": f"{backbone['kind']} {json.dumps({k: v for k, v in backbone.items() if k != 'kind'})}",
         "Codec": config["codec"],
         "May be given": ", ".join(config["modalities"]),
         "Trained to give": ", ".join(trained_targets(record, config["modalities"])),
-        "In a mirror image, organs": "keep their names" if config.get("sided") else "exchange their names",
+        "In a mirror image, organs": f"{in_mirror} their names",
         "Trained on": f"{record['cases']} OpenKBP training patients",
         "Objective": f"{recipe['objective']}: " + ", ".join(f"{k} {v}" for k, v in recipe["task"].items()),
         "Budget": "; then ".join(_stage(stage) for stage in stages(record)),

@@ -16,7 +16,7 @@ from anydose.bench.registry import Row, Rows, benchmark
 from anydose.case.case import Case
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.looks import sample_target
-from anydose.model.network.body_voxels import Level, pyramid, take
+from anydose.model.network.body_voxels import Level, gather, pyramid
 from anydose.model.network.dit import DiTConfig
 from anydose.model.network.layers import Conv3
 from anydose.model.network.unet import UNetConfig
@@ -105,14 +105,14 @@ def _convolution_seconds(width: int, level: Level) -> tuple[float, float]:
     layer = Conv3(width)
     layer.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # missing in torch's stubs
     box = torch.randn(1, width, *level.mask.shape[1:]).to(memory_format=torch.channels_last_3d)
-    body = take(box, level).requires_grad_()
+    body = gather(box, level).requires_grad_()
     box.requires_grad_()
-    in_body = median_seconds(lambda: _gradients(layer, body, level.near))
+    in_body = median_seconds(lambda: _gradients(layer, body, level.neighbours))
     in_box = median_seconds(lambda: _gradients(layer, box))
     return in_body, in_box
 
 
-def _gradients(layer: Conv3, x: Tensor, *near: Tensor) -> None:
+def _gradients(layer: Conv3, x: Tensor, *neighbours: Tensor) -> None:
     with torch.autocast("cpu", torch.bfloat16):
-        y = layer(x, *near)
+        y = layer(x, *neighbours)
     torch.autograd.grad(y, [x, layer.weight], torch.ones_like(y))

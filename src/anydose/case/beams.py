@@ -245,7 +245,7 @@ def mirrored_sectors() -> tuple[int, ...]:
     return (0, *(1 + (-k) % SECTORS for k in range(SECTORS)))
 
 
-def turned_sectors(degrees: float) -> Image:
+def rotated_sectors(degrees: float) -> Image:
     """The matrix (1 + SECTORS, 1 + SECTORS) that takes the channels of `draw_beams` to those of beams whose
     azimuth has grown by `degrees`, exact for beams at the centres of their sectors."""
     out = np.zeros((1 + SECTORS, 1 + SECTORS), dtype=np.float32)

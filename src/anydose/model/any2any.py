@@ -16,6 +16,7 @@ from anydose.case import modality
 from anydose.diffusion import flow
 from anydose.model.codec.codec import lead, on_latent_grid, strides
 from anydose.model.codec.make import make_codec
+from anydose.model.former_names import present_config
 from anydose.model.network.backbone import Backbone, BackboneConfig
 from anydose.model.network.backbones import config_class
 from anydose.model.network.tokens import edges
@@ -43,7 +44,7 @@ class ModelConfig:
     """The spacing (x, y, z) that a case outside `trained_mm` is brought to."""
     plates: str = "all"
     """Which beam's-eye-view plates are shown (PLATES)."""
-    sided: bool = False
+    keep_laterality: bool = False
     """Whether the organs that are given keep their names in a mirror image, so that the left parotid is told
     from the right one: the clinic's plans have a side."""
 
@@ -94,10 +95,10 @@ class Any2Any(nn.Module):
 
     def adopt(self, config: ModelConfig) -> None:
         """Go on with the settings of `config` that any weights fit: those of the backbone (`Backbone.adopt`),
-        and `sided`, which stays once it is there."""
+        and `keep_laterality`, which stays once it is there."""
         self.backbone.adopt(config.backbone)
-        sided = self.config.sided or config.sided
-        self.config = replace(self.config, sided=sided, backbone=self.backbone.config)
+        keep = self.config.keep_laterality or config.keep_laterality
+        self.config = replace(self.config, keep_laterality=keep, backbone=self.backbone.config)
 
     def saw(self, cohort_mm: Sequence[Sequence[float]], zoom: float = 0.0) -> None:
         """Record the spacings of the cases that training begins with, in mm along (x, y, z), and what a zoom
@@ -112,9 +113,9 @@ class Any2Any(nn.Module):
         x, y, z = (round(float(v), 3) for v in np.median(each, axis=0))
         self.config = replace(self.config, trained_mm=tuple(seen), working_mm=(x, y, z))
 
-    def named_in_mirror(self, target: str) -> tuple[str, ...]:
-        """The conditions whose channels stay what they are in a mirror image (`sample.flipped`)."""
-        return ("oar",) if self.config.sided and target != "oar" else ()
+    def unswapped_when_mirrored(self, target: str) -> tuple[str, ...]:
+        """The conditions whose channels stay what they are in a mirror image (`augment.flipped`)."""
+        return ("oar",) if self.config.keep_laterality and target != "oar" else ()
 
     @property
     def multiple(self) -> tuple[int, int, int]:
@@ -143,7 +144,7 @@ class Any2Any(nn.Module):
         samples."""
         return self.backbone.blind_at_one
 
-    def air(self, target: str, space: Sequence[int], rx_max_gy: float) -> Tensor:
+    def background(self, target: str, space: Sequence[int], rx_max_gy: float) -> Tensor:
         """The latent (1, c, d, h, w) of a target where there is no patient, over a volume of `space`
         voxels."""
         row = modality.TABLE[target]
@@ -195,7 +196,9 @@ def pick_device(name: str) -> torch.device:
 
 
 def config_from_dict(values: Mapping[str, Any]) -> ModelConfig:
-    """A ModelConfig from its `asdict` form; ValueError for a key this version does not know."""
+    """A ModelConfig from its `asdict` form, also one of an earlier version; ValueError for a key this version
+    does not know."""
+    values = present_config(values)
     settings = dict(values["backbone"])
     kind = config_class(settings.get("kind", ""))
     unknown = set(settings) - {f.name for f in fields(kind)}

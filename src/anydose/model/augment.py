@@ -31,54 +31,56 @@ def cropped(
     return Sample(sample.name, volumes, sample.body[where], sample.spacing_mm, sample.rx_max_gy)
 
 
-def flipped(sample: Sample, left_right: bool, cranio_caudal: bool, named: Sequence[str] = ()) -> Sample:
+def flipped(sample: Sample, left_right: bool, cranio_caudal: bool, unswapped: Sequence[str] = ()) -> Sample:
     """The patient mirrored, with organs and beams exchanged along: left-right swaps paired organs and the
     angular sectors of the beams; cranio-caudal reverses the slices (coplanar beams map onto themselves).
-    Modalities in `named` keep their channels: the left organ stays the left one, though it lies right."""
+    Modalities in `unswapped` keep their channels: the left organ stays the left one, though it lies right."""
     volumes, axes = dict(sample.volumes), []
     if left_right:
         axes.append(-1)
-        swapped = [name for name in volumes if name not in named]
-        volumes |= {name: volumes[name][list(modality.TABLE[name].mirror)] for name in swapped}
+        to_swap = [name for name in volumes if name not in unswapped]
+        volumes |= {name: volumes[name][list(modality.TABLE[name].mirror)] for name in to_swap}
     if cranio_caudal:
         axes.append(-3)
     if not axes:
         return sample
-    turned = {name: torch.flip(v, axes) for name, v in volumes.items()}
-    return Sample(sample.name, turned, torch.flip(sample.body, axes), sample.spacing_mm, sample.rx_max_gy)
+    mirrored = {name: torch.flip(v, axes) for name, v in volumes.items()}
+    return Sample(sample.name, mirrored, torch.flip(sample.body, axes), sample.spacing_mm, sample.rx_max_gy)
 
 
 SMOOTH = {"ct": "bicubic", "dose": "bicubic", "beam": "bilinear"}  # the others are labels
 
 
-def turned(sample: Sample, degrees: float, zoom: float = 1.0, bend_mm: float = 0.0, seed: int = 0) -> Sample:
-    """The patient, with dose and beams, turned about the cranio-caudal axis by `degrees` (towards higher
+def rotated(
+    sample: Sample, degrees: float, zoom: float = 1.0, deformation_mm: float = 0.0, seed: int = 0
+) -> Sample:
+    """The patient, with dose and beams, rotated about the cranio-caudal axis by `degrees` (towards higher
     azimuth: anterior goes to the patient's left) and drawn on voxels `zoom` times finer in the plane, so that
-    nothing changes its size in mm, then bent (`bend`). Beams at the centres of their sectors come out as if
-    drawn anew; how a bend turns them is left out."""
-    if degrees == 0 and zoom == 1 and bend_mm == 0:
+    nothing changes its size in mm, then deformed (`displacement`). Beams at the centres of their sectors come
+    out as if drawn anew; how a deformation turns them is left out."""
+    if degrees == 0 and zoom == 1 and deformation_mm == 0:
         return sample
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     mm = np.array(sample.spacing_mm[1::-1])  # (y, x)
     centre = (np.array(sample.body.shape[1:]) - 1) / 2
     inside = np.argwhere(sample.body.any(dim=0).cpu().numpy()) if sample.body.any() else centre[None]
     there = ((inside - centre) * mm) @ np.array([[c, -s], [s, c]]) * (zoom / mm)
-    margin = np.ceil(2 * bend_mm / mm)
+    margin = np.ceil(2 * deformation_mm / mm)
     low, size = there.min(axis=0) - margin, np.ceil(np.ptp(there, axis=0) + 2 * margin - 1e-6).astype(int) + 1
     y, x = ((np.indices(size) + low[:, None, None]).T * (mm / zoom)).T
-    if bend_mm:
-        y, x = np.stack([y, x]) + bend_mm * bend((size[0], size[1]), mm, seed)
+    if deformation_mm:
+        y, x = np.stack([y, x]) + deformation_mm * displacement((size[0], size[1]), mm, seed)
     wanted = np.stack([(x * c + y * s) / mm[1], (y * c - x * s) / mm[0]], axis=-1)
     grid = torch.from_numpy((wanted / np.maximum(centre[::-1], 0.5)).astype(np.float32))[None]
     grid = grid.to(sample.body.device)
     volumes = {}
     for name, volume in sample.volumes.items():
         row = modality.TABLE[name]
-        air = row.background(sample.rx_max_gy if row.by_reference else 1.0)
-        moved = _sampled(volume - air, grid, SMOOTH.get(name, "nearest")).add_(air)
+        background = row.background(sample.rx_max_gy if row.by_reference else 1.0)
+        moved = _sampled(volume - background, grid, SMOOTH.get(name, "nearest")).add_(background)
         volumes[name] = moved.clamp_(volume.min(), volume.max())
     if "beam" in volumes:
-        sectors = torch.tensor(beams.turned_sectors(degrees)).to(grid)
+        sectors = torch.tensor(beams.rotated_sectors(degrees)).to(grid)
         volumes["beam"] = sectors @ volumes["beam"].flatten(1)
         volumes["beam"] = volumes["beam"].unflatten(1, (-1, *grid.shape[1:3]))
     body = _sampled(sample.body[None].float(), grid, "nearest")[0] > 0.5
@@ -86,7 +88,7 @@ def turned(sample: Sample, degrees: float, zoom: float = 1.0, bend_mm: float = 0
     return Sample(sample.name, volumes, body, (sx / zoom, sy / zoom, sz), sample.rx_max_gy)
 
 
-def bend(size: tuple[int, int], mm: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
+def displacement(size: tuple[int, int], mm: NDArray[np.float64], seed: int) -> NDArray[np.float32]:
     """Where each voxel of a plane is taken from, as a displacement (2, h, w) along y and x of root mean
     square 1: normal numbers about every 60 mm, and between them a smooth surface."""
     nodes = [int(n * m / 60.0) + 3 for n, m in zip(size, mm, strict=True)]

@@ -16,6 +16,7 @@ from anydose import __version__
 from anydose.case import modality
 from anydose.model import lora
 from anydose.model.any2any import Any2Any, config_from_dict, tuples
+from anydose.model.former_names import present_config, present_tensors
 from anydose.model.tensors import check_finite, load_metadata, load_tensors, save_tensors
 from anydose.model.weights import SEAL, WEIGHTS, file_hash
 
@@ -61,6 +62,8 @@ def _parsed(path: Path, meta: Mapping[str, str]) -> dict[str, Any]:
         if not isinstance(about.get(key), dict):
             found = type(about[key]).__name__ if key in about else "nothing"
             raise ValueError(f"{path}: {found} found as metadata {key!r}, an object is needed")
+    if kind == FORMAT:
+        about["config"] = present_config(about["config"])
     return about
 
 
@@ -127,7 +130,8 @@ def _plain_model(path: Path, about: Mapping[str, Any], weights: Mapping[str, Ten
     if theirs != json.loads(json.dumps(ours)):
         raise ValueError(f"{path}: made for the modality table {theirs}, this version has {ours}")
     try:
-        model.load_state_dict({k: v.float() for k, v in weights.items()}, strict=True)
+        present = present_tensors({k: v.float() for k, v in weights.items()})
+        model.load_state_dict(present, strict=True)
     except RuntimeError as error:
         raise ValueError(f"{path}: {error}") from error
     return model

@@ -55,7 +55,7 @@ def sample_looks(model: Any2Any, sample: Sample, options: Options) -> Iterator[l
 def _one_look(model: Any2Any, sample: Sample, options: Options, look: Look, seed: int) -> Tensor:
     """The target of one look, mirrored back."""
     shown = _without(sample, look.without) if options.target == "dose" else sample
-    image = flipped(shown, look.mirrored, False, model.named_in_mirror(options.target))
+    image = flipped(shown, look.mirrored, False, model.unswapped_when_mirrored(options.target))
     found = _sample_once(model, image, options, seed, move=int(look.moved))
     back = flipped(replace(image, volumes={options.target: found}), look.mirrored, False)
     return back.volumes[options.target]
@@ -83,7 +83,7 @@ def _sample_once(model: Any2Any, sample: Sample, options: Options, seed: int, mo
             return model.velocity(x, t.to(device), target, given, spacing, body).float()
 
     latent = SAMPLERS[options.sampler](velocity, noise.to(device), options.steps)
-    background = model.air(target, space, sample.rx_max_gy)
+    background = model.background(target, space, sample.rx_max_gy)
     latent = torch.where(model.region(body, target), latent, background)
     volume = model.codec.decode(latent)[0].float().cpu()
 

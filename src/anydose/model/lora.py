@@ -73,10 +73,12 @@ class LoraConv(Conv3):
         self.to(memory_format=torch.channels_last_3d)
         base.requires_grad_(False)
 
-    def forward(self, x: Tensor, near: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, neighbours: Tensor | None = None) -> Tensor:
         """x: as of Conv3."""
-        y = super().forward(x, near)
-        return y + self.scale * self.lora_B(self.lora_A(x, near), near) if self.active else y
+        y = super().forward(x, neighbours)
+        if not self.active:
+            return y
+        return y + self.scale * self.lora_B(self.lora_A(x, neighbours), neighbours)
 
     def merged(self) -> Conv3:
         """The plain layer of the same function, of new tensors."""

@@ -41,8 +41,8 @@ def structures(sample: Sample) -> Tensor:
     d, h, w = sample.body.shape
     organs = sample.volumes.get("oar", torch.zeros(0, d, h, w)) > 0
     levels = sample.volumes.get("ptv", torch.zeros(0, d, h, w))
-    air = modality.TABLE["ptv"].background(sample.rx_max_gy)
-    targets = [(levels == level).any(dim=0) for level in levels.unique() if level > air]
+    background = modality.TABLE["ptv"].background(sample.rx_max_gy)
+    targets = [(levels == level).any(dim=0) for level in levels.unique() if level > background]
     return torch.cat([organs, *(target[None] for target in targets)])
 
 
@@ -96,8 +96,8 @@ def padded(
     offset: tuple[float, float, float] = (0.5, 0.5, 0.5),
     move: int = 0,
 ) -> Sample:
-    """The sample padded with air to multiples of `multiple` (one, or along z, y, x); offset in [0, 1]: the
-    share of the padding that comes before, along (z, y, x); move: voxels further on than that."""
+    """The sample padded with background to multiples of `multiple` (one, or along z, y, x); offset in [0, 1]:
+    the share of the padding that comes before, along (z, y, x); move: voxels further on than that."""
     have = sample.body.shape
     need, before = padding(have, multiple, offset, move)
     where = tuple(slice(b, b + m) for b, m in zip(before, have, strict=True))

@@ -11,13 +11,14 @@ from typing import Any, TypeVar
 import yaml
 
 from anydose.io.files import whole
+from anydose.model import former_names
 from anydose.model.any2any import config_from_dict
 from anydose.train import tasks
 from anydose.train.posttrain import config as posttrain
 from anydose.train.settings import docstrings
 
 Config = TypeVar("Config")
-FORMER_NAMES = tasks.FORMER_NAMES | posttrain.FORMER_NAMES  # one release longer
+FORMER_NAMES = former_names.SETTINGS | tasks.FORMER_NAMES | posttrain.FORMER_NAMES  # one release longer
 
 
 def changed(config: Config, changes: Sequence[str]) -> Config:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from anydose.diffusion import path as vp
 from anydose.model.any2any import Any2Any
-from anydose.model.augment import cropped, flipped, turned
+from anydose.model.augment import cropped, flipped, rotated
 from anydose.model.sample import Sample, padded, structures
 from anydose.train.data import Cohort
 from anydose.train.latents import LatentCohort, Latents
@@ -41,14 +41,14 @@ class Geometry:
 
     multiple: tuple[int, int, int]
     """Volume sizes are multiples of this, along (z, y, x)."""
-    kept_names: dict[str, tuple[str, ...]]
+    unswapped: dict[str, tuple[str, ...]]
     """{target: the conditions whose channels stay what they are in a mirror image}."""
 
 
 def geometry_of(model: Any2Any) -> Geometry:
     """The geometry that a model wants."""
     names = model.config.modalities
-    return Geometry(model.multiple, {target: model.named_in_mirror(target) for target in names})
+    return Geometry(model.multiple, {target: model.unswapped_when_mirrored(target) for target in names})
 
 
 def example(model: Any2Any, sample: Sample, d: Draw, objective: str, crop: tuple[int, ...] = ()) -> Example:
@@ -61,9 +61,9 @@ def changed_patient(geometry: Geometry, sample: Sample, d: Draw, crop: tuple[int
     a = d.augmentation
     if crop:
         sample = cropped(sample, (crop[0], crop[1], crop[2]), a.offset)
-    sample = turned(sample, a.rotation_deg, a.zoom, a.deformation_mm, d.noise_seed)
+    sample = rotated(sample, a.rotation_deg, a.zoom, a.deformation_mm, d.noise_seed)
     sample = padded(sample, geometry.multiple, a.offset)
-    return flipped(sample, a.left_right, a.cranio_caudal, geometry.kept_names[d.target])
+    return flipped(sample, a.left_right, a.cranio_caudal, geometry.unswapped[d.target])
 
 
 @torch.no_grad()

@@ -131,7 +131,7 @@ HN_BODY_VOXELS = replace(
 HN_LATERALITY = replace(
     HN_BODY_VOXELS,
     name="hn-laterality",
-    model=ModelConfig(sided=True),
+    model=ModelConfig(keep_laterality=True),
     init="runs/hn-body-voxels/model.safetensors",
     task=replace(
         HN_BODY_VOXELS.task,
@@ -150,7 +150,7 @@ HN_LATERALITY = replace(
 HN_BEAMS_EYE_VIEW = replace(
     HN_LATERALITY,
     name="hn-beams-eye-view",
-    model=ModelConfig(UNetConfig(rays=32), sided=True),
+    model=ModelConfig(UNetConfig(bev_exchange=32), keep_laterality=True),
     init="runs/hn-laterality/model.safetensors",
     task=replace(
         HN_BODY_VOXELS.task,
@@ -200,7 +200,7 @@ TRANSFORMER = DiTConfig(
 # Augmented from the first step on: after 300 steps the error on training patients is no lower than on others.
 HN_TRANSFORMER_AUGMENTED = TrainConfig(
     name="hn-transformer-augmented",
-    model=ModelConfig(TRANSFORMER, sided=True),
+    model=ModelConfig(TRANSFORMER, keep_laterality=True),
     task=TaskConfig(
         dose_share=1.0,
         condition_keep_probability=(0.95, 0.95),

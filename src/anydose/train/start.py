@@ -53,8 +53,8 @@ def _refuse(config: TrainConfig, model: Any2Any) -> None:
         raise ValueError(
             "resident: neither latents nor workers go with it; latents=false workers=0 is needed"
         )
-    if model.config.sided and config.latents:
-        raise ValueError("sided: a latent cache exchanges organs' names; latents=false is needed")
+    if model.config.keep_laterality and config.latents:
+        raise ValueError("keep_laterality: a latent cache exchanges organs' names; latents=false is needed")
     if config.adapter and not (config.lora and config.init and config.task.targets):
         raise ValueError("adapter: lora, init and task.targets say of what rank, to what and for what")
     if config.organ_weight and not is_voxelwise(model.codec):

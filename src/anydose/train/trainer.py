@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from anydose.model import registry
 from anydose.model.checkpoint import save_adapted, save_model
+from anydose.model.former_names import present_tensors
 from anydose.model.lora import merged, save_adapter
 from anydose.model.tensors import load_tensors, save_tensors
 from anydose.train import log
@@ -268,7 +269,8 @@ class Trainer:
         wait_for_all()
 
     def _restore(self) -> None:
-        state, meta = load_tensors(self.place.state)
+        stored_state, meta = load_tensors(self.place.state)
+        state = present_tensors(stored_state)
         about = json.loads(meta["state"])
         theirs = train_config_from_dict(about["config"])
         names = [f.name for f in fields(theirs) if f.name not in FREE]

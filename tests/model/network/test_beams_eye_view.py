@@ -10,11 +10,11 @@ from torch import nn
 from anydose.case import beams
 from anydose.case.grid import Grid
 from anydose.model.any2any import Any2Any, ModelConfig, config_from_dict
-from anydose.model.network import beams_eye_view as rays
-from anydose.model.network import body_voxels as rows
+from anydose.model.network import beams_eye_view, body_voxels
+from anydose.model.network.beams_eye_view import Exchange, Rays
 from anydose.model.network.unet import UNet, UNetConfig
 
-CONFIG = UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16, rays=6)
+CONFIG = UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16, bev_exchange=6)
 CHANNELS = {"ptv": 1, "beam": 1 + beams.SECTORS, "dose": 1}
 SPACING_MM = (8.0, 9.0, 5.0)
 
@@ -33,10 +33,10 @@ def patient(share=9, shift=0):
 
 
 def numbered(latent, body, spacing_mm=SPACING_MM):
-    level = rows.pyramid(body, 1)[0]
-    plates = rays.open_beams(latent, level)
+    level = body_voxels.pyramid(body, 1)[0]
+    plates = beams_eye_view.open_beams(latent, level)
     spacing = torch.tensor([spacing_mm] * len(body))
-    return level, plates, *rays.ray_numbers(level, spacing, plates[:, 0])
+    return level, plates, *beams_eye_view.ray_places(level, spacing, plates[:, 0])
 
 
 def along(plate, number):
@@ -67,13 +67,14 @@ def test_every_patient_of_a_batch_and_every_sector_has_rays_of_its_own():
 def test_what_a_row_holds_reaches_the_rows_on_its_rays_and_no_others():
     torch.manual_seed(0)
     level, plates, number, shape = numbered(*patient())
-    layer = rays.Rays(8, 6)
+    layer = Exchange(8, 6)
     nn.init.normal_(layer.outwards.weight)
     x = torch.randn(sum(level.counts), 8)
     centre = int(plates[:, 1:].amin(dim=1).argmax())  # all nine fields cover it
     changed = x.clone()
     changed[centre] += 5
-    reached = (layer(changed, plates[:, 1:], number, shape) - layer(x, plates[:, 1:], number, shape)).abs()
+    rays = Rays(plates=plates[:, 1:], place=number, shape=shape)
+    reached = (layer(changed, rays) - layer(x, rays)).abs()
     view = torch.stack([number // shape[2], number % shape[2]])
     near = (view - view[:, :, centre, None]).abs().amax(dim=0) <= 2  # two convolutions of 3 x 3
     possible = (near & (plates[:, 1:].T > 0)).any(dim=0)
@@ -81,7 +82,7 @@ def test_what_a_row_holds_reaches_the_rows_on_its_rays_and_no_others():
     assert not reached[~possible].any()
     assert (reached[possible].amax(dim=1) > 0).float().mean() > 0.95
     assert 0.02 < possible.float().mean() < 0.5
-    nothing = layer(x, torch.zeros_like(plates[:, 1:]), number, shape) - x
+    nothing = layer(x, replace(rays, plates=torch.zeros_like(rays.plates))) - x
     assert torch.allclose(nothing, layer.outwards.bias.expand_as(x), atol=1e-6)
 
 
@@ -95,9 +96,9 @@ def velocity(net, beam, body, given=("ptv", "beam")):
 
 def network(size=6):
     torch.manual_seed(0)
-    net = UNet(replace(CONFIG, rays=0), CHANNELS).eval()
+    net = UNet(replace(CONFIG, bev_exchange=0), CHANNELS).eval()
     nn.init.normal_(net.read_out["dose"].weight)
-    net.exchange(size)
+    net.add_exchange(size)
     return net
 
 
@@ -105,7 +106,7 @@ def test_exchanges_start_as_nothing_and_work_only_where_beams_are_given():
     beam, body = patient()
     plain, with_rays = network(0), network()
     assert torch.equal(velocity(with_rays, beam, body), velocity(plain, beam, body))
-    for layer in with_rays.rays:
+    for layer in with_rays.bev_exchange:
         nn.init.normal_(layer.outwards.weight)
     assert (velocity(with_rays, beam, body) - velocity(plain, beam, body)).abs().max() > 1e-2
     without = [velocity(net, beam, body, ("ptv",)) for net in (plain, with_rays)]
@@ -115,7 +116,7 @@ def test_exchanges_start_as_nothing_and_work_only_where_beams_are_given():
 def test_patients_of_a_batch_do_not_meet():
     (one, body), (other, _) = patient(), patient(shift=2)
     net = network()
-    for layer in net.rays:
+    for layer in net.bev_exchange:
         nn.init.normal_(layer.outwards.weight)
     torch.manual_seed(1)
     ptv, dose = torch.randn(2, 1, *body.shape[1:]), torch.randn(2, 1, *body.shape[1:])
@@ -135,20 +136,22 @@ def test_weights_can_gain_exchanges_and_codecs_without_plates_have_none():
     tiny = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
     model = Any2Any(tiny)
     before = {name: p.clone() for name, p in model.state_dict().items()}
-    model.adopt(replace(tiny, backbone=replace(tiny.backbone, rays=6)))
-    assert model.config.backbone.rays == 6 and len(model.backbone.rays) == 2
+    model.adopt(replace(tiny, backbone=replace(tiny.backbone, bev_exchange=6)))
+    assert model.config.backbone.bev_exchange == 6 and len(model.backbone.bev_exchange) == 2
     assert all(torch.equal(model.state_dict()[name], p) for name, p in before.items())
-    with pytest.raises(ValueError, match="rays"):
+    with pytest.raises(ValueError, match="bev_exchange"):
         Any2Any(replace(tiny, backbone=CONFIG, codec="compact:8"))
 
 
 def test_weights_older_than_the_setting_have_none():
     stored = {"backbone": {"kind": "unet", "widths": [8, 16]}, "codec": "identity:2", "modalities": ["ct"]}
-    assert config_from_dict(stored).backbone.rays == 0
+    assert config_from_dict(stored).backbone.bev_exchange == 0
 
 
 def test_a_model_with_rays_moves_to_a_device_with_its_3d_convolutions_channels_last():
-    model = Any2Any(ModelConfig(UNetConfig((8, 16), (1, 1), (1,), 16, rays=4))).on(torch.device("cpu"))
+    model = Any2Any(ModelConfig(UNetConfig((8, 16), (1, 1), (1,), 16, bev_exchange=4))).on(
+        torch.device("cpu")
+    )
     formats = {
         p.is_contiguous(memory_format=torch.channels_last_3d) for p in model.parameters() if p.dim() == 5
     }

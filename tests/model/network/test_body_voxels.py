@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from anydose.model.any2any import config_from_dict
-from anydose.model.network import body_voxels as rows
+from anydose.model.network import body_voxels
 from anydose.model.network.unet import UNet, UNetConfig
 
 CONFIG = UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16)
@@ -21,15 +21,17 @@ def body(n=2, space=(6, 8, 10), share=0.4, seed=0):
 
 @pytest.mark.parametrize("rows_a_piece", [7, 1024])
 def test_a_convolution_and_its_gradients_are_torchs_where_air_is_zero(monkeypatch, rows_a_piece):
-    monkeypatch.setattr(rows, "PIECE", rows_a_piece)
+    monkeypatch.setattr(body_voxels, "PIECE", rows_a_piece)
     torch.manual_seed(0)
     mask = body()
-    level = rows.pyramid(mask, 1)[0]
+    level = body_voxels.pyramid(mask, 1)[0]
     x = torch.randn(2, 5, *mask.shape[1:], dtype=torch.float64, requires_grad=True)
     layer = nn.Conv3d(5, 7, 3, padding=1).double()
     of_y = torch.randn(2, 7, *mask.shape[1:], dtype=torch.float64)
     dense = layer(x * mask[:, None]) * mask[:, None]
-    ours = rows.put(rows.convolve(rows.take(x, level), level.near, layer.weight, layer.bias), level)
+    ours = body_voxels.scatter(
+        body_voxels.convolve(body_voxels.gather(x, level), level.neighbours, layer.weight, layer.bias), level
+    )
     assert torch.allclose(ours, dense, atol=1e-12)
     wanted = (x, layer.weight, layer.bias)
     for got, true in zip(
@@ -41,28 +43,28 @@ def test_a_convolution_and_its_gradients_are_torchs_where_air_is_zero(monkeypatc
 def test_halving_and_doubling_are_torchs_convolutions_of_stride_2():
     torch.manual_seed(0)
     mask = body(share=0.1)
-    fine, coarse = rows.pyramid(mask, 2)
+    fine, coarse = body_voxels.pyramid(mask, 2)
     assert 0.1 < coarse.mask.float().mean() < 0.9
     x = torch.randn(2, 5, *mask.shape[1:])
     down, up = nn.Conv3d(5, 7, 2, stride=2), nn.ConvTranspose3d(7, 4, 2, stride=2)
-    less = rows.halve(rows.take(x, fine), fine, coarse, down.weight, down.bias)
+    less = body_voxels.down(body_voxels.gather(x, fine), fine, coarse, down.weight, down.bias)
     dense = down(x * mask[:, None])
-    assert torch.allclose(rows.put(less, coarse), dense * coarse.mask[:, None], atol=1e-5)
-    more = rows.put(rows.double(less, fine, up.weight, up.bias), fine)
+    assert torch.allclose(body_voxels.scatter(less, coarse), dense * coarse.mask[:, None], atol=1e-5)
+    more = body_voxels.scatter(body_voxels.up(less, fine, up.weight, up.bias), fine)
     assert torch.allclose(more, up(dense) * mask[:, None], atol=1e-5)
 
 
 def test_a_norm_is_over_each_patients_own_rows():
     x = torch.randn(9, 16) * 3 + 1
-    both = rows.group_norm(x, (5, 4), 8)
-    assert torch.allclose(both[5:], rows.group_norm(x[5:], (4,), 8), atol=1e-6)
+    both = body_voxels.group_norm(x, (5, 4), 8)
+    assert torch.allclose(both[5:], body_voxels.group_norm(x[5:], (4,), 8), atol=1e-6)
     assert torch.allclose(both[:5], F.group_norm(x[:5].T[None], 8)[0].T, atol=1e-5)
 
 
 def test_a_box_without_body_is_kept_whole():
     mask = body()
     mask[1] = False
-    first, last = rows.pyramid(mask, 2)
+    first, last = body_voxels.pyramid(mask, 2)
     assert first.counts[1] == mask[1].numel() and last.counts[1] == mask[1].numel() // 8
     assert torch.equal(first.mask[0], mask[0])
 

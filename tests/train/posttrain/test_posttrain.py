@@ -27,7 +27,7 @@ from anydose.train.posttrain.methods import METHODS
 from anydose.train.posttrain.reward import StopRule, read_reward
 from anydose.train.posttrain.trainer import PostTrainer, broken
 
-TINY = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16, spread=0.5))
+TINY = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16, sigma_data=0.5))
 NAMES = ("phantom_0", "phantom_1", "phantom_2")
 
 

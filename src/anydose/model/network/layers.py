@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from anydose.model.network import body_voxels as rows
+from anydose.model.network import body_voxels
+from anydose.model.network.body_voxels import Level
 
 
 def sinusoid(t: Tensor, size: int) -> Tensor:
@@ -67,12 +68,12 @@ class Conv3(nn.Conv3d):
         pad = edge // 2 if padding is None else padding
         super().__init__(channels, out or channels, kernel, stride, pad, groups=groups, bias=bias)
 
-    def forward(self, x: Tensor, near: Tensor | None = None) -> Tensor:
-        """x: (n, c, d, h, w), or rows (l, c) with `near` (rows.Level)."""
-        if near is not None and self.kernel_size[0] == 1:
-            return rows.pointwise(x, self.weight, self.bias)
-        if near is not None:
-            return rows.convolve(x, near, self.weight, self.bias)
+    def forward(self, x: Tensor, neighbours: Tensor | None = None) -> Tensor:
+        """x: (n, c, d, h, w), or body voxels (l, c) with their `neighbours` (body_voxels.Level)."""
+        if neighbours is not None and self.kernel_size[0] == 1:
+            return body_voxels.pointwise(x, self.weight, self.bias)
+        if neighbours is not None:
+            return body_voxels.convolve(x, neighbours, self.weight, self.bias)
         if x.device.type == "cpu" and x.shape[2] == 2:
             with torch.autocast("cpu", enabled=False):
                 return super().forward(x.float())
@@ -91,9 +92,42 @@ def with_conv3(net: nn.Module) -> nn.Module:
     return net
 
 
+class Pointwise(nn.Conv3d):
+    """A 1 x 1 x 1 convolution of body voxels."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(channels, out, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(l, c) -> (l, out)."""
+        return body_voxels.pointwise(x, self.weight, self.bias)
+
+
+class Down(nn.Conv3d):
+    """A convolution of kernel and stride 2, to a level half as fine."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(channels, out, 2, stride=2)
+
+    def forward(self, x: Tensor, fine: Level, coarse: Level) -> Tensor:  # type: ignore[override]
+        """(l of `fine`, c) -> (l of `coarse`, out)."""
+        return body_voxels.down(x, fine, coarse, self.weight, self.bias)
+
+
+class Up(nn.ConvTranspose3d):
+    """A transposed convolution of kernel and stride 2, to a level twice as fine."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__(channels, out, 2, stride=2)
+
+    def forward(self, x: Tensor, fine: Level) -> Tensor:  # type: ignore[override]
+        """(l of the coarser level, c) -> (l of `fine`, out)."""
+        return body_voxels.up(x, fine, self.weight, self.bias)
+
+
 class ModulatedNorm(nn.Module):
-    """Group norm over all rows of a patient, scaled and shifted by the code; the scale starts at one. Unlike
-    a norm over the channels of each voxel it keeps how amplitudes differ between voxels."""
+    """Group norm over all body voxels of a patient, scaled and shifted by the code; the scale starts at one.
+    Unlike a norm over the channels of each voxel it keeps how amplitudes differ between voxels."""
 
     def __init__(self, channels: int, code: int, groups: int = 8) -> None:
         super().__init__()
@@ -103,9 +137,9 @@ class ModulatedNorm(nn.Module):
         nn.init.zeros_(self.modulation.bias)
 
     def forward(self, x: Tensor, code: Tensor, counts: Sequence[int]) -> Tensor:
-        """x: rows (l, c), `counts` of each sample; code: (n, e)."""
+        """x: body voxels (l, c), `counts` of each sample; code: (n, e)."""
         change = self.modulation(code).to(x.dtype)
         if len(counts) > 1:
             change = change.repeat_interleave(torch.tensor(counts, device=x.device), dim=0)
         shift, scale = change.chunk(2, dim=1)
-        return torch.addcmul(shift, rows.group_norm(x, counts, self.groups), 1 + scale)
+        return torch.addcmul(shift, body_voxels.group_norm(x, counts, self.groups), 1 + scale)

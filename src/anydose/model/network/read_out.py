@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from anydose.case import modality
 from anydose.model.network.backbone import Edges
-from anydose.model.network.body_voxels import pointwise, put, pyramid, take
-from anydose.model.network.layers import ModulatedNorm
+from anydose.model.network.body_voxels import gather, pyramid, scatter
+from anydose.model.network.layers import ModulatedNorm, Pointwise
 from anydose.model.network.tokens import Patches, interpolate
 from anydose.model.network.unet import Block
 
@@ -50,7 +50,7 @@ class ConvolutionalHead(nn.Module):
         self.estimate = nn.ModuleDict({name: nn.Linear(c, width) for name, c in channels.items()})
         self.residual = nn.ModuleList(Block(width, code) for _ in range(blocks))
         self.norm = ModulatedNorm(width, code)
-        self.read_out = nn.ModuleDict({name: nn.Conv3d(width, c, 1) for name, c in channels.items()})
+        self.read_out = nn.ModuleDict({name: Pointwise(width, c) for name, c in channels.items()})
         for layer in self.read_out.values():
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -68,16 +68,15 @@ class ConvolutionalHead(nn.Module):
         the target; latents: {modality: (n, c, d, h, w)}; code (n, e); where (n, d, h, w): what to compute.
         Returns what to add to the estimate, zero elsewhere."""
         level = pyramid(where, 1)[0]
-        rows = sum(level.counts)
+        count = sum(level.counts)
         slots = [
-            take(latents[name], level) if name in latents else estimate.new_zeros(rows, c)
+            gather(latents[name], level) if name in latents else estimate.new_zeros(count, c)
             for name, c in self.channels.items()
         ]
-        x = self.slots(torch.cat(slots, dim=1)) + self.estimate[target](take(estimate, level))
-        x = x + take(features, level).to(x.dtype)
+        x = self.slots(torch.cat(slots, dim=1)) + self.estimate[target](gather(estimate, level))
+        x = x + gather(features, level).to(x.dtype)
         for block in self.residual:
             x = block(x, code, level)
         x = F.silu(self.norm(x, code, level.counts))
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 would quantise the dose
-            layer = self.read_out[target]
-            return put(pointwise(x.float(), layer.weight, layer.bias), level)
+            return scatter(self.read_out[target](x.float()), level)

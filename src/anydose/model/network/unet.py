@@ -1,5 +1,5 @@
 """The convolutional backbone: every modality is a slot of input channels, any slot can be the target. Its
-activations are rows, one for each latent voxel that holds body (rows.py).
+activations are a matrix with a row for each latent voxel that holds body (body_voxels.py).
 
 The same interface as dit.py: {modality: latent}, {modality: t} and the target's name in, v of the target out.
 """
@@ -17,29 +17,37 @@ from torch import Tensor, nn
 from anydose.diffusion.path import alpha_sigma, velocity_of_estimate
 from anydose.model.codec.codec import Codec, is_voxelwise, strides
 from anydose.model.network.backbone import VoxelNetwork
-from anydose.model.network.beams_eye_view import Rays, open_beams, ray_numbers
-from anydose.model.network.body_voxels import Level, double, halve, pointwise, put, pyramid, take
-from anydose.model.network.layers import ConditionCode, Conv3, ModulatedNorm
+from anydose.model.network.beams_eye_view import Exchange, Rays, rays_of
+from anydose.model.network.body_voxels import Level, gather, pyramid, scatter
+from anydose.model.network.layers import ConditionCode, Conv3, Down, ModulatedNorm, Pointwise, Up
 
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """widths: channels at each level, each half the resolution of the one before; blocks: residual blocks on
-    the way down and up at each level; code: size of the condition code; spread: how far, in model range, a
-    target is known from its conditions (0: the read-out is v itself); sparse: compute where there is body and
-    nowhere else (as weights without this setting, which are older, were not trained to); rays: channels of an
-    exchange along the rays of the beams at the finest level, on the way down and up (rays.py; 0: none)."""
+    """The U-Net's size, and what its conditions are told and where it computes."""
 
     widths: tuple[int, ...] = (48, 96, 160, 224)
+    """Channels at each level, each half the resolution of the one before."""
     down_blocks: tuple[int, ...] = (1, 1, 2, 2)
+    """Residual blocks at each level on the way down."""
     up_blocks: tuple[int, ...] = (1, 2, 2)
+    """Residual blocks at each level but the coarsest on the way up."""
     code: int = 256
+    """Size of the condition code."""
     kind: str = "unet"
-    spread: float = 0.1
+    sigma_data: float = 0.1
+    """How far, in model range, a target is known from its conditions (sigma_data of Karras et al., arXiv
+    2206.00364): the network then estimates the data and noise is weighed in (`path.velocity_of_estimate`); 0:
+    the read-out is v itself."""
     role_code: bool = True
+    """Ablation: the code says which modality is the target."""
     visible_code: bool = True
+    """Ablation: the code says which modalities are visible."""
     sparse: bool = True
-    rays: int = 0
+    """Compute where there is body and nowhere else. Weights older than this setting were not trained to."""
+    bev_exchange: int = 0
+    """Channels of the beam's-eye-view exchange at the finest level, on the way down and up
+    (beams_eye_view.py); 0: none."""
 
     @property
     def multiple(self) -> int:
@@ -47,9 +55,9 @@ class UNetConfig:
         return 2 ** (len(self.widths) - 1)
 
     def build(self, channels: Mapping[str, int], codec: Codec) -> UNet:
-        """The network. Raises ValueError for `rays` with a codec whose latents are no voxels."""
-        if self.rays and not is_voxelwise(codec):
-            raise ValueError(f"rays: codec {codec.spec} does not show plates; identity:N does")
+        """The network. Raises ValueError for `bev_exchange` with a codec whose latents are no voxels."""
+        if self.bev_exchange and not is_voxelwise(codec):
+            raise ValueError(f"bev_exchange: codec {codec.spec} does not show plates; identity:N does")
         return UNet(self, channels, strides(codec)[0])
 
 
@@ -63,10 +71,10 @@ class Block(nn.Module):
         nn.init.zeros_(self.convs[1].weight)
 
     def forward(self, x: Tensor, code: Tensor, level: Level) -> Tensor:
-        """x: rows (l, c) of `level`."""
+        """x: body voxels (l, c) of `level`."""
         h = x
         for norm, conv in zip(self.norms, self.convs, strict=True):
-            h = conv(F.silu(norm(h, code, level.counts)), level.near)
+            h = conv(F.silu(norm(h, code, level.counts)), level.neighbours)
         return x + h
 
 
@@ -79,46 +87,41 @@ class UNet(VoxelNetwork):
     def __init__(self, config: UNetConfig, channels: Mapping[str, int], stride: int = 1) -> None:
         super().__init__()
         self.config, self.channels, self.stride = config, dict(channels), stride
-        widths, levels = config.widths, len(config.widths)
+        widths, halvings = config.widths, range(len(config.widths) - 1)
         self.code = ConditionCode(tuple(channels), config.code, config.visible_code, config.role_code)
-        self.stem = nn.Conv3d(sum(channels.values()), widths[0], 1)
+        self.stem = Pointwise(sum(channels.values()), widths[0])
         self.down = nn.ModuleList(
             _blocks(w, k, config.code) for w, k in zip(widths, config.down_blocks, strict=True)
         )
-        self.shrink = nn.ModuleList(
-            nn.Conv3d(widths[i], widths[i + 1], 2, stride=2) for i in range(levels - 1)
-        )
-        self.grow = nn.ModuleList(
-            nn.ConvTranspose3d(widths[i + 1], widths[i], 2, stride=2) for i in range(levels - 1)
-        )
-        self.merge = nn.ModuleList(nn.Conv3d(2 * widths[i], widths[i], 1) for i in range(levels - 1))
-        self.up = nn.ModuleList(
-            _blocks(widths[i], config.up_blocks[i], config.code) for i in range(levels - 1)
-        )
-        self.rays = nn.ModuleList()
-        self.exchange(config.rays)
+        self.shrink = nn.ModuleList(Down(widths[i], widths[i + 1]) for i in halvings)
+        self.grow = nn.ModuleList(Up(widths[i + 1], widths[i]) for i in halvings)
+        self.merge = nn.ModuleList(Pointwise(2 * widths[i], widths[i]) for i in halvings)
+        self.up = nn.ModuleList(_blocks(widths[i], config.up_blocks[i], config.code) for i in halvings)
+        self.bev_exchange = nn.ModuleList()
+        self.add_exchange(config.bev_exchange)
         self.last_norm = ModulatedNorm(widths[0], config.code)
-        self.read_out = nn.ModuleDict({name: nn.Conv3d(widths[0], c, 1) for name, c in channels.items()})
+        self.read_out = nn.ModuleDict({name: Pointwise(widths[0], c) for name, c in channels.items()})
         for head in self.read_out.values():
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)
 
     @property
     def blind_at_one(self) -> bool:
-        """Whether pure noise is weighed with zero (`spread`)."""
-        return self.config.spread > 0
+        """Whether pure noise is weighed with zero (`sigma_data`)."""
+        return self.config.sigma_data > 0
 
     def adopt(self, config: Any) -> None:
-        """Take over `sparse`, and `rays` unless they are there."""
+        """Take over `sparse`, and `bev_exchange` unless it is there."""
         if isinstance(config, UNetConfig):
             self.config = replace(self.config, sparse=config.sparse)
-            self.exchange(config.rays)
+            self.add_exchange(config.bev_exchange)
 
-    def exchange(self, size: int) -> None:
-        """Have exchanges along the rays of `size` channels, which start as nothing, unless they are there."""
-        if size and not self.rays:
-            self.rays = nn.ModuleList(Rays(self.config.widths[0], size) for _ in range(2))
-            self.config = replace(self.config, rays=size)
+    def add_exchange(self, size: int) -> None:
+        """Have beam's-eye-view exchanges of `size` channels, which start as nothing, unless they are
+        there."""
+        if size and not self.bev_exchange:
+            self.bev_exchange = nn.ModuleList(Exchange(self.config.widths[0], size) for _ in range(2))
+            self.config = replace(self.config, bev_exchange=size)
 
     def forward(
         self,
@@ -131,48 +134,66 @@ class UNet(VoxelNetwork):
         """latents: {modality: (n, c, d, h, w)}, the target's among them, noised; times: their t (n,), 0 for
         conditions; spacing_mm: (n, 3) of the voxels; body (n, 1, d, h, w): where to compute, everywhere
         without it or where the body is wanted. Returns v of the target (n, c, d, h, w)."""
-        noisy, t = latents[target], times[target]
-        if self.config.spread:  # pure noise says nothing: at t = 1 none enters
-            latents = {**latents, target: noisy * alpha_sigma(t)[0][:, None, None, None, None]}
         code = self.code(times, target, spacing_mm)
-        anywhere = body is None or not self.config.sparse or target == "body"
-        where = torch.ones_like(noisy[:, 0]) if anywhere or body is None else body[:, 0]
-        levels = pyramid(where > 0, len(self.config.widths))
-        x = pointwise(self._slots(latents, levels[0]), self.stem.weight, self.stem.bias)
-        beams: tuple[Any, ...] = ()
-        if self.rays and "beam" in latents and target != "beam":
-            plates = open_beams(latents["beam"], levels[0])
-            beams = (plates[:, 1:], *ray_numbers(levels[0], spacing_mm * self.stride, plates[:, 0]))
+        levels = pyramid(self._where(latents[target], target, body), len(self.config.widths))
+        rays = self._rays(latents, target, levels[0], spacing_mm)
+        x = self.stem(self._slots(latents, target, times[target], levels[0]))
         skips = []
-        for i, blocks in enumerate(self.down):
-            for block in blocks:
-                x = self.run(block, x, code, levels[i])
-            if beams and i == 0:
-                x = self.rays[0](x, *beams)
+        for i, level in enumerate(levels):
+            x = self._residual(self.down[i], x, code, level)
+            if i == 0 and rays:
+                x = self.bev_exchange[0](x, rays)
             if i < len(self.shrink):
                 skips.append(x)
-                x = halve(x, *levels[i : i + 2], self.shrink[i].weight, self.shrink[i].bias)
+                x = self.shrink[i](x, level, levels[i + 1])
         for i in reversed(range(len(self.grow))):
-            x = double(x, levels[i], self.grow[i].weight, self.grow[i].bias)
-            x = pointwise(torch.cat([x, skips[i]], dim=1), self.merge[i].weight, self.merge[i].bias)
-            for block in self.up[i]:
-                x = self.run(block, x, code, levels[i])
-        if beams:
-            x = self.rays[1](x, *beams)
+            x = self.grow[i](x, levels[i])
+            x = self.merge[i](torch.cat([x, skips[i]], dim=1))
+            x = self._residual(self.up[i], x, code, levels[i])
+        if rays:
+            x = self.bev_exchange[1](x, rays)
         x = F.silu(self.last_norm(x, code, levels[0].counts))
-        # in bfloat16 the dose would come in steps of 0.16 Gy
-        with torch.autocast(x.device.type, enabled=False):
-            head = self.read_out[target]
-            out = put(pointwise(x.float(), head.weight, head.bias), levels[0])
-        return velocity_of_estimate(out, noisy, t, self.config.spread) if self.config.spread else out
+        return self._velocity(x, latents[target], times[target], target, levels[0])
 
-    def _slots(self, latents: Mapping[str, Tensor], level: Level) -> Tensor:
-        like = next(iter(latents.values()))
+    def _where(self, noisy: Tensor, target: str, body: Tensor | None) -> Tensor:
+        """Which voxels (n, d, h, w) to compute."""
+        if body is None or not self.config.sparse or target == "body":
+            return torch.ones_like(noisy[:, 0]) > 0
+        return body[:, 0] > 0
+
+    def _rays(
+        self, latents: Mapping[str, Tensor], target: str, level: Level, spacing_mm: Tensor
+    ) -> Rays | None:
+        """The rays of the beams that are given; None without an exchange along them."""
+        if not self.bev_exchange or target == "beam" or "beam" not in latents:
+            return None
+        return rays_of(latents["beam"], level, spacing_mm * self.stride)
+
+    def _slots(self, latents: Mapping[str, Tensor], target: str, t: Tensor, level: Level) -> Tensor:
+        """All slots side by side (l, channels). With `sigma_data`, pure noise says nothing: at t = 1 none of
+        it enters."""
+        if self.config.sigma_data:
+            share = alpha_sigma(t)[0][:, None, None, None, None]
+            latents = {**latents, target: latents[target] * share}
+        like = latents[target]
         slots = [
-            take(latents[name], level) if name in latents else like.new_zeros(sum(level.counts), c)
+            gather(latents[name], level) if name in latents else like.new_zeros(sum(level.counts), c)
             for name, c in self.channels.items()
         ]
         return torch.cat(slots, dim=1)
+
+    def _residual(self, blocks: Any, x: Tensor, code: Tensor, level: Level) -> Tensor:
+        for block in blocks:
+            x = self.run(block, x, code, level)
+        return x
+
+    def _velocity(self, x: Tensor, noisy: Tensor, t: Tensor, target: str, level: Level) -> Tensor:
+        """v (n, c, d, h, w) from the last features."""
+        # in bfloat16 the dose would come in steps of 0.16 Gy
+        with torch.autocast(x.device.type, enabled=False):
+            out = scatter(self.read_out[target](x.float()), level)
+        sigma_data = self.config.sigma_data
+        return velocity_of_estimate(out, noisy, t, sigma_data) if sigma_data else out
 
 
 def _blocks(width: int, count: int, code: int) -> nn.ModuleList:

@@ -29,8 +29,8 @@ CHUNK = 4  # samples evaluated as one batch
 @dataclass(frozen=True)
 class Patient:
     """One patient, encoded. given: latents (1, c, d, h, w) of the conditions; body, region: on the latent
-    grid (1, 1, d, h, w), `region` is what the network predicts; reference: latent of the reference dose; air:
-    latent where there is no patient; inside: the patient's block within the padded volume."""
+    grid (1, 1, d, h, w), `region` is what the network predicts; reference: latent of the reference dose;
+    background: latent where there is no patient; inside: the patient's block within the padded volume."""
 
     sample: Sample
     reward_on_case: RewardOnCase
@@ -39,7 +39,7 @@ class Patient:
     region: Tensor
     spacing_mm: Tensor
     reference: Tensor
-    air: Tensor
+    background: Tensor
     inside: tuple[slice, ...]
 
     def velocity(self, model: Any2Any, x: Tensor, t: Tensor, precision: str = "bf16") -> Tensor:
@@ -63,7 +63,7 @@ class Patient:
     def to_gy(self, model: Any2Any, latents: Tensor) -> Tensor:
         """Latents (k, c, d, h, w) as doses (k, d, h, w) in Gy on the case's block, with gradients: nothing
         outside the body, no negative dose, as `predict` delivers them."""
-        volumes = model.codec.decode(torch.where(self.region, latents, self.air)).float()
+        volumes = model.codec.decode(torch.where(self.region, latents, self.background)).float()
         return self.in_gy(volumes[(slice(None), slice(None), *self.inside)])[:, 0]
 
     def in_gy(self, volume: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ def prepare(model: Any2Any, sample: Sample, case: Case, reward: RewardConfig) ->
         model.region(body, "dose"),
         torch.tensor([sample.spacing_mm], device=device),
         reference,
-        model.air("dose", whole.body.shape, sample.rx_max_gy),
+        model.background("dose", whole.body.shape, sample.rx_max_gy),
         tuple(slice((n - m) // 2, (n - m) // 2 + m) for n, m in pairs),
     )
 
