@@ -285,7 +285,7 @@ def _plan(work: Case, start: tuple[int, int, int], sample: Sample) -> Case | Non
 def _physical(volume: Tensor, sample: Sample, target: str) -> NDArray[np.float32]:
     """Model range -> physical values on the block; nothing outside the body, no negative dose."""
     row = modality.TABLE[target]
-    values = row.from_range(volume.numpy(), sample.rx_max_gy if row.by_reference else 1.0)
+    values = row.from_range(volume.numpy(), sample.rx_max_gy)
     if target != "body":
         values = np.where(sample.body.numpy(), values, np.float32(row.outside))
     return np.asarray(np.maximum(values, 0.0) if target == "dose" else values, dtype=np.float32)

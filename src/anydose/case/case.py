@@ -16,6 +16,10 @@ from anydose.case.naming.meaning import Meaning
 from anydose.case.volume import Volume, averaged, block, bounding_box
 
 Mask = NDArray[np.bool_]
+AIR_HU = -1000.0
+MARGIN_VOXELS = 8
+"""Kept around a structure that is resampled alone. Smoothing reaches as far as this for voxels seven times as
+large (`volume.averaged`: 4 standard deviations)."""
 
 
 @dataclass(frozen=True)
@@ -184,31 +188,24 @@ class Case:
         """The same case on another grid: volumes averaged where it is coarser, then interpolated; a voxel
         belongs to a structure if at least half of it does. A structure that no voxel holds by half is left
         out, and `inferred` says so."""
-
-        def moved(volume: Volume, outside: float) -> Volume:
-            return averaged(volume, grid.spacing_mm).resample(grid, outside=outside)
-
-        masks, inferred = {}, list(self.inferred)
-        for name, mask in self.structures.items():
-            if not mask.any():
-                continue
-            start, shape = bounding_box(mask)
-            low, size = (s - 8 for s in start), tuple(n + 16 for n in shape)
-            near = tuple(low)
-            part = Volume(block(mask, near, size, False), self.grid.crop(near, size), "1")
-            masks[name] = moved(part, 0.0).array >= 0.5
-            if not masks[name].any():
-                del masks[name]
-                inferred.append(f"{name}: too small for voxels of {grid.spacing_mm} mm, left out")
-        levels = {name: gy for name, gy in self.prescription.levels_gy.items() if name in masks}
+        moved = {
+            name: _moved_mask(mask, self.grid, grid) for name, mask in self.structures.items() if mask.any()
+        }
+        kept = {name: mask for name, mask in moved.items() if mask.any()}
+        lost = [
+            f"{name}: too small for voxels of {grid.spacing_mm} mm, left out"
+            for name in moved
+            if name not in kept
+        ]
+        levels = {name: gy for name, gy in self.prescription.levels_gy.items() if name in kept}
         return replace(
             self,
             grid=grid,
-            structures=masks,
+            structures=kept,
             prescription=replace(self.prescription, levels_gy=levels),
-            ct=self.ct and moved(self.ct, -1000.0),
-            dose=self.dose and moved(self.dose, np.nan if np.isnan(self.dose.array).any() else 0.0),
-            inferred=tuple(inferred),
+            ct=None if self.ct is None else _moved(self.ct, grid, AIR_HU),
+            dose=None if self.dose is None else _moved(self.dose, grid, _beyond(self.dose)),
+            inferred=(*self.inferred, *lost),
         )
 
     def block(self, start: tuple[int, int, int], shape: tuple[int, int, int]) -> Case:
@@ -220,5 +217,25 @@ class Case:
             return volume and Volume(block(volume.array, start, shape, outside), grid, volume.unit)
 
         masks = {name: block(mask, start, shape, False) for name, mask in self.structures.items()}
-        ct, dose = cut(self.ct, -1000.0), cut(self.dose, 0.0)
+        ct, dose = cut(self.ct, AIR_HU), cut(self.dose, 0.0)
         return replace(self, grid=grid, structures=masks, ct=ct, dose=dose, edges=())
+
+
+def _moved(volume: Volume, grid: Grid, outside: float) -> Volume:
+    """A volume on another grid: averaged where that is coarser, then interpolated."""
+    return averaged(volume, grid.spacing_mm).resample(grid, outside=outside)
+
+
+def _moved_mask(mask: Mask, own: Grid, grid: Grid) -> Mask:
+    """A structure on another grid: the voxels of which it holds at least half. Only the block around it is
+    worked on."""
+    start, shape = bounding_box(mask)
+    low = tuple(s - MARGIN_VOXELS for s in start)
+    size = tuple(n + 2 * MARGIN_VOXELS for n in shape)
+    part = Volume(block(mask, low, size, False), own.crop(low, size), "1")
+    return np.asarray(_moved(part, grid, 0.0).array >= 0.5)
+
+
+def _beyond(dose: Volume) -> float:
+    """What a dose is beyond its grid: unknown where it is unknown somewhere on it, else 0."""
+    return np.nan if np.isnan(dose.array).any() else 0.0

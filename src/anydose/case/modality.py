@@ -1,6 +1,6 @@
-"""The modality table: for each of the seven modalities its unit, channels, how it is drawn from a case, and
-how its values map to and from the model's range, about [-1, 1]. Everything else about modalities is derived
-from it."""
+"""The modality table: for each of the seven modalities its unit, channels, how it is drawn from a case, how
+its values map to and from the model's range, about [-1, 1], and how networks and augmentation treat it.
+Everything else about modalities is derived from it."""
 
 from __future__ import annotations
 
@@ -12,36 +12,48 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anydose.case import beams
-from anydose.case.case import Case
+from anydose.case.case import AIR_HU, Case
 from anydose.case.naming.vocabulary import HEAD_NECK, Vocabulary
 
 Array = NDArray[np.float32]
-HU_RANGE = (-1000.0, 1000.0)
+MOST_HU = 1000.0
 DOSE_SPAN = 1.15  # a dose of DOSE_SPAN times the reference dose maps to +1
 
 
 @dataclass(frozen=True)
 class Modality:
-    """One row. draw(case) -> (channels, d, h, w) in `unit` on the case's grid, or None if the case lacks it;
-    low, high: the physical values that map to -1 and +1, in units of the case's reference dose where
-    `by_reference`; outside: the physical value where there is no patient; mirror: source channel of each
-    channel once left and right are exchanged."""
+    """One row."""
 
     name: str
+    """What a model and the command line call it."""
     unit: str
-    channels: int
+    """Of its physical values."""
     draw: Callable[[Case], Array | None]
-    low: float
-    high: float
-    outside: float
+    """Case -> (channels, d, h, w) in `unit` on the case's grid, or None if the case lacks it."""
+    low: float = 0.0
+    """The physical value that maps to -1, in highest prescriptions where `by_reference`."""
+    high: float = 1.0
+    """The one that maps to +1."""
+    outside: float = 0.0
+    """The physical value where there is no patient."""
+    clipped: bool = False
+    """Whether values beyond low and high are brought to them, as those of CT are."""
     by_reference: bool = False
+    """Whether values are seen in units of the case's highest prescription."""
+    channels: int = 1
+    """Their number."""
     mirror: tuple[int, ...] = (0,)
+    """The source channel of each channel once left and right are exchanged."""
+    interpolation: str = "nearest"
+    """How values are interpolated in a rotated or deformed patient; labels stay what they are."""
+    patch: int = 4
+    """Edge of a transformer's token in latent voxels, where its config does not say another."""
 
     def to_range(self, values: Array, rx_max_gy: float) -> Array:
-        """Physical values -> model range; linear, ct is clipped first."""
+        """Physical values -> model range: linear, after `clipped`."""
         scale = rx_max_gy if self.by_reference else 1.0
-        if self.name == "ct":
-            values = np.clip(values, *HU_RANGE)
+        if self.clipped:
+            values = np.clip(values, self.low * scale, self.high * scale)
         return ((values / scale - self.low) * (2 / (self.high - self.low)) - 1).astype(np.float32)
 
     def from_range(self, values: Array, rx_max_gy: float) -> Array:
@@ -116,13 +128,38 @@ def table(vocabulary: Vocabulary = HEAD_NECK) -> dict[str, Modality]:
     """The seven rows by name, the organs drawn by a vocabulary."""
     organs, mirror = len(vocabulary.organs), vocabulary.mirrored()
     rows = (
-        Modality("ct", "HU", 1, _ct, HU_RANGE[0], HU_RANGE[1], HU_RANGE[0]),
-        Modality("ptv", "Gy", 1, _ptv, 0.0, 1.0, 0.0, by_reference=True),
-        Modality("oar", "1", organs, partial(_oar, vocabulary), 0.0, 1.0, 0.0, mirror=mirror),
-        Modality("body", "1", 1, _body, 0.0, 1.0, 0.0),
-        Modality("beam", "1", 1 + beams.SECTORS, _beam, 0.0, 1.0, 0.0, mirror=beams.mirrored_sectors()),
-        Modality("angle", "1", 1, _angle, 0.0, 1.0, 0.0),
-        Modality("dose", "Gy", 1, _dose, 0.0, DOSE_SPAN, 0.0, by_reference=True),
+        Modality(
+            "ct",
+            "HU",
+            _ct,
+            low=AIR_HU,
+            high=MOST_HU,
+            outside=AIR_HU,
+            clipped=True,
+            interpolation="bicubic",
+        ),
+        Modality("ptv", "Gy", _ptv, by_reference=True, patch=2),
+        Modality("oar", "1", partial(_oar, vocabulary), channels=organs, mirror=mirror),
+        Modality("body", "1", _body),
+        Modality(
+            "beam",
+            "1",
+            _beam,
+            channels=1 + beams.SECTORS,
+            mirror=beams.mirrored_sectors(),
+            interpolation="bilinear",
+            patch=2,
+        ),
+        Modality("angle", "1", _angle),
+        Modality(
+            "dose",
+            "Gy",
+            _dose,
+            high=DOSE_SPAN,
+            by_reference=True,
+            interpolation="bicubic",
+            patch=2,
+        ),
     )
     return {row.name: row for row in rows}
 

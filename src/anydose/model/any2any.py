@@ -148,7 +148,7 @@ class Any2Any(nn.Module):
         """The latent (1, c, d, h, w) of a target where there is no patient, over a volume of `space`
         voxels."""
         row = modality.TABLE[target]
-        value = row.background(rx_max_gy if row.by_reference else 1.0)
+        value = row.background(rx_max_gy)
         device = next(self.parameters()).device
         return self.codec.encode(torch.full((1, row.channels, *space), value, device=device))
 

@@ -48,9 +48,6 @@ def flipped(sample: Sample, left_right: bool, cranio_caudal: bool, unswapped: Se
     return Sample(sample.name, mirrored, torch.flip(sample.body, axes), sample.spacing_mm, sample.rx_max_gy)
 
 
-SMOOTH = {"ct": "bicubic", "dose": "bicubic", "beam": "bilinear"}  # the others are labels
-
-
 def rotated(
     sample: Sample, degrees: float, zoom: float = 1.0, deformation_mm: float = 0.0, seed: int = 0
 ) -> Sample:
@@ -76,8 +73,8 @@ def rotated(
     volumes = {}
     for name, volume in sample.volumes.items():
         row = modality.TABLE[name]
-        background = row.background(sample.rx_max_gy if row.by_reference else 1.0)
-        moved = _sampled(volume - background, grid, SMOOTH.get(name, "nearest")).add_(background)
+        background = row.background(sample.rx_max_gy)
+        moved = _sampled(volume - background, grid, row.interpolation).add_(background)
         volumes[name] = moved.clamp_(volume.min(), volume.max())
     if "beam" in volumes:
         sectors = torch.tensor(beams.rotated_sectors(degrees)).to(grid)

@@ -103,10 +103,8 @@ def padded(
     where = tuple(slice(b, b + m) for b, m in zip(before, have, strict=True))
     volumes = {}
     for name, volume in sample.volumes.items():
-        row = modality.TABLE[name]
-        out = volume.new_full(
-            (len(volume), *need), row.background(sample.rx_max_gy if row.by_reference else 1.0)
-        )
+        background = modality.TABLE[name].background(sample.rx_max_gy)
+        out = volume.new_full((len(volume), *need), background)
         out[(slice(None), *where)] = volume
         volumes[name] = out
     body = sample.body.new_zeros(need)

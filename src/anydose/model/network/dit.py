@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from anydose.case import modality
 from anydose.diffusion.path import alpha_sigma, velocity_of_estimate
 from anydose.model.codec.codec import Codec, is_voxelwise, lead
 from anydose.model.network.backbone import Edges, VoxelNetwork
@@ -32,7 +33,7 @@ from anydose.model.network.tokens import (
     unpack,
 )
 
-PATCH = (("ct", 4), ("ptv", 2), ("oar", 4), ("body", 4), ("beam", 2), ("angle", 4), ("dose", 2))
+PATCH: tuple[tuple[str, Edges], ...] = tuple((row.name, row.patch) for row in modality.TABLE.values())
 
 
 @dataclass(frozen=True)
