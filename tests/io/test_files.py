@@ -1,9 +1,12 @@
 """Files that appear whole, and what dead processes left."""
 
+import errno
 import subprocess
 import sys
 
-from anydose.io.files import whole
+import pytest
+
+from anydose.io.files import file_name, whole
 
 
 def test_scratch_of_the_dead_is_removed_and_of_the_living_is_kept(tmp_path):
@@ -29,3 +32,38 @@ def test_a_cohort_is_told_from_a_case_and_from_nothing(tmp_path):
     (tmp_path / "empty").mkdir()
     assert not is_cohort(tmp_path / "empty")
     assert not is_cohort(tmp_path / "nowhere")
+
+
+def test_only_its_owner_reads_a_file_that_is_half_written(tmp_path):
+    plain = tmp_path / "plain.txt"
+    plain.write_text("x")
+    with whole(tmp_path / "patient.json") as scratch:
+        scratch.write_text("half")
+        assert scratch.stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "patient.json").stat().st_mode == plain.stat().st_mode
+
+
+def test_a_full_disk_is_said_with_the_file_and_the_former_one_stays(tmp_path):
+    path = tmp_path / "dose.txt"
+    path.write_text("former")
+    code = (
+        "import resource, signal, sys; from pathlib import Path; from anydose.io.files import whole\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (99, 99))\n"
+        "try:\n"
+        "    with whole(Path(sys.argv[1])) as scratch: scratch.write_text('x' * 1000)\n"
+        "except OSError as error: print(error.errno, error.filename, error.strerror)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True).stdout
+    assert said.split()[:2] == [str(errno.EFBIG), str(path)], said
+    assert path.read_text() == "former"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_long_name_is_a_file_of_its_own(tmp_path):
+    one, two = ("\u00e4" * 5000 + end for end in ("1", "2"))
+    assert file_name(one) != file_name(two)
+    for name in (file_name(one), file_name("x" * 5000), "short"):
+        with whole(tmp_path / f"{name}.nii.gz") as scratch:
+            scratch.write_text("x")
+    with pytest.raises(ValueError, match="a letter or digit"):
+        file_name(". " * 5000)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from anydose.model import lora, registry
 from anydose.model.any2any import Any2Any, ModelConfig
@@ -122,11 +122,30 @@ def test_what_does_not_fit_is_refused(tmp_path):
         lora.load_adapter(plain(), tmp_path)
     lora.save_adapter(trained(), tmp_path)
     settings = json.loads((tmp_path / "adapter_config.json").read_text())
-    (tmp_path / "adapter_config.json").write_text(json.dumps({**settings, "r": 8}))
-    with pytest.raises(ValueError, match="shape"):
+    weights = load_file(tmp_path / "adapter_model.safetensors")
+    save_file(weights, tmp_path / "adapter_model.safetensors", {"format": "pt"})  # as peft does
+    for change, words in (
+        ({"r": 8}, "shape"),
+        ({"peft_type": "IA3"}, "LORA is needed"),
+        ({"r": "8"}, "peft's are needed"),
+        ({"target_modules": [5]}, "peft's are needed"),
+        ([], "list found"),
+    ):
+        changed = {**settings, **change} if isinstance(change, dict) else change
+        (tmp_path / "adapter_config.json").write_text(json.dumps(changed))
+        with pytest.raises(ValueError, match=words):
+            lora.load_adapter(plain(), tmp_path)
+    (tmp_path / "adapter_config.json").write_text("{")
+    with pytest.raises(ValueError, match="no JSON"):
         lora.load_adapter(plain(), tmp_path)
-    (tmp_path / "adapter_config.json").write_text(json.dumps({**settings, "peft_type": "IA3"}))
-    with pytest.raises(ValueError, match="LORA is needed"):
+
+
+def test_weights_and_settings_of_two_savings_are_not_read_together(tmp_path):
+    """A kill between the two files: the scale of an adapter must not be that of another."""
+    lora.save_adapter(trained(), tmp_path)
+    settings = json.loads((tmp_path / "adapter_config.json").read_text())
+    (tmp_path / "adapter_config.json").write_text(json.dumps({**settings, "lora_alpha": 64}))
+    with pytest.raises(ValueError, match=r"not the settings that adapter_model.safetensors was saved with"):
         lora.load_adapter(plain(), tmp_path)
 
 

@@ -105,6 +105,22 @@ def test_writing_gives_every_key_back_the_unknown_ones_too(tmp_path: Path) -> No
     assert read_scorecard(tmp_path / "card.json") == from_json(FULL)
 
 
+def test_a_scorecard_that_cannot_be_written_leaves_the_former_one(tmp_path: Path, monkeypatch: Any) -> None:
+    path = tmp_path / "card.json"
+    write_scorecard(read_scorecard(next(iter(templates().values()))), path)
+    before = path.read_text()
+
+    def full(self: Path, text: str, encoding: str) -> None:
+        with self.open("w") as file:
+            file.write(text[:99])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_scorecard(Scorecard("other", ()), path)
+    assert path.read_text() == before and list(tmp_path.iterdir()) == [path]
+
+
 def test_a_byte_order_mark_is_accepted(tmp_path: Path) -> None:
     (tmp_path / "bom.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(FULL).encode())
     assert read_scorecard(tmp_path / "bom.json").name == "Mine"

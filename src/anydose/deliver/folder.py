@@ -23,6 +23,8 @@ from anydose.io.sources import sources
 LOCK = ".anydose.lock"
 WRITING = ".anydose-writing"
 """What a run is writing; without its owner it is of no use."""
+PRIVATE = 0o700
+"""Permissions of that folder: nobody else reads what is half written."""
 COMPLETE = ".anydose-complete"
 """The same when it is complete, until it is in place."""
 
@@ -88,7 +90,7 @@ def one_result(folder: Path, source: Path | None = None, overwrite: bool = False
             if overwrite:
                 _refuse_patients(folder)
             scratch = folder / WRITING
-            scratch.mkdir()
+            scratch.mkdir(PRIVATE)
             try:
                 yield Place(folder, scratch, overwrite)
             finally:

@@ -27,6 +27,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
 
+from anydose.atomic import is_alive
 from anydose.case.case import Case, Source
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume, bounding_box
@@ -102,7 +103,7 @@ def clear_scraps(cohort: Path) -> None:
     """Remove what killed runs left half written; what a living process writes stays."""
     for scrap in cohort.glob(".*.*"):
         match = re.match(r"\.(\d+)\.", scrap.name)
-        if match and not _alive(int(match.group(1))):
+        if match and not is_alive(int(match.group(1))):
             shutil.rmtree(scrap, ignore_errors=True)
 
 
@@ -198,16 +199,6 @@ def _words_hash(content: Mapping[str, Any]) -> str:
     """SHA-256 of the words, grid and structure names of a case, as JSON."""
     kept = {key: content[key] for key in ("case", "grid", "structures")}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _open(path: Path | str) -> zarr.Group:

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from anydose import atomic
 from anydose.model.any2any import Any2Any
 from anydose.model.network.layers import Conv3
 from anydose.model.shards import account
@@ -187,20 +188,31 @@ def settings(model: nn.Module, whole: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def save_adapter(model: nn.Module, folder: Path, whole: Sequence[str] = ()) -> None:
-    """Write the adapters alone, as peft does: adapter_model.safetensors and adapter_config.json."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_tensors(weights(model, whole), folder / WEIGHTS, {"format": "pt"})
-    (folder / SETTINGS).write_text(json.dumps(settings(model, whole), indent=2) + "\n")
+    """Write the adapters alone, as peft does: adapter_model.safetensors and adapter_config.json. The weights
+    hold the settings too, so that after a kill between the two files they are not read together."""
+    text = json.dumps(settings(model, whole), indent=2) + "\n"
+    save_tensors(weights(model, whole), folder / WEIGHTS, {"format": "pt", "settings": text})
+    with atomic.whole(folder / SETTINGS) as scratch:
+        scratch.write_text(text)
 
 
 def load_adapter(model: nn.Module, folder: Path) -> None:
     """Adapt a plain model with adapters saved by `save_adapter` or peft. ValueError if they are of another
-    kind, or not exactly those of this model's layers."""
+    kind, not exactly those of this model's layers, or saved with other settings than those beside them."""
     path = folder / SETTINGS
     if not path.is_file():
         raise ValueError(f"{folder}: no {SETTINGS}; an adapter's folder is needed")
-    tensors, _ = load_tensors(folder / WEIGHTS)
-    put_adapter(model, json.loads(path.read_text()), tensors, str(path))
+    tensors, meta = load_tensors(folder / WEIGHTS)
+    try:
+        text = path.read_text(encoding="utf-8")
+        about = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: no JSON ({error})") from error
+    if not isinstance(about, dict):
+        raise ValueError(f"{path}: {type(about).__name__} found; an object of peft's settings is accepted")
+    if meta.get("settings", text) != text:
+        raise ValueError(f"{path}: not the settings that {WEIGHTS} was saved with; save both again")
+    put_adapter(model, about, tensors, str(path))
 
 
 def put_adapter(
@@ -212,9 +224,13 @@ def put_adapter(
         raise ValueError(f"{source}: {about.get('peft_type')} with bias {about.get('bias')}; LORA is needed")
     if missing := [key for key in ("target_modules", "r", "lora_alpha") if not about.get(key)]:
         raise ValueError(f"{source}: no {missing[0]} among the settings; peft's are needed")
-    names = about["target_modules"]
+    names, rank, alpha = about["target_modules"], about["r"], about["lora_alpha"]
+    texts = [names] if isinstance(names, str) else names
+    usual = isinstance(texts, list) and all(isinstance(name, str) for name in texts)
+    if not usual or not (isinstance(rank, int) and rank > 0) or not isinstance(alpha, int | float):
+        raise ValueError(f"{source}: target_modules {names}, r {rank}, lora_alpha {alpha}; peft's are needed")
     targets = names if isinstance(names, str) else r"(.*\.)?(" + "|".join(map(re.escape, names)) + ")"
-    add_lora(model, about["r"], about["lora_alpha"], targets)
+    add_lora(model, rank, alpha, targets)
     wanted = weights(model, about.get("modules_to_save") or ())
     shapes = ({k: tuple(v.shape) for k, v in group.items()} for group in (wanted, tensors))
     account(*shapes, source)

@@ -3,7 +3,6 @@ error."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,18 +11,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from anydose.atomic import whole
 from anydose.model.weights import check_rest, check_seal, sealed
 
 
 def save_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
     """Write a safetensors file by atomic rename, with the SHA-256 of every tensor in its metadata."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
     copies = {k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}
-    try:
-        save_file(copies, scratch, sealed(copies, metadata))
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    with whole(path) as scratch:
+        try:
+            save_file(copies, scratch, sealed(copies, metadata))
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

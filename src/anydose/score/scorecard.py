@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from anydose.atomic import whole
 from anydose.score.hard_limit import HardLimit
 from anydose.score.metrics import Definition, Number, as_float, find
 from anydose.score.structures import StructureReference
@@ -313,8 +314,9 @@ def _item_json(item: Item) -> dict[str, Any]:
 
 
 def write_scorecard(card: Scorecard, path: Path) -> None:
-    """Write PlanScoreCard JSON, UTF-8 without BOM."""
-    path.write_text(json.dumps(to_json(card), indent=2) + "\n", encoding="utf-8")
+    """Write PlanScoreCard JSON, UTF-8 without BOM, by atomic rename."""
+    with whole(path) as scratch:
+        scratch.write_text(json.dumps(to_json(card), indent=2) + "\n", encoding="utf-8")
 
 
 def templates() -> dict[str, Path]:
