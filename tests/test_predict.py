@@ -56,6 +56,27 @@ def test_a_dose_lies_on_the_case_s_grid_inside_the_body_and_is_never_negative(pa
     assert np.isfinite(prediction.mean).all()
 
 
+def test_what_is_given_below_zero_is_said_and_far_below_refused(patient, monkeypatch, tmp_path):
+    import anydose.predict as chain
+
+    model, given = network(), chain._physical
+
+    def lowered(by_gy):
+        return lambda *args: given(*args) - np.float32(by_gy)
+
+    monkeypatch.setattr(chain, "_physical", lowered(25.0))
+    prediction = predict(model, patient, PLAIN)
+    low = (prediction.mean[0] == 0) & patient.body
+    assert 0 < low.sum() < patient.body.sum()
+    (said,) = [sentence for sentence in prediction.inferred if "below 0 Gy" in sentence]
+    assert f"{low.sum() / patient.body.sum():.1%} of the body" in said and "set to 0" in said
+    assert prediction.mean.min() == 0
+    save_model(model, tmp_path / "m.safetensors", {})
+    monkeypatch.setattr(chain, "_physical", lowered(1000.0))
+    with pytest.raises(ValueError, match="gives down to -"):
+        predict(tmp_path / "m.safetensors", patient, PLAIN)
+
+
 def test_same_seed_same_dose_other_seed_another_and_spread_is_over_members(patient):
     model = network()
     one, again, other = (

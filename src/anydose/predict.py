@@ -36,6 +36,8 @@ __all__ = ["NOT_MIMICKED", "STAGES", "Options", "Prediction", "predict", "refuse
 NOT_MIMICKED = "the dose is the network's own: dose mimicking needs a target and static beams"
 STAGES = ("render", "sample", "mimic", "grid")
 MOST_OF_RX = 1.5  # of the highest prescription: above it a dose is refused
+LEAST_OF_RX = -0.5  # below it too; compact-hn goes down to -0.02
+ROUNDING_GY = 0.005
 DOSE_COLUMNS = (98, 95, 50, 2)  # percent of the volume, as D98
 
 
@@ -162,8 +164,12 @@ def predict(
     looks = torch.stack([torch.stack(each) for each in sample_looks(model, sample, options)])
     _refuse_what_is_no_number(looks, case, model)
     members = [_physical(member, sample, options.target) for member in looks.mean(dim=1)]
-    if options.target == "dose" and model.file is not None:  # mimicking could hide what is no dose
-        _refuse_too_high(members, case, model.named)
+    raised = ()
+    if options.target == "dose":
+        if model.file is not None:  # mimicking could hide what is no dose
+            _refuse_beyond(members, case, model.named)
+        raised = _below_zero(members, sample)
+        members = [np.maximum(member, np.float32(0)) for member in members]
     done("sample")
     plan = _plan(work, start, sample) if _wants_mimicking(options) else None
     if plan is not None:
@@ -177,7 +183,11 @@ def predict(
         members=on_grid,
         look_std=to_grid(look_std, outside=0.0),
         used=tuple(sample.volumes),
-        inferred=(*work.inferred, *((NOT_MIMICKED,) if _wants_mimicking(options) and plan is None else ())),
+        inferred=(
+            *work.inferred,
+            *raised,
+            *((NOT_MIMICKED,) if _wants_mimicking(options) and plan is None else ()),
+        ),
         mimicked=plan is not None,
         case=case,
         options=options,
@@ -221,22 +231,39 @@ def _refuse_what_is_no_number(looks: Tensor, case: Case, model: Any2Any) -> None
 
 
 def refuse_impossible(prediction: Prediction) -> None:
-    """Raises ValueError for a dose that is not finite, or anywhere above MOST_OF_RX times the highest
-    prescription."""
+    """Raises ValueError for a dose that is not finite, or anywhere above MOST_OF_RX or below LEAST_OF_RX
+    times the highest prescription."""
     if prediction.options.target != "dose":
         return
     made_by = prediction.model.name if prediction.model else "in memory"
-    _refuse_too_high(prediction.members, prediction.case, f"the model {made_by}")
+    _refuse_beyond(prediction.members, prediction.case, f"the model {made_by}")
 
 
-def _refuse_too_high(members: Sequence[NDArray[np.float32]], case: Case, named: str) -> None:
+def _refuse_beyond(members: Sequence[NDArray[np.float32]], case: Case, named: str) -> None:
     highest_gy = max(float(member.max()) for member in members)
+    lowest_gy = min(float(member.min()) for member in members)
     most_gy = MOST_OF_RX * case.rx_max_gy
+    if not lowest_gy >= LEAST_OF_RX * case.rx_max_gy:
+        raise ValueError(
+            f"{case.name}: {named} gives down to {lowest_gy:.0f} Gy, 0 or more is accepted; its weights are "
+            "damaged or not trained"
+        )
     if not highest_gy <= most_gy:
         raise ValueError(
             f"{case.name}: {named} gives up to {highest_gy:.0f} Gy, 0 to {most_gy:.0f} Gy "
             f"({MOST_OF_RX} x the highest prescription) is accepted; its weights are damaged or not trained"
         )
+
+
+def _below_zero(members: Sequence[NDArray[np.float32]], sample: Sample) -> tuple[str, ...]:
+    """A sentence on what a network gave below 0 Gy, which is set to 0; none where there is nothing of it."""
+    body = sample.body.numpy()
+    low = [member[..., body] if body.ndim == 3 else member[body] for member in members]
+    lowest_gy = min(float(values.min(initial=0.0)) for values in low)
+    if lowest_gy >= -ROUNDING_GY:
+        return ()
+    part = float(np.mean([np.mean(values < -ROUNDING_GY) for values in low]))
+    return (f"dose: {part:.1%} of the body was given below 0 Gy, down to {lowest_gy:.2f} Gy; set to 0",)
 
 
 def _blind(case: Case, target: str) -> Case:
@@ -283,12 +310,12 @@ def _plan(work: Case, start: tuple[int, int, int], sample: Sample) -> Case | Non
 
 
 def _physical(volume: Tensor, sample: Sample, target: str) -> NDArray[np.float32]:
-    """Model range -> physical values on the block; nothing outside the body, no negative dose."""
+    """Model range -> physical values on the block; nothing outside the body."""
     row = modality.TABLE[target]
     values = row.from_range(volume.numpy(), sample.rx_max_gy)
     if target != "body":
         values = np.where(sample.body.numpy(), values, np.float32(row.outside))
-    return np.asarray(np.maximum(values, 0.0) if target == "dose" else values, dtype=np.float32)
+    return np.asarray(values, dtype=np.float32)
 
 
 def _physical_width(width: Tensor, sample: Sample, target: str) -> NDArray[np.float32]:
