@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anydose.case.case import Case
 from anydose.case.volume import Volume
@@ -16,7 +17,7 @@ from anydose.deliver.measured import not_shown
 from anydose.deliver.record import Stopwatch, input_hashes, model_hash, record, title_of
 from anydose.deliver.trust import Trust, trust
 from anydose.io import nifti
-from anydose.io.format import DoseOptions
+from anydose.io.format import Beside, DoseOptions, DVHCurve
 from anydose.io.formats import write_dose
 from anydose.io.read import read_case
 from anydose.model import registry
@@ -24,7 +25,7 @@ from anydose.model.any2any import Any2Any
 from anydose.predict import Options, Prediction, predict, refuse_impossible
 from anydose.score import calibration
 from anydose.score.calibration import Calibration
-from anydose.score.dvh import structure_dvh
+from anydose.score.dvh import DVH
 from anydose.score.report.page import write_page
 from anydose.score.spreadsheet import write_csv
 
@@ -80,7 +81,11 @@ def asked(
 ) -> dict[str, Any]:
     """What was asked beside the model's options, as plain values for the run record."""
     reading = {name: list(v) if isinstance(v, tuple) else v for name, v in (read or {}).items() if v}
-    return {"read": reading, "dose_file": asdict(dicom or DoseOptions()), "intervals": intervals}
+    return {"read": reading, "dose_file": _plain(dicom or DoseOptions()), "intervals": intervals}
+
+
+def _plain(dicom: DoseOptions) -> dict[str, Any]:
+    return {name: value for name, value in asdict(dicom).items() if name != "beside"}
 
 
 def save(
@@ -125,12 +130,15 @@ def deliver(prediction: Prediction, folder: Path, trust: Trust, dicom: DoseOptio
     """Write a dose prediction into `folder`."""
     case, dose = prediction.case, prediction.dose
     nifti.write_volume(dose, folder / "dose.nii.gz")
-    write_dose(dose, case, folder, replace(dicom, model=model_hash(prediction.model)))
+    dvhs = prediction.dvh()
+    name = prediction.model.stem if prediction.model else ""
+    known = Beside(name, model_hash(prediction.model), {roi: _binned(of) for roi, of in dvhs.items()})
+    write_dose(dose, case, folder, replace(dicom, beside=known))
     if len(prediction.members) > 1:
         nifti.write_volume(Volume(prediction.spread[0], case.grid, "Gy"), folder / "dose_std.nii.gz")
         for number, member in enumerate(prediction.members, start=1):
             nifti.write_volume(Volume(member[0], case.grid, "Gy"), folder / f"dose_{number}.nii.gz")
-    write_dvh(case, dose, folder / "dvh.csv")
+    write_dvh(dvhs, folder / "dvh.csv")
     bands: list[dict[str, Any]] = []
     if trust.intervals is not None:
         bands = _write_intervals(case, prediction, trust.intervals, folder)
@@ -154,10 +162,19 @@ def _write_intervals(
     return rows
 
 
-def write_dvh(case: Case, dose: Volume, path: Path) -> None:
+def write_dvh(dvhs: Mapping[str, DVH], path: Path) -> None:
     """Cumulative DVHs as CSV: dose_gy, then the volume in percent of each structure."""
-    structures = [name for name, mask in case.structures.items() if mask.any()]
-    at_gy = np.arange(0.0, float(dose.array.max()) + 2 * DVH_STEP_GY, DVH_STEP_GY)
-    curves = [structure_dvh(case, dose, name).curve(at_gy) for name in structures]
+    at_gy = _bins(max((of.max_gy for of in dvhs.values()), default=0.0))
+    curves = [of.curve(at_gy) for of in dvhs.values()]
     rows = ([f"{gy:.2f}", *(f"{curve[k]:.3f}" for curve in curves)] for k, gy in enumerate(at_gy))
-    write_csv(path, ["dose_gy", *(f"{name}_percent" for name in structures)], rows)
+    write_csv(path, ["dose_gy", *(f"{name}_percent" for name in dvhs)], rows)
+
+
+def _bins(max_gy: float) -> NDArray[np.float64]:
+    """Doses from 0 to beyond the highest, DVH_STEP_GY apart."""
+    return np.arange(0.0, max_gy + 2 * DVH_STEP_GY, DVH_STEP_GY)
+
+
+def _binned(of: DVH) -> DVHCurve:
+    volume_cc = of.curve(_bins(of.max_gy)) * of.volume_cc / 100
+    return DVHCurve(DVH_STEP_GY, volume_cc, of.min_gy, of.max_gy, of.mean_gy)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from anydose.case import names
 from anydose.case.case import Case
@@ -22,12 +25,38 @@ class ReadOptions:
     """Interpolate one or two missing CT slices of a DICOM series."""
 
 
+@dataclass(frozen=True, eq=False)
+class DVHCurve:
+    """The cumulative DVH of one structure, for formats that hold it beside the dose."""
+
+    step_gy: float
+    """Width of a bin."""
+    volume_cc: NDArray[np.float64]
+    """(bins,): the volume that receives the lower end of the bin or more."""
+    min_gy: float
+    """Lowest dose."""
+    max_gy: float
+    """Highest dose."""
+    mean_gy: float
+    """Mean dose."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What is known of a predicted dose beside its voxels; each format takes what it has room for."""
+
+    model: str = ""
+    """The model's name."""
+    sha256: str = ""
+    """The hash of its weights."""
+    dvhs: Mapping[str, DVHCurve] = field(default_factory=dict)
+    """Structure -> its DVH."""
+
+
 @dataclass(frozen=True)
 class DoseOptions:
     """How a predicted dose is written; each format takes what it knows."""
 
-    model: str = ""
-    """What made the dose (a hash)."""
     grid: str = ""
     """Grid of an RTDOSE: 'ct', 'reference', a spacing in mm, or '' for the reference's or the CT's voxels."""
     bits: int = 32
@@ -36,6 +65,8 @@ class DoseOptions:
     """Other identifiers than the patient's."""
     placeholder_plan: bool = False
     """Refer to a beamless plan written beside the dose."""
+    beside: Beside = field(default_factory=Beside)
+    """What is known of the dose; whoever predicted it fills it in."""
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,7 @@ class Dicom(Format):
             case,
             folder / "dose.dcm",
             bits=options.bits,
-            model=options.model,
+            beside=options.beside,
             anonymize=options.anonymize,
             placeholder_plan=options.placeholder_plan,
         )
@@ -272,8 +272,10 @@ def format_of(path: Path) -> Format:
         raise ValueError(f"{path}: {several} found together; one format a folder is accepted")
     if path.is_file():
         raise ValueError(f"{path}: one file; {accepted()} is accepted")
+    from anydose.io.dicom.folder import not_searched
+
     some = ", ".join(sorted(p.name for p in path.iterdir())[:3]) or "nothing"
-    raise ValueError(f"{path}: {some} found; {accepted()} is accepted")
+    raise ValueError(f"{path}: {some} found{not_searched(path)}; {accepted()} is accepted")
 
 
 def format_of_dose(path: Path) -> Format:

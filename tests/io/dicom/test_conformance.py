@@ -13,14 +13,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pydicom
 import pytest
 from linear_patient import patient
 
 from anydose.io import openkbp
 from anydose.io.dicom.write import write_rtdose, write_study
+from anydose.io.format import Beside, DVHCurve
 from anydose.io.read import read_case
 
+BESIDE = Beside("compact-hn", "a" * 64, {"PTV_60": DVHCurve(0.25, np.array([3.0, 1.0]), 0.1, 0.3, 0.2)})
 ORTHANC = shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 needs_dciodvfy = pytest.mark.skipif(not shutil.which("dciodvfy"), reason="apt-get install dicom3tools")
 needs_drtdump = pytest.mark.skipif(not shutil.which("drtdump"), reason="apt-get install dcmtk")
@@ -35,7 +38,7 @@ def everything(written_study, tmp_path_factory):
     case = read_case(written_study)
     planless = replace(case, source=replace(case.source, plan_uid=None))
     for bits in (16, 32):
-        write_rtdose(case.dose, case, folder / f"plan_{bits}.dcm", bits=bits, model="a" * 64)
+        write_rtdose(case.dose, case, folder / f"plan_{bits}.dcm", bits=bits, beside=BESIDE)
         write_rtdose(case.dose, planless, folder / f"planless_{bits}.dcm", bits=bits)
         write_rtdose(case.dose, planless, folder / f"held_{bits}.dcm", bits=bits, placeholder_plan=True)
         write_rtdose(case.dose, case, folder / f"anonymous_{bits}.dcm", bits=bits, anonymize=True)

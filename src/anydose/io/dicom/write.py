@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,12 @@ from anydose.case.grid import Grid
 from anydose.case.volume import Volume, bounding_box
 from anydose.io.dicom import files as dicom_files
 from anydose.io.dicom import objects as dicom_objects
+from anydose.io.dicom.dvh import add_dvhs
 from anydose.io.dicom.marks import COMMENT, PREDICTED, mark, mark_ct, mark_structures
 from anydose.io.dicom.objects import Identity
 from anydose.io.dicom.source import dicom_source
 from anydose.io.files import whole
-from anydose.io.format import Generated
+from anydose.io.format import Beside, Generated
 from anydose.io.plausible import known_part
 
 MARGIN = 4  # voxels
@@ -91,26 +93,28 @@ def write_rtdose(
     path: Path,
     *,
     bits: int = 32,
-    model: str = "",
+    beside: Beside | None = None,
     anonymize: bool = False,
     placeholder_plan: bool = False,
 ) -> None:
     """Write a predicted dose in Gy on its own grid as RTDOSE, in the frame of reference of the case and with
     new UIDs. It is a PLAN_OVERVIEW, or with `placeholder_plan` the dose of a beamless RTPLAN written beside
-    it as `<stem>_plan.dcm`; it never stands for the dose of the clinic's own plan. bits: 16 or 32; model:
-    what made it (a hash). ValueError for a dose that is negative, not finite or above 1000 Gy."""
+    it as `<stem>_plan.dcm`; it never stands for the dose of the clinic's own plan. bits: 16 or 32;
+    beside: model and DVHs. ValueError for a dose that is negative, not finite or above 1000 Gy."""
     who = dicom_objects.identity(case, anonymize)
     known = dicom_source(case)
     struct_uid = known.struct_uid
     if anonymize and struct_uid:
         struct_uid = dicom_objects.anonymous_uid(struct_uid)
     out = _dose(who, dose, PREDICTED, bits)
+    known_of = beside or Beside()
     out.DoseComment = COMMENT
-    mark(out, "", model)
+    mark(out, known_of.model, known_of.sha256)
     numbers = known.roi_numbers
+    add_dvhs(out, known_of.dvhs, struct_uid, numbers)
     if placeholder_plan:
         plan = dicom_objects.plan(who, replace(case, beams=()), struct_uid, numbers, "AI placeholder")
-        mark(plan, "", model)
+        mark(plan, known_of.model, known_of.sha256)
         _save(plan, path.with_name(f"{path.stem}_plan.dcm"))
         _refer_to_plan(out, plan.SOPInstanceUID)
     else:
@@ -241,5 +245,7 @@ def _right_handed(volume: Volume) -> Volume:
 
 
 def _save(dataset: Dataset, path: Path) -> None:
+    encoded = BytesIO()  # first: pydicom puts a traceback into whatever a disk raises
+    dataset.save_as(encoded, enforce_file_format=True)
     with whole(path) as scratch:
-        dataset.save_as(scratch, enforce_file_format=True)
+        scratch.write_bytes(encoded.getbuffer())
