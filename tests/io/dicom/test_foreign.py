@@ -206,3 +206,39 @@ def test_a_bare_rtdose_is_read(study: Path) -> None:
     )
     read = read_case(study).dose
     assert plain is not None and read is not None and np.array_equal(plain.array, read.array, equal_nan=True)
+
+
+def test_a_slice_whose_ct_numbers_run_backwards_is_refused(study: Path) -> None:
+    path = sorted((study / "CT").iterdir())[4]
+    image = pydicom.dcmread(path)
+    image.RescaleSlope = "-1"
+    image.save_as(path)
+    with pytest.raises(ValueError, match=rf"{path.name}: RescaleSlope -1"):
+        read_case(study)
+
+
+def test_a_name_of_thousands_of_characters_is_cut_and_said(study: Path) -> None:
+    path = study / "RTSTRUCT.dcm"
+    struct = pydicom.dcmread(path)
+    for roi in struct.StructureSetROISequence[1:]:
+        roi.ROIName = "n" * 60_000
+    struct.save_as(path)
+    (study / "RTPLAN.dcm").unlink()
+    case = read_case(study)
+    assert {"n" * 128, "n" * 128 + " (2)"} <= case.structures.keys()
+    assert sum("name cut to 128 of 60,000 characters" in sentence for sentence in case.inferred) == 2
+
+
+def test_dicom_without_suffix_is_found_among_thousands_of_other_files(study: Path) -> None:
+    clean = read_case(study)
+    for path in list(study.rglob("*.dcm")):
+        path.rename(path.with_suffix(""))
+    for k in range(1100):
+        (study / f"aa{k:04d}.txt").write_text("x")
+    assert (read_case(study).ct.array == clean.ct.array).all()
+    other = study.parent / "other"
+    other.mkdir()
+    for k in range(1100):
+        (other / f"{k:04d}").write_text("x")
+    with pytest.raises(ValueError, match=r"of more than 1,000 files; DICOM was looked for in the first ones"):
+        read_case(other)

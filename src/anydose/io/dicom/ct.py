@@ -115,7 +115,7 @@ def _hounsfield(path: Path) -> Stack:
         if len(stored) != 1:
             raise ValueError(f"{len(stored)} frames; one slice a file is accepted")
         slope, intercept = number(dataset, "RescaleSlope"), number(dataset, "RescaleIntercept")
-        if not (0 < abs(slope) <= 100 and abs(intercept) <= 1e5):
+        if not (0 < slope <= 100 and abs(intercept) <= 1e5):
             raise ValueError(f"RescaleSlope {slope:g} and RescaleIntercept {intercept:g} give no HU")
         hu = np.multiply(stored[0], np.float32(slope), dtype=np.float32)
         hu += np.float32(intercept)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -14,9 +15,30 @@ SCANNED = 1000  # files looked into before a folder counts as holding no DICOM
 
 
 def holds_dicom(folder: Path) -> bool:
-    """True if one of the first 1,000 files below `folder` has DICOM's mark or one of its suffixes."""
-    files = (p for p in folder.rglob("*") if p.is_file() and not is_litter(p))
-    return any(p.suffix.lower() in SUFFIXES or is_dicom(p) for p in islice(files, SCANNED))
+    """True if a file below `folder` has one of DICOM's suffixes, or if DICOM's mark is on one of the first
+    1,000 files without suffix or of the first 1,000 with another one."""
+    left = {True: SCANNED, False: SCANNED}
+    for path in _files(folder):
+        if path.suffix.lower() in SUFFIXES:
+            return True
+        is_named = path.suffix[1:].isalpha()  # as notes.txt; CT.1.2.840 has no suffix
+        left[is_named] -= 1
+        if left[is_named] >= 0 and is_dicom(path):
+            return True
+        if not any(n > 0 for n in left.values()):
+            return False
+    return False
+
+
+def not_searched(folder: Path) -> str:
+    """A clause for the refusal of a folder with more files than were looked into; '' for a smaller one."""
+    if next(islice(_files(folder), SCANNED, None), None) is None:
+        return ""
+    return f" (of more than {SCANNED:,} files; DICOM was looked for in the first ones)"
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file() and not is_litter(path))
 
 
 def is_one_patient(folder: Path) -> bool:

@@ -14,6 +14,7 @@ from anydose.case.grid import Floats, Grid
 from anydose.io.dicom.contours import EMPTY, Mask, rasterise
 from anydose.io.dicom.files import items, load, naming, number, text
 
+LONGEST_NAME = 128  # characters; the standard has 64
 XOR = "CLOSEDPLANAR_XOR"
 CLOSED = ("CLOSED_PLANAR", XOR)
 
@@ -59,10 +60,12 @@ def read_rois(path: Path) -> list[Roi]:
             if roi_number in rois:
                 raise ValueError(f"ROINumber {roi_number} stands twice; each once is accepted")
             stated = _one_text(item, "ROIName")
-            name = _unique(stated or f"ROI {roi_number}", taken)
+            name = _unique(stated[:LONGEST_NAME] or f"ROI {roi_number}", taken)
             sequence = drawn.pop(roi_number, [])
             closed, said = _contours(sequence, name)
             said += [] if stated else ["no name stated, called by its number"]
+            if len(stated) > LONGEST_NAME:
+                said.append(f"name cut to {LONGEST_NAME} of {len(stated):,} characters")
             frame_uid = text(item, "ReferencedFrameOfReferenceUID", needed=False)
             rois[roi_number] = Roi(
                 roi_number,
