@@ -243,15 +243,15 @@ def _refuse_beyond(members: Sequence[NDArray[np.float32]], case: Case, named: st
     highest_gy = max(float(member.max()) for member in members)
     lowest_gy = min(float(member.min()) for member in members)
     most_gy = MOST_OF_RX * case.rx_max_gy
-    if not lowest_gy >= LEAST_OF_RX * case.rx_max_gy:
-        raise ValueError(
-            f"{case.name}: {named} gives down to {lowest_gy:.0f} Gy, 0 or more is accepted; its weights are "
-            "damaged or not trained"
-        )
     if not highest_gy <= most_gy:
         raise ValueError(
             f"{case.name}: {named} gives up to {highest_gy:.0f} Gy, 0 to {most_gy:.0f} Gy "
             f"({MOST_OF_RX} x the highest prescription) is accepted; its weights are damaged or not trained"
+        )
+    if not lowest_gy >= LEAST_OF_RX * case.rx_max_gy:
+        raise ValueError(
+            f"{case.name}: {named} gives down to {lowest_gy:.0f} Gy, 0 or more is accepted; its weights are "
+            "damaged or not trained"
         )
 
 
