@@ -58,7 +58,7 @@ class Completion:
     def case(self) -> Case | None:
         """The case with the generated modality in the place of its own; None for beam and angle, which are no
         part of a case but drawn from its beams."""
-        return completed(self.question, self.target, self.answer.mean)
+        return completed(self.question, self.target, self.answer.mean, self.answer.organs)
 
     def figures(self) -> dict[str, float]:
         """How far it is from the truth (score.completion.figures); empty where the case does not hold it."""
@@ -66,9 +66,13 @@ class Completion:
         if truth is None:
             return {}
         assert self.question.case.body is not None
-        levels = tuple(self.question.levels_gy.values())
         found = completion.figures(
-            self.target, truth, self.answer.mean, self.question.case.body, levels_gy=levels
+            self.target,
+            truth,
+            self.answer.mean,
+            self.question.case.body,
+            levels_gy=tuple(self.question.levels_gy.values()),
+            organs=self.answer.organs,
         )
         return {name: round(value, 4) for name, value in found.items()}
 
@@ -76,7 +80,7 @@ class Completion:
         """The case's own modality (c, d, h, w), drawn; None where it has none."""
         if self.original.body is None and self.target == "beam":
             return None
-        return modality.TABLE[self.target].draw(self.original)
+        return modality.table(names.Vocabulary(self.answer.organs))[self.target].draw(self.original)
 
     def save(self, folder: str | Path, **how: Any) -> dict[str, Any]:
         """Write what `anydose complete` writes into a folder of its own; returns the run record. The
@@ -163,22 +167,32 @@ def answer(model: Any2Any, question: Question, options: Options) -> Prediction:
     return predict(question.case, model, replace(options, given=given))
 
 
-def structures_of(question: Question, target: str, made: NDArray[np.float32]) -> dict[str, Mask]:
-    """The structures that generated values (c, d, h, w) of ptv, oar or body stand for, named as in the
-    case."""
+def structures_of(
+    question: Question,
+    target: str,
+    made: NDArray[np.float32],
+    organs: tuple[str, ...] = names.ORGAN_CHANNELS,
+) -> dict[str, Mask]:
+    """The structures that generated values (c, d, h, w) of ptv, oar or body stand for, named as in the case;
+    an organ that it does not have by the format's name for it, or TG-263's. organs: of the channels."""
     case = question.case
     if target == "body":
         return completion.masks(target, made, {0: next(iter(case.of_role("body")))}, {})
     if target == "ptv":
         by_level = {gy: name for name, gy in reversed(list(question.levels_gy.items()))}
         return completion.masks(target, made, {}, {name: gy for gy, name in by_level.items()})
-    own = {names.HEAD_NECK.channel(case.meaning(name)): name for name in case.of_role("oar")}
-    usual = {names.organ_channel(name): name for name in format_for(case).organ_names}
-    wanted = {k: own.get(k, usual.get(k, "")) for k in range(len(names.ORGAN_CHANNELS) - 1)}
-    return completion.masks(target, made, {k: name for k, name in wanted.items() if name}, {})
+    own = {meaning.tg263: meaning.roi for meaning in case.naming}
+    usual = {names.parse(name).tg263: name for name in format_for(case).organ_names}
+    wanted = {k: own.get(organ, usual.get(organ, organ)) for k, organ in enumerate(organs)}
+    return completion.masks(target, made, {k: name for k, name in wanted.items() if name != "other"}, {})
 
 
-def completed(question: Question, target: str, made: NDArray[np.float32]) -> Case | None:
+def completed(
+    question: Question,
+    target: str,
+    made: NDArray[np.float32],
+    organs: tuple[str, ...] = names.ORGAN_CHANNELS,
+) -> Case | None:
     """The case with the generated modality in the place of its own; None for beam and angle, which are no
     part of a case but drawn from its beams."""
     case = question.case
@@ -190,6 +204,6 @@ def completed(question: Question, target: str, made: NDArray[np.float32]) -> Cas
         return None
     gone = case.targets if target == "ptv" else case.of_role(target)
     kept = {name: mask for name, mask in case.structures.items() if name not in gone}
-    found = {**kept, **structures_of(question, target, made)}
+    found = {**kept, **structures_of(question, target, made, organs)}
     levels = {name: gy for name, gy in question.levels_gy.items() if name in found}
     return replace(case, structures=found, prescription=replace(case.prescription, levels_gy=levels))

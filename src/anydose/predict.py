@@ -16,6 +16,8 @@ from torch import Tensor
 
 from anydose.case import dose_mimicking, modality, names
 from anydose.case.case import Case
+from anydose.case.naming import table
+from anydose.case.naming.vocabulary import HEAD_NECK, Vocabulary
 from anydose.case.volume import Volume, block
 from anydose.diffusion.sampler import SAMPLERS
 from anydose.io.read import read_case
@@ -65,6 +67,8 @@ class Prediction:
     """The checkpoint; None for a model that was made in memory."""
     source: Path | None = None
     """Where the case was read; None for a case that was given as such."""
+    organs: tuple[str, ...] = HEAD_NECK.organs
+    """The organs that the model knows, a channel each."""
 
     @property
     def spread(self) -> NDArray[np.float32]:
@@ -159,7 +163,7 @@ def predict(
     conditions = _conditions(model, case, options)
 
     work = working_case(_blind(case, options.target), model.config.trained_mm, model.config.working_mm)
-    sample, start = draw_sample(work, conditions)
+    sample, start = draw_sample(work, conditions, model.config.organs)
     done("render")
     looks = torch.stack([torch.stack(each) for each in sample_looks(model, sample, options)])
     _refuse_what_is_no_number(looks, case, model)
@@ -186,6 +190,7 @@ def predict(
         inferred=(
             *work.inferred,
             *raised,
+            *(table.not_drawn(work.naming, Vocabulary(sample.organs)) if "oar" in sample.volumes else ()),
             *((NOT_MIMICKED,) if _wants_mimicking(options) and plan is None else ()),
         ),
         mimicked=plan is not None,
@@ -193,6 +198,7 @@ def predict(
         options=options,
         model=model.file,
         source=source,
+        organs=model.config.organs,
     )
     if model.file is not None:  # one in memory may be half trained; what is written is checked again
         refuse_impossible(prediction)

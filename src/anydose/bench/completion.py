@@ -115,14 +115,14 @@ def _known(given: Iterable[str], have: Iterable[str]) -> tuple[str, ...]:
 
 def _figures(case: Case, asked: Asked, model: Any2Any, options: Options) -> dict[str, float]:
     """What one answer is worth against the truth."""
-    truth = modality.TABLE[asked.target].draw(case)
+    truth, organs = model.table[asked.target].draw(case), model.config.organs
     assert truth is not None and case.body is not None
     options = replace(options, target=asked.target, given=asked.given)
     made = answer(model, ask(case, asked.target), options).mean
     levels_gy = tuple(case.prescription.levels_gy.values())
-    found = completion.figures(asked.target, truth, made, body=case.body, levels_gy=levels_gy)
+    found = completion.figures(asked.target, truth, made, body=case.body, levels_gy=levels_gy, organs=organs)
     if asked.words == ALL_GIVEN and asked.target in WITH_A_NAIVE_ANSWER:
-        plain = completion.naive(asked.target, truth, case.body)
+        plain = completion.naive(asked.target, truth, case.body, organs)
         found |= {f"{name}_without_model": value for name, value in plain.items()}
     return found
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,8 +124,9 @@ def _dose(case: Case) -> Array | None:
     return np.nan_to_num(case.dose.in_unit("Gy")[None].astype(np.float32), nan=0.0)
 
 
+@cache
 def table(vocabulary: Vocabulary = HEAD_NECK) -> dict[str, Modality]:
-    """The seven rows by name, the organs drawn by a vocabulary."""
+    """The seven rows by name, the organs drawn by a vocabulary; one table for every equal vocabulary."""
     organs, mirror = len(vocabulary.organs), vocabulary.mirrored()
     rows = (
         Modality(
@@ -164,7 +165,8 @@ def table(vocabulary: Vocabulary = HEAD_NECK) -> dict[str, Modality]:
     return {row.name: row for row in rows}
 
 
-TABLE: dict[str, Modality] = table()
+TABLE: dict[str, Modality] = table(HEAD_NECK)
+"""The rows with the organs of head and neck; of another vocabulary only the organs' channels differ."""
 NAMES = tuple(TABLE)
 
 
@@ -180,7 +182,7 @@ def subset(wanted: Iterable[str]) -> tuple[str, ...]:
 def render(case: Case, wanted: Iterable[str] = NAMES, vocabulary: Vocabulary = HEAD_NECK) -> dict[str, Array]:
     """Draw the wanted modalities of a case in the model's range: {name: (channels, d, h, w) float32}, without
     those that the case lacks. Crop the case to its body first (`Case.block`): drawing costs by the voxel."""
-    rows = TABLE if vocabulary == HEAD_NECK else table(vocabulary)
+    rows = table(vocabulary)
     drawn = {name: rows[name].draw(case) for name in subset(wanted)}
     return {
         name: rows[name].to_range(values, case.rx_max_gy if rows[name].by_reference else 1.0)

@@ -14,6 +14,13 @@ from anydose.cli.output import print_json, print_line, tell, working
 from anydose.cli.words import Command
 from anydose.engine.engine import Engine
 
+Vocabulary = Annotated[
+    str,
+    typer.Option(
+        help="Organs to draw, a channel each: head_neck, prostate, lung, breast, gdphmm, a YAML file of "
+        "`organs`, or cohort for all that the data hold."
+    ),
+]
 Source = Annotated[Path, typer.Argument(help="A dataset, a folder of patients in any form, or one.")]
 
 data = typer.Typer(help="Cohorts of patients: convert them to a store, check them.", no_args_is_help=True)
@@ -38,19 +45,31 @@ def render(
     ],
     folder: Annotated[Path, typer.Argument(help="Where the rendered cases go.")],
     split: Annotated[str, typer.Option(help="OpenKBP: train or validation.")] = "train",
+    vocabulary: Vocabulary = "",
     *,
     engine: Engine,
 ) -> None:
-    """Render every case once, ready for training; resumes. Exit code 2 if a case was refused."""
+    """Render every case once, ready for training; resumes. Exit code 2 if a case was refused.
+
+    Without --vocabulary the organs are those that a store records, and head and neck's elsewhere. What is
+    drawn, merged and left out is printed.
+    """
     from anydose.io import openkbp, store
+    from anydose.io.vocabularies import OF_COHORT, settle, vocabulary_of
+    from anydose.train.data import account_of
     from anydose.train.data import render as render_all
 
-    is_store = (cohort / "zarr.json").is_file()
+    is_store = store.is_store(cohort)
+    if vocabulary == OF_COHORT and not is_store:
+        raise ValueError(f"{cohort}: --vocabulary {OF_COHORT} takes a cohort store, as `data convert` makes")
+    organs = (settle(cohort, vocabulary) if is_store else vocabulary_of(vocabulary)).organs
     places = [cohort / name for name in store.names(cohort)] if is_store else openkbp.patients(cohort, split)
     with working(f"rendering {cohort.name}"):
         read = store.read_stored if is_store else openkbp.read_case
-        done, refused = render_all(read, places, folder, engine)
-    typer.echo(f"{folder}: {len(done)} cases")
+        done, refused = render_all(read, places, folder, engine, organs)
+    for line in account_of(done, organs).lines(organs):
+        typer.echo(line)
+    typer.echo(f"{folder}: {len(done)} cases, {len(organs)} organs")
     for sentence in refused:
         typer.echo(f"refused: {sentence}", err=True)
     if refused:
@@ -80,17 +99,25 @@ def convert(
 def data_convert(
     source: Source,
     cohort: Annotated[Path, typer.Argument(help="The cohort store: a new folder, or one to go on with.")],
+    vocabulary: Vocabulary = "",
     names: Names = None,
     name: Name = None,
     as_json: JsonLines = False,
     *,
     engine: Engine,
 ) -> None:
-    """Write every case into one Zarr store; resumes where it stopped. Exit code 2 if a case was refused."""
+    """Write every case into one Zarr store; resumes where it stopped. Exit code 2 if a case was refused.
+
+    The store keeps every structure; --vocabulary records which organs are drawn from it, which can be changed
+    later, and is head and neck's where nothing is said. What is drawn, merged and left out is printed.
+    """
     from dataclasses import asdict
 
     from anydose.io.convert import convert
+    from anydose.io.vocabularies import OF_COHORT, account_of, settle, vocabulary_of
 
+    if vocabulary != OF_COHORT:
+        vocabulary_of(vocabulary)  # refused before the work
     states: list[str] = []
     for outcome in convert(source, cohort, engine, names=name_map(names, name)):
         states.append(outcome.state)
@@ -99,7 +126,12 @@ def data_convert(
         else:
             typer.echo(f"{outcome.name}: {outcome.state} {outcome.why}".rstrip())
     counts = ", ".join(f"{states.count(state)} {state}" for state in ("written", "kept", "refused"))
-    (tell if as_json else typer.echo)(f"{cohort}: {counts}")
+    say = tell if as_json else typer.echo
+    if set(states) & {"written", "kept"}:
+        drawn = settle(cohort, vocabulary)
+        for line in account_of(cohort, drawn).lines(drawn.organs):
+            say(line)
+    say(f"{cohort}: {counts}")
     if "refused" in states:
         raise typer.Exit(2)
 

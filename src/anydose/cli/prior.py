@@ -60,16 +60,22 @@ def import_(
     ] = False,
     backbone: Annotated[str, typer.Option(help="MAISI: its unet, or its VAE under a dit.")] = "unet",
     bf16: Annotated[bool, typer.Option(help="Store bfloat16: half the bytes.")] = False,
+    vocabulary: Annotated[
+        str,
+        typer.Option(help="Organs, a channel each: a cohort store, which records its own, a name or a file."),
+    ] = "",
 ) -> None:
     """Turn public weights into an Any2Any model to train from."""
+    from anydose.io.vocabularies import vocabulary_of
     from anydose.model.prior import load as priors
 
+    organs = vocabulary_of(vocabulary).organs
     if prior not in ("wan", "maisi"):
         raise ValueError(f"prior {prior!r}: wan or maisi is accepted")
     if prior == "wan":
-        record = priors.import_wan(folder, out, vae, compose=compose, bf16=bf16)
+        record = priors.import_wan(folder, out, vae, compose=compose, bf16=bf16, organs=organs)
     else:
-        record = priors.import_maisi(folder, out, backbone, bf16)
+        record = priors.import_maisi(folder, out, backbone, bf16, organs)
     counts = ", ".join(f"{n} tensors {what}" for what, n in record["tensors"].items())
     typer.echo(f"{out}/model.safetensors: {record['prior']}, {counts}")
 

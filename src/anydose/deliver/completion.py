@@ -31,7 +31,12 @@ from anydose.score.report.completion import write_completion
 PATIENT = "patient"  # subfolder with the completed patient in the input's own form
 
 
-def volumes(question: Question, target: str, made: NDArray[np.float32]) -> dict[str, Volume]:
+def volumes(
+    question: Question,
+    target: str,
+    made: NDArray[np.float32],
+    organs: tuple[str, ...] = names.ORGAN_CHANNELS,
+) -> dict[str, Volume]:
     """What is written as NIfTI, file stem -> volume: HU, Gy, 0/1 masks, or plates."""
     grid = question.case.grid
     if target == "ct":
@@ -44,7 +49,7 @@ def volumes(question: Question, target: str, made: NDArray[np.float32]) -> dict[
         centres = [round(360 * k / beams.SECTORS) for k in range(beams.SECTORS)]
         stems = ["beam", *(f"beam_sector_{deg:03d}" for deg in centres)]
         return {stem: Volume(np.maximum(c, 0), grid, "1") for stem, c in zip(stems, made, strict=True)}
-    found = structures_of(question, target, made)
+    found = structures_of(question, target, made, organs)
     masks = {f"{nifti.SEGMENTATIONS}/{file_name(n)}": Volume(m, grid, "1") for n, m in found.items()}
     if target == "ptv":
         level = completion.snapped(made[0], list(question.levels_gy.values()))
@@ -153,14 +158,14 @@ def _without(made: Completion, organs: Sequence[str]) -> Completion:
     if not organs:
         return made
     values = made.answer.mean.copy()
-    values[[names.ORGAN_CHANNELS.index(name) for name in organs]] = 0
+    values[[made.answer.organs.index(name) for name in organs]] = 0
     return replace(made, answer=replace(made.answer, mean=values))
 
 
 def deliver(made: Completion, folder: Path, worth: Worth) -> None:
     """Write a completion into `folder`."""
     question, values = made.question, made.answer.mean
-    for stem, volume in volumes(question, made.target, values).items():
+    for stem, volume in volumes(question, made.target, values, made.answer.organs).items():
         (folder / stem).parent.mkdir(parents=True, exist_ok=True)
         nifti.write_volume(volume, folder / f"{stem}.nii.gz")
     if made.case is not None:
@@ -171,12 +176,15 @@ def deliver(made: Completion, folder: Path, worth: Worth) -> None:
     title = f"{made.original.name}: {made.target} from {used}; {model}, steps: {steps}"
     title += "".join(f"\n{textwrap.shorten(sentence, 150)}" for sentence in worth.warnings)
     shown = shown_values(question, made.target, values)
-    write_completion(question.case, made.target, shown, made.truth(), folder / "page.png", title)
+    about = made.answer.organs
+    write_completion(question.case, made.target, shown, made.truth(), folder / "page.png", title, about)
 
 
 def _generated(made: Completion) -> Generated:
     """What of the completed patient the model made."""
-    found = structures_of(made.question, made.target, made.answer.mean) if made.target in STRUCTURES else {}
+    answer, found = made.answer, {}
+    if made.target in STRUCTURES:
+        found = structures_of(made.question, made.target, answer.mean, answer.organs)
     model = made.answer.model
     return Generated(made.target, tuple(found), model.stem if model else "", model_hash(model))
 

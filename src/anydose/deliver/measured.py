@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from anydose.case import modality
-from anydose.case.names import ORGAN_CHANNELS
 from anydose.model.options import Options
 from anydose.predict import Prediction
 
@@ -115,7 +114,7 @@ def verdict(model: Path | None, options: Options) -> Verdict:
 
 
 def _organs(row: Row, where: str) -> Verdict:
-    dice = {name: row[f"{name}_dice"] for name in ORGAN_CHANNELS if f"{name}_dice" in row}
+    dice = {k.removesuffix("_dice"): v for k, v in row.items() if k.endswith("_dice") and k != "oar_dice"}
     poor = tuple(name for name, value in dice.items() if not _is_better("dice", value, 0.0))
     words = ", ".join(f"{name} {value:.2f}" for name, value in dice.items())
     return Verdict(f"oar: Dice {words}; {where}", len(poor) < len(dice), poor)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from anydose import __version__
-from anydose.case.names import naming_table
+from anydose.case.names import Vocabulary, naming_table
 from anydose.io.run_folder import hash_of
 from anydose.model import registry
 from anydose.model.any2any import pick_device
@@ -75,7 +75,7 @@ def record(prediction: Prediction, seconds: Mapping[str, float], inputs: Mapping
         "mimicked": prediction.mimicked,
         "used": list(prediction.used),
         "inferred": list(prediction.inferred),
-        "structures": naming_table(case),
+        "structures": naming_table(case, Vocabulary(prediction.organs)),
         "rx_max_gy": case.rx_max_gy if case.prescription.levels_gy else None,
         "seconds": {k: round(v, 2) for k, v in seconds.items()},
         "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),

@@ -30,6 +30,8 @@ from zarr.codecs import BloscCodec
 from anydose.atomic import is_alive
 from anydose.case.case import Case, Source
 from anydose.case.grid import Grid
+from anydose.case.naming import evidence
+from anydose.case.naming.meaning import Meaning
 from anydose.case.volume import Volume, bounding_box
 from anydose.io.describe import describe, words
 from anydose.io.files import file_name
@@ -119,6 +121,32 @@ def names(cohort: Path | str) -> list[str]:
         raise ValueError(f"{cohort}: no cohort store; one made by `anydose data convert` is accepted")
     found = [name for name in group.group_keys() if not name.startswith(".")]
     return sorted(found, key=lambda name: (len(name), name))
+
+
+def is_store(path: Path) -> bool:
+    """Whether a folder is a cohort store, and not a case of one."""
+    return (path / "zarr.json").is_file() and _open(path).attrs.get("kind") == KIND
+
+
+def organs(cohort: Path) -> tuple[str, ...] | None:
+    """The vocabulary that a store records; None if it records none."""
+    found: Any = _open(cohort).attrs.get("organs")
+    return tuple(found) if found else None
+
+
+def record_organs(cohort: Path, organs: tuple[str, ...]) -> None:
+    """Record the vocabulary that a local store is drawn with."""
+    if _open(cohort).attrs.get("organs") != list(organs):
+        zarr.open_group(cohort, mode="a").attrs["organs"] = list(organs)
+
+
+def stored_naming(path: Path) -> tuple[tuple[Meaning, ...], Mapping[str, float]]:
+    """(what the structures of a stored case are, its prescription in Gy), without its arrays."""
+    about = attributes(path)
+    said = words(about["case"], str(path))
+    given = {meaning.roi: meaning for meaning in said["naming"]}
+    naming = tuple(given.get(roi) or evidence.read(roi) for roi in about["structures"])
+    return naming, said["prescription"].levels_gy
 
 
 def read_stored(path: Path | str) -> Case:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from anydose.case import modality
+from anydose.case.naming.vocabulary import HEAD_NECK, Vocabulary
 from anydose.diffusion import flow
 from anydose.model.codec.codec import lead, on_latent_grid, strides
 from anydose.model.codec.make import make_codec
@@ -47,6 +48,9 @@ class ModelConfig:
     keep_laterality: bool = False
     """Whether the organs that are given keep their names in a mirror image, so that the left parotid is told
     from the right one: the clinic's plans have a side."""
+    organs: tuple[str, ...] = HEAD_NECK.organs
+    """The organs that the model knows, a channel each (naming/vocabulary.py). Checkpoints without a record
+    know those of head and neck."""
 
 
 class Any2Any(nn.Module):
@@ -63,13 +67,15 @@ class Any2Any(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
+        self.table = modality.table(Vocabulary(config.organs))
+        """The modalities as this model draws them, by name."""
         self.trained_for = config.modalities
         """The modalities that it was trained to give; a loaded one has those of its training."""
         self.was_trained = False
         """Whether it has been trained on patients."""
         self.codec = make_codec(config.codec)
         per_channel = self.codec.latent_channels
-        channels = {name: modality.TABLE[name].channels * per_channel for name in config.modalities}
+        channels = {name: self.table[name].channels * per_channel for name in config.modalities}
         if config.predicts not in flow.CONVENTIONS:
             known = ", ".join(flow.CONVENTIONS)
             raise ValueError(f"predicts {config.predicts!r}: one of {known} is accepted")
@@ -84,6 +90,14 @@ class Any2Any(nn.Module):
         if target not in self.trained_for:
             known = ", ".join(self.trained_for) or "nothing yet"
             raise ValueError(f"{self.named} was trained to give {known}; not {target}")
+
+    def must_know(self, organs: tuple[str, ...]) -> None:
+        """Raises ValueError for organs, of a drawn case, that are not the model's own."""
+        if organs != self.config.organs:
+            raise ValueError(
+                f"{self.named} knows {Vocabulary(self.config.organs)}, the case was drawn with "
+                f"{Vocabulary(organs)}; one vocabulary for both is accepted"
+            )
 
     def on(self, device: torch.device) -> Any2Any:
         """The model itself, moved to `device`, with the weights of 3D convolutions in the format that is
@@ -127,7 +141,7 @@ class Any2Any(nn.Module):
     def latent_shape(self, name: str, space: Sequence[int]) -> tuple[int, ...]:
         """Shape (1, c, d, h, w) of the latent of one modality over a volume of `space` voxels."""
         d, h, w = (n // s for n, s in zip(space, strides(self.codec), strict=True))
-        return (1, modality.TABLE[name].channels * self.codec.latent_channels, d + lead(self.codec), h, w)
+        return (1, self.table[name].channels * self.codec.latent_channels, d + lead(self.codec), h, w)
 
     def latent_body(self, body: Tensor) -> Tensor:
         """The body mask (n, d, h, w) on the latent grid (n, 1, ...): a block counts if any of its voxels
@@ -147,7 +161,7 @@ class Any2Any(nn.Module):
     def background(self, target: str, space: Sequence[int], rx_max_gy: float) -> Tensor:
         """The latent (1, c, d, h, w) of a target where there is no patient, over a volume of `space`
         voxels."""
-        row = modality.TABLE[target]
+        row = self.table[target]
         value = row.background(rx_max_gy)
         device = next(self.parameters()).device
         return self.codec.encode(torch.full((1, row.channels, *space), value, device=device))

@@ -4,6 +4,7 @@ before (train/tasks.py), so that every change can be repeated."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from anydose.case import beams, modality
+from anydose.case.naming.vocabulary import Vocabulary
 from anydose.model.sample import Sample
 
 
@@ -28,7 +30,7 @@ def cropped(
         low, high = inside.min(dim=0).values.tolist(), inside.max(dim=0).values.tolist()
         where = tuple(slice(w.start + a, w.start + b + 1) for w, a, b in zip(where, low, high, strict=True))
     volumes = {name: volume[(slice(None), *where)] for name, volume in sample.volumes.items()}
-    return Sample(sample.name, volumes, sample.body[where], sample.spacing_mm, sample.rx_max_gy)
+    return replace(sample, volumes=volumes, body=sample.body[where])
 
 
 def flipped(sample: Sample, left_right: bool, cranio_caudal: bool, unswapped: Sequence[str] = ()) -> Sample:
@@ -38,14 +40,15 @@ def flipped(sample: Sample, left_right: bool, cranio_caudal: bool, unswapped: Se
     volumes, axes = dict(sample.volumes), []
     if left_right:
         axes.append(-1)
+        rows = modality.table(Vocabulary(sample.organs))
         to_swap = [name for name in volumes if name not in unswapped]
-        volumes |= {name: volumes[name][list(modality.TABLE[name].mirror)] for name in to_swap}
+        volumes |= {name: volumes[name][list(rows[name].mirror)] for name in to_swap}
     if cranio_caudal:
         axes.append(-3)
     if not axes:
         return sample
     mirrored = {name: torch.flip(v, axes) for name, v in volumes.items()}
-    return Sample(sample.name, mirrored, torch.flip(sample.body, axes), sample.spacing_mm, sample.rx_max_gy)
+    return replace(sample, volumes=mirrored, body=torch.flip(sample.body, axes))
 
 
 def rotated(
@@ -82,7 +85,7 @@ def rotated(
         volumes["beam"] = volumes["beam"].unflatten(1, (-1, *grid.shape[1:3]))
     body = _sampled(sample.body[None].float(), grid, "nearest")[0] > 0.5
     sx, sy, sz = sample.spacing_mm
-    return Sample(sample.name, volumes, body, (sx / zoom, sy / zoom, sz), sample.rx_max_gy)
+    return replace(sample, volumes=volumes, body=body, spacing_mm=(sx / zoom, sy / zoom, sz))
 
 
 def displacement(size: tuple[int, int], mm: NDArray[np.float64], seed: int) -> NDArray[np.float32]:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from anydose import __version__
-from anydose.case import modality
 from anydose.model import lora
 from anydose.model.any2any import Any2Any, config_from_dict, tuples
 from anydose.model.former_names import present_config, present_tensors
@@ -75,7 +74,7 @@ def save_model(
     meta = {
         "format": FORMAT,
         "config": json.dumps(asdict(model.config)),
-        "channels": json.dumps(_table(model.config.modalities)),
+        "channels": json.dumps(_table(model)),
         "record": json.dumps(dict(record)),
         "version": json.dumps(__version__),
     }
@@ -126,7 +125,7 @@ def _plain_model(path: Path, about: Mapping[str, Any], weights: Mapping[str, Ten
         raise ValueError(f"{path}: its config describes no model ({said})") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    theirs, ours = about["channels"], _table(model.config.modalities)
+    theirs, ours = about["channels"], _table(model)
     if theirs != json.loads(json.dumps(ours)):
         raise ValueError(f"{path}: made for the modality table {theirs}, this version has {ours}")
     try:
@@ -184,8 +183,8 @@ def base_of(path: Path, base: Mapping[str, str]) -> Path:
     raise ValueError(f"{path}: made for the weights {base['name']} {base['sha256'][:12]}; {there}")
 
 
-def _table(names: tuple[str, ...]) -> dict[str, dict[str, Any]]:
-    rows = (modality.TABLE[name] for name in names)
+def _table(model: Any2Any) -> dict[str, dict[str, Any]]:
+    rows = (model.table[name] for name in model.config.modalities)
     return {r.name: {"channels": r.channels, "low": r.low, "high": r.high, "unit": r.unit} for r in rows}
 
 

@@ -12,19 +12,21 @@ from torch import Tensor
 from anydose.case import modality
 from anydose.case.case import Case
 from anydose.case.grid import Grid
+from anydose.case.naming.vocabulary import HEAD_NECK, Vocabulary
 from anydose.case.volume import bounding_box
 
 
 @dataclass(frozen=True)
 class Sample:
     """One rendered case: volumes {modality: (c, d, h, w) in the model's range}, body mask (d, h, w), spacing
-    in mm (x, y, z) and reference dose in Gy."""
+    in mm (x, y, z), reference dose in Gy and the organs that the channels of oar stand for."""
 
     name: str
     volumes: dict[str, Tensor]
     body: Tensor
     spacing_mm: tuple[float, float, float]
     rx_max_gy: float
+    organs: tuple[str, ...] = HEAD_NECK.organs
 
 
 def body_block(case: Case) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
@@ -67,15 +69,19 @@ def working_case(
     return replace(moved, inferred=(*moved.inferred, said))
 
 
-def draw_sample(case: Case, wanted: Sequence[str] = modality.NAMES) -> tuple[Sample, tuple[int, int, int]]:
-    """Draw the wanted modalities of a case on its body block; the sample and the block's first index (z, y,
-    x)."""
+def draw_sample(
+    case: Case, wanted: Sequence[str] = modality.NAMES, organs: tuple[str, ...] = HEAD_NECK.organs
+) -> tuple[Sample, tuple[int, int, int]]:
+    """Draw the wanted modalities of a case on its body block, with a channel for each of `organs`; the sample
+    and the block's first index (z, y, x)."""
     start, shape = body_block(case)
     part = case.block(start, shape)
     assert part.body is not None
-    volumes = {name: torch.from_numpy(array) for name, array in modality.render(part, wanted).items()}
+    drawn = modality.render(part, wanted, Vocabulary(organs))
+    volumes = {name: torch.from_numpy(array) for name, array in drawn.items()}
     rx_max_gy = case.rx_max_gy if case.prescription.levels_gy else 1.0
-    return Sample(case.name, volumes, torch.from_numpy(part.body), case.grid.spacing_mm, rx_max_gy), start
+    body = torch.from_numpy(part.body)
+    return Sample(case.name, volumes, body, case.grid.spacing_mm, rx_max_gy, organs), start
 
 
 def padding(
@@ -109,4 +115,4 @@ def padded(
         volumes[name] = out
     body = sample.body.new_zeros(need)
     body[where] = sample.body
-    return Sample(sample.name, volumes, body, sample.spacing_mm, sample.rx_max_gy)
+    return replace(sample, volumes=volumes, body=body)

@@ -32,10 +32,16 @@ def dice(a: Mask, b: Mask) -> float:
 
 
 def figures(
-    target: str, truth: Array, made: Array, body: Mask, levels_gy: Sequence[float] = ()
+    target: str,
+    truth: Array,
+    made: Array,
+    body: Mask,
+    levels_gy: Sequence[float] = (),
+    organs: Sequence[str] = ORGAN_CHANNELS,
 ) -> dict[str, float]:
     """How far `made` is from `truth`, both (c, d, h, w), body (d, h, w): mean absolute errors in the unit
-    named, inside the body; Dice of the masks that `made` stands for. levels_gy: the prescription, for ptv."""
+    named, inside the body; Dice of the masks that `made` stands for. levels_gy: the prescription, for ptv;
+    organs: of the channels, for oar."""
     if target == "ptv":
         a, b = snapped(truth[0], levels_gy), snapped(made[0], levels_gy)
         each = [dice(a == gy, b == gy) for gy in sorted(set(levels_gy)) if (a == gy).any()]
@@ -43,7 +49,7 @@ def figures(
     if target == "oar":
         found = {
             name: dice(t >= HALF, m >= HALF)
-            for name, t, m in zip(ORGAN_CHANNELS, truth, made, strict=True)
+            for name, t, m in zip(organs, truth, made, strict=True)
             if (t >= HALF).any()
         }
         return {
@@ -59,7 +65,7 @@ def figures(
     return {name: error}
 
 
-def naive(target: str, truth: Array, body: Mask) -> dict[str, float]:
+def naive(target: str, truth: Array, body: Mask, organs: Sequence[str] = ORGAN_CHANNELS) -> dict[str, float]:
     """The same figures of what anybody would say without a model: water in the body, no plate, no structure,
     the whole box that just holds the body."""
     made = np.full_like(truth, WATER_HU if target == "ct" else 0.0)
@@ -67,7 +73,7 @@ def naive(target: str, truth: Array, body: Mask) -> dict[str, float]:
         start, shape = bounding_box(body)
         z, y, x = (slice(s, s + n) for s, n in zip(start, shape, strict=True))
         made[0, z, y, x] = 1.0
-    return figures(target, truth, made, body, [float(truth.max()) or 1.0])
+    return figures(target, truth, made, body, [float(truth.max()) or 1.0], organs)
 
 
 def masks(

@@ -4,9 +4,10 @@ batches."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,33 +18,71 @@ from torch import Tensor
 
 from anydose.case import modality
 from anydose.case.case import Case
+from anydose.case.names import naming_table
+from anydose.case.naming.account import Account, account
+from anydose.case.naming.vocabulary import HEAD_NECK, Vocabulary
 from anydose.engine.engine import Engine, each
 from anydose.io.files import whole
 from anydose.model.sample import Sample, draw_sample
 
 
-def render_file(read: Callable[[Path], Case], source: Path, folder: Path) -> Path:
-    """Draw one case into `folder`, unless it is there already; written by atomic rename."""
+def render_file(
+    read: Callable[[Path], Case], source: Path, folder: Path, organs: tuple[str, ...] = HEAD_NECK.organs
+) -> Path:
+    """Draw one case into `folder`, unless it is there already with the same organs; written by atomic
+    rename."""
     path = folder / f"{source.name}.safetensors"
-    if not path.is_file():
-        sample, start = draw_sample(read(source))
+    if not path.is_file() or drawn_organs(path) != organs:
+        case = read(source)
+        sample, start = draw_sample(case, organs=organs)
         arrays = {name: volume.numpy().astype(np.float16) for name, volume in sample.volumes.items()}
         arrays["mask"] = sample.body.numpy().astype(np.uint8)
-        about = {"spacing_mm": sample.spacing_mm, "rx_max_gy": sample.rx_max_gy, "start": start}
+        about = {
+            "structures": naming_table(case, Vocabulary(organs)),
+            "spacing_mm": sample.spacing_mm,
+            "rx_max_gy": sample.rx_max_gy,
+            "start": start,
+            "organs": organs,
+        }
         with whole(path) as scratch:
             save_file(arrays, scratch, metadata={"case": json.dumps(about)})
     return path
 
 
+def drawn_organs(path: Path) -> tuple[str, ...]:
+    """The organs that the channels of a rendered case stand for; older files say nothing and have those of
+    head and neck."""
+    with safe_open(path, "pt") as file:
+        return _organs(json.loads(file.metadata()["case"]))
+
+
+def _organs(about: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(about.get("organs", HEAD_NECK.organs))
+
+
+def account_of(paths: Iterable[Path], organs: tuple[str, ...]) -> Account:
+    """What of the structures of rendered cases was drawn, merged and left out; older files do not say."""
+    each = []
+    for path in paths:
+        with safe_open(path, "pt") as file:
+            each.append(json.loads(file.metadata()["case"]).get("structures", ()))
+    return account(each, organs)
+
+
 def render(
-    read: Callable[[Path], Case], sources: Sequence[Path], folder: Path, engine: Engine | None = None
+    read: Callable[[Path], Case],
+    sources: Sequence[Path],
+    folder: Path,
+    engine: Engine | None = None,
+    organs: tuple[str, ...] = HEAD_NECK.organs,
 ) -> tuple[list[Path], list[str]]:
-    """Draw every source into `folder`, by default in this process; what is there already is kept. Returns the
-    files in the sources' order, and a sentence for each case that was refused."""
+    """Draw every source into `folder` with a channel for each of `organs`, by default in this process; what
+    is there already is kept. Returns the files in the sources' order, and a sentence for each case that was
+    refused."""
     folder.mkdir(parents=True, exist_ok=True)
     found: dict[Path, Path] = {}
     refused = []
-    for done in each(partial(_render, read=read, folder=folder), sources, engine):
+    for done in each(partial(_render, read=read, folder=folder, organs=organs), sources, engine):
         if done.why:
             refused.append(done.why)
         else:
@@ -51,8 +90,8 @@ def render(
     return [found[source] for source in sources if source in found], refused
 
 
-def _render(source: Path, read: Callable[[Path], Case], folder: Path) -> Path:
-    return render_file(read, source, folder)
+def _render(source: Path, read: Callable[[Path], Case], folder: Path, organs: tuple[str, ...]) -> Path:
+    return render_file(read, source, folder, organs)
 
 
 class Cohort:
@@ -64,12 +103,19 @@ class Cohort:
         self.paths = sorted(folder.glob("*.safetensors"))
         if not self.paths:
             raise ValueError(f"{folder}: no rendered case; write them with `anydose render COHORT {folder}`")
+        self.organs = drawn_organs(self.paths[0])
         self.modalities = []
         self.spacings_mm: list[tuple[float, ...]] = []
         for path in self.paths:
             with safe_open(path, "pt") as file:
                 self.modalities.append(tuple(name for name in modality.NAMES if name in set(file.keys())))
-                self.spacings_mm.append(tuple(json.loads(file.metadata()["case"])["spacing_mm"]))
+                about = json.loads(file.metadata()["case"])
+            self.spacings_mm.append(tuple(about["spacing_mm"]))
+            if _organs(about) != self.organs:
+                raise ValueError(
+                    f"{folder}: {path.name} and {self.paths[0].name} were drawn with other organs; "
+                    "render them anew with one vocabulary"
+                )
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -94,4 +140,5 @@ class Cohort:
             body,
             (spacing[0], spacing[1], spacing[2]),
             about.get("rx_max_gy", about.get("reference_gy")),
+            self.organs,
         )

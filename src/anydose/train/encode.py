@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from anydose.case.naming.vocabulary import Vocabulary
 from anydose.engine.engine import Engine, each
 from anydose.io import store
 from anydose.model.any2any import Any2Any, config_from_dict, pick_device
@@ -97,7 +98,9 @@ def expected(cohort: Path, model: Path, config: EncodeConfig) -> Expected:
     left = _left(cohort, encoder, config)
     if not left:
         return Expected(0, 0.0, 0.0, 0.0)
-    sample = _changed(encoder.model, read_sample(cohort, left[0]), draw_view(0, left[0], 0), config.crop)
+    sample = _changed(
+        encoder.model, read_sample(cohort, left[0], encoder.organs), draw_view(0, left[0], 0), config.crop
+    )
     name = "dose" if "dose" in sample.volumes else next(iter(sample.volumes))
     volume = sample.volumes[name][:1]
     exact = encoder.in_precision(volume, "fp32")
@@ -149,7 +152,12 @@ class _Encoder:
             self.codec.to(self.device)
 
     def place(self, cohort: Path) -> Path:
-        return folder_of(cohort, self.codec)
+        return folder_of(cohort, self.codec, self.organs)
+
+    @property
+    def organs(self) -> tuple[str, ...]:
+        """The organs that the model knows, a channel each."""
+        return self.model.config.organs
 
     @torch.inference_mode()
     def in_precision(self, volume: Tensor, precision: str) -> Tensor:
@@ -169,7 +177,7 @@ class _Encoder:
         return Latents(sample.name, values, self.model.latent_body(sample.body[None]), sample.spacing_mm)
 
     def write(self, cohort: Path, name: str) -> Path:
-        path, sample = self.place(cohort) / f"{name}.safetensors", read_sample(cohort, name)
+        path, sample = self.place(cohort) / f"{name}.safetensors", read_sample(cohort, name, self.organs)
         views = [draw_view(self.config.seed, name, number) for number in range(self.config.views)]
         save_latents([(view, self.view(sample, view)) for view in views], path, self.config.precision)
         return path
@@ -188,11 +196,23 @@ def case_names(cohort: Path) -> list[str]:
     return store.names(cohort) if _is_store(cohort) else [path.stem for path in Cohort(cohort).paths]
 
 
-def read_sample(cohort: Path, name: str) -> Sample:
-    """One case of either kind of cohort, rendered."""
+def read_sample(cohort: Path, name: str, organs: tuple[str, ...]) -> Sample:
+    """One case of either kind of cohort, rendered with a channel for each of `organs`. ValueError if it was
+    rendered with others."""
     if _is_store(cohort):
-        return draw_sample(store.read_stored(cohort / name))[0]
+        recorded = store.organs(cohort)
+        if recorded is not None and recorded != organs:
+            raise ValueError(
+                f"{cohort}: records {Vocabulary(recorded)}, and the model knows {Vocabulary(organs)}; "
+                "import the prior with --vocabulary, or convert with another"
+            )
+        return draw_sample(store.read_stored(cohort / name), organs=organs)[0]
     rendered = Cohort(cohort)
+    if rendered.organs != organs:
+        raise ValueError(
+            f"{cohort}: rendered with {Vocabulary(rendered.organs)}, and the model knows "
+            f"{Vocabulary(organs)}; give both the same --vocabulary"
+        )
     return rendered.load([path.stem for path in rendered.paths].index(name))
 
 

@@ -69,6 +69,7 @@ def changed_patient(geometry: Geometry, sample: Sample, d: Draw, crop: tuple[int
 @torch.no_grad()
 def encoded(model: Any2Any, sample: Sample, d: Draw, objective: str) -> Example:
     """A changed patient as the model's inputs, the true v and, for a dose, the masks of its DVHs."""
+    model.must_know(sample.organs)
     device = next(model.parameters()).device
     names = (d.target, *d.visible)
     values = {name: model.codec.encode(sample.volumes[name][None].to(device)) for name in names}

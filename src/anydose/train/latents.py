@@ -1,6 +1,6 @@
 """Latents written once, so that training never runs a codec.
 
-    COHORT.latents/CODEC-HASH/CASE.safetensors     beside a cohort store or a folder of rendered cases
+    COHORT.latents/CODEC-HASH[-ORGANS]/CASE.safetensors     beside a cohort store or rendered cases
         VIEW.MODALITY    latent (1, c, d, h, w) in bfloat16
         VIEW.mask        the body on the latent grid
         metadata         spacing, the views, and the precision that the codec ran in
@@ -23,6 +23,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from anydose.case import modality
+from anydose.case.naming.vocabulary import HEAD_NECK
 from anydose.model.codec.codec import Codec
 from anydose.model.tensors import save_tensors
 
@@ -63,9 +64,12 @@ def codec_hash(codec: Codec) -> str:
     return digest.hexdigest()
 
 
-def folder_of(cohort: Path, codec: Codec) -> Path:
-    """Where the latents of a cohort in one codec lie."""
-    return cohort.with_name(f"{cohort.name}.latents") / _folder_name(codec)
+def folder_of(cohort: Path, codec: Codec, organs: tuple[str, ...] = HEAD_NECK.organs) -> Path:
+    """Where the latents of a cohort in one codec and with these organs lie."""
+    place = cohort.with_name(f"{cohort.name}.latents") / _folder_name(codec)
+    if organs == HEAD_NECK.organs:
+        return place
+    return place.with_name(f"{place.name}-{hashlib.sha256(' '.join(organs).encode()).hexdigest()[:8]}")
 
 
 def draw_view(seed: int, case: str, number: int) -> View:
@@ -102,17 +106,19 @@ def stored_views(path: Path) -> int:
 
 class LatentCohort:
     """The encoded cases of a cohort in one codec, in name order. ValueError if there are none of this very
-    codec, or if a case lacks views that another has."""
+    codec and of these organs, or if a case lacks views that another has."""
 
-    def __init__(self, cohort: Path, codec: Codec) -> None:
-        self.folder = folder_of(cohort, codec)
+    def __init__(self, cohort: Path, codec: Codec, organs: tuple[str, ...] = HEAD_NECK.organs) -> None:
+        self.organs = organs
+        self.folder = folder_of(cohort, codec, organs)
         former = cohort / ".latents" / _folder_name(codec)
-        if former.is_dir() and not self.folder.is_dir():
+        if former.is_dir() and not self.folder.is_dir() and organs == HEAD_NECK.organs:
             self.folder = former
         files = sorted(self.folder.glob("*.safetensors"))
         if not files:
             raise ValueError(
-                f"{self.folder}: no latents of this codec; `anydose prior encode {cohort} MODEL` writes them"
+                f"{self.folder}: no latents of this codec and these {len(organs)} organs; "
+                f"`anydose prior encode {cohort} MODEL` writes them"
             )
         self.is_former = self.folder == former
         self.names, counts = _former_views(files) if self.is_former else _views(files)

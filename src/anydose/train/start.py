@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from anydose.case.naming.vocabulary import Vocabulary
 from anydose.model import registry
 from anydose.model.any2any import Any2Any
 from anydose.model.checkpoint import describe, load_model
 from anydose.model.codec.codec import is_voxelwise
 from anydose.model.codec.compact import load as load_codec
 from anydose.model.lora import adapt, add_lora
+from anydose.model.organs import with_organs
 from anydose.train.config import TrainConfig
-from anydose.train.data import Cohort
+from anydose.train.data import Cohort, drawn_organs
 from anydose.train.latents import LatentCohort
+
+log = logging.getLogger(__name__)
 
 
 def starting_model(config: TrainConfig) -> tuple[Any2Any, dict[str, Any] | None]:
     """(the model before its first step, the record of what it goes on from). ValueError for settings that do
     not go together."""
     path = registry.find(config.init) if config.init else None
-    model = load_model(path) if path else Any2Any(config.model)
+    organs = _organs_of(config)
+    model = load_model(path) if path else Any2Any(replace(config.model, organs=organs or config.model.organs))
     model.adopt(config.model)
     if config.codec and not path:
         model.codec = load_codec(Path(config.codec))
     _refuse(config, model)
+    if organs and organs != model.config.organs:
+        model = _taught(config, model, organs)
     if config.adapter:
         adapt(model, config.lora, 0.0, config.task.targets)
     elif config.lora:
@@ -35,11 +44,33 @@ def starting_model(config: TrainConfig) -> tuple[Any2Any, dict[str, Any] | None]
     return model, describe(path)["record"] if path else None
 
 
+def _organs_of(config: TrainConfig) -> tuple[str, ...] | None:
+    """The organs that a rendered cohort was drawn with; None for a latent cache, which is the model's own."""
+    drawn = None if config.latents else next(iter(sorted(Path(config.data).glob("*.safetensors"))), None)
+    return drawn_organs(drawn) if drawn else None
+
+
+def _taught(config: TrainConfig, model: Any2Any, organs: tuple[str, ...]) -> Any2Any:
+    """The model with the organs of its new cohort."""
+    theirs, ours = Vocabulary(organs), Vocabulary(model.config.organs)
+    if config.adapter:
+        raise ValueError(
+            f"adapter: {config.data} has {theirs}, and an adapter keeps {ours}; adapter=false is needed"
+        )
+    new = [organ for organ in organs if organ not in ours.organs]
+    gone = [organ for organ in ours.organs if organ not in organs]
+    log.warning(
+        "%s: %s; new to the model, from nothing: %s; not used any more: %s",
+        config.data, theirs, ", ".join(new) or "none", ", ".join(gone) or "none",
+    )  # fmt: skip
+    return with_organs(model, organs)
+
+
 def cohort_of(config: TrainConfig, model: Any2Any, device: torch.device) -> Cohort | LatentCohort:
     """The patients to learn from, on `device` where they are to stay there. ValueError if there are none."""
     folder = Path(config.data)
     if config.latents:
-        return LatentCohort(folder, model.codec)
+        return LatentCohort(folder, model.codec, model.config.organs)
     cohort = Cohort(folder)
     if config.resident:
         cohort.hold_on(device)

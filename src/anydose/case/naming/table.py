@@ -88,6 +88,19 @@ def warnings(naming: Sequence[Meaning], levels_gy: Mapping[str, float]) -> list[
     return found
 
 
+def not_drawn(naming: Iterable[Meaning], vocabulary: Vocabulary) -> list[str]:
+    """Sentences on the organs of a case that a model of this vocabulary cannot tell from others, or does not
+    know at all."""
+    organs = [meaning for meaning in naming if meaning.role == "oar"]
+    places = {meaning.roi: vocabulary.channel(meaning) for meaning in organs}
+    own = {meaning.roi for meaning in organs if meaning.tg263 in vocabulary.organs}
+    together = [roi for roi, place in places.items() if place is not None and roi not in own]
+    unknown = [roi for roi, place in places.items() if place is None]
+    said = [(together, "drawn together, as the model has no channel for each")]
+    said += [(unknown, "not shown, as the model does not know them")]
+    return [f"organs {_listed(rois)}: {what}" for rois, what in said if rois]
+
+
 def _has_target(naming: Sequence[Meaning]) -> bool:
     return any(meaning.role == "ptv" for meaning in naming)
 

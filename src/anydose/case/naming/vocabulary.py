@@ -1,15 +1,21 @@
-"""Which organs a model sees, each in a channel of its own: a table that lies in the checkpoint."""
+"""Which organs a model sees, each in a channel of its own: a table that lies in the checkpoint. The built-in
+ones are data (vocabularies.yaml); a clinic's own is a file of the same form."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
 
 from anydose.case.naming import structures
 from anydose.case.naming.meaning import Meaning
 from anydose.case.naming.parse import parse
 
 OTHER = "other"
+MOST_SHOWN = 4  # organs in a sentence
+TABLES = Path(__file__).with_name("vocabularies.yaml")
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,12 @@ class Vocabulary:
             raise ValueError(
                 f"organs {', '.join(self.organs) or 'none'}: each once, and at least one, is accepted"
             )
+
+    def __str__(self) -> str:
+        """Their number and the first of them."""
+        shown = ", ".join(self.organs[:MOST_SHOWN])
+        more = ", ..." if len(self.organs) > MOST_SHOWN else ""
+        return f"{len(self.organs)} organs ({shown}{more})"
 
     def channel(self, meaning: Meaning) -> int | None:
         """The channel of a structure, or None if it has none. A derived structure is drawn only where the
@@ -50,38 +62,15 @@ class Vocabulary:
         return cls(tuple(sorted(found | {structures.mirrored(organ) for organ in found})))
 
 
-def _table(text: str) -> Vocabulary:
-    return Vocabulary(tuple(text.split()))
+def _built_in() -> dict[str, Vocabulary]:
+    tables: dict[str, list[str]] = yaml.safe_load(TABLES.read_text(encoding="utf-8"))
+    return {name: Vocabulary(tuple(organs)) for name, organs in tables.items()}
 
 
-HEAD_NECK = _table("Brainstem SpinalCord Parotid_R Parotid_L Esophagus Larynx Bone_Mandible other")
-PROSTATE = _table(
-    "Bladder Rectum Femur_Head_R Femur_Head_L PenileBulb Bag_Bowel Colon_Sigmoid SeminalVes other"
+BUILT_IN = _built_in()
+HEAD_NECK, PROSTATE, LUNG, BREAST, GDPHMM = (
+    BUILT_IN[name] for name in ("head_neck", "prostate", "lung", "breast", "gdphmm")
 )
-LUNG = _table(
-    "Lung_R Lung_L Lungs-GTV Heart Esophagus SpinalCord Trachea GreatVes A_LAD BrachialPlex_R "
-    "BrachialPlex_L Liver other"
-)
-BREAST = _table(
-    "Breast_R Breast_L Lung_R Lung_L Heart A_LAD Humerus_Head_R Humerus_Head_L SpinalCord Esophagus "
-    "Glnd_Thyroid "
-    "Liver other"
-)
-GDPHMM = _table(
-    """Brain Brainstem Brainstem_PRV03 SpinalCord SpinalCord_PRV05 OpticChiasm OpticNrv_R OpticNrv_L Eyes
-    Lens_R Lens_L
-    Pituitary Cochlea_R Cochlea_L Parotids Parotids-PTV Parotid_Ipsi-PTV Parotid_Contra-PTV Glnd_Submands
-    Glnd_Submands-PTV Glnd_Submand_R-PTV Glnd_Submand_L-PTV Cavity_Oral Cavity_Oral-PTV Lips Bone_Mandible
-    Bone_Mandible-PTV Larynx Larynx-PTV Musc_Constrict Musc_Constrict-PTV Glnd_Thyroid Glnd_Thyroid-PTV
-    PosteriorNeck Shoulders Trachea Esophagus BrachialPlexs Lungs Lungs-GTV Heart A_LAD GreatVes"""
-)
-BUILT_IN = {
-    "head_neck": HEAD_NECK,
-    "prostate": PROSTATE,
-    "lung": LUNG,
-    "breast": BREAST,
-    "gdphmm": GDPHMM,
-}
 
 
 def built_in(name: str) -> Vocabulary:
@@ -89,3 +78,29 @@ def built_in(name: str) -> Vocabulary:
     if name not in BUILT_IN:
         raise ValueError(f"vocabulary {name!r}: one of {', '.join(BUILT_IN)} is accepted")
     return BUILT_IN[name]
+
+
+def named(name: str) -> Vocabulary:
+    """The vocabulary of a name, or of a YAML file `organs: [names]`. ValueError (found, accepted) for another
+    file, and for a name in it that is none of TG-263."""
+    if not name.endswith((".yaml", ".yml")):
+        return built_in(name)
+    path = Path(name)
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: no YAML ({' '.join(str(error).split())})") from error
+    organs = value.get("organs") if isinstance(value, dict) else None
+    if not isinstance(organs, list) or not all(isinstance(organ, str) for organ in organs):
+        raise ValueError(
+            f"{path}: one table 'organs' of TG-263 names is accepted, as organs: [Heart, Lung_L]"
+        )
+    known = {organ for vocabulary in BUILT_IN.values() for organ in vocabulary.organs}
+    for organ in organs:
+        if organ not in known and parse(organ).tg263 != organ:
+            read = parse(organ).tg263 or "nothing that is certain"
+            raise ValueError(f"{path}: organ {organ!r} means {read}; TG-263 names and 'other' are accepted")
+    try:
+        return Vocabulary(tuple(organs))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error

@@ -6,7 +6,8 @@ file holds both; `network/backbones.py` lists them, and `register` there adds on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -17,6 +18,27 @@ from anydose.model.codec.codec import Codec
 
 Edges = int | tuple[int, int, int]
 """Sizes along (z, y, x); one number stands for all three."""
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """A tensor of a backbone that has an axis of the modalities' latent channels."""
+
+    tensor: str
+    """Its name in the backbone's state."""
+    axis: int
+    """The axis."""
+    channels: Mapping[str, Tensor]
+    """{modality: where each of its latent channels lies along the axis, (channels, places)}."""
+
+
+def in_turn(channels: Mapping[str, int], first: int = 0, every: int = 1) -> dict[str, Tensor]:
+    """Where the channels of modalities lie that stand one after another, `every` places for each of them."""
+    found = {}
+    for name, count in channels.items():
+        found[name] = first + torch.arange(count * every).view(count, every)
+        first += count * every
+    return found
 
 
 class Backbone(Protocol):
@@ -65,6 +87,11 @@ class Backbone(Protocol):
         """Go on with those settings of `config` that any of its weights fit."""
         ...
 
+    def places(self) -> Sequence[Place]:
+        """Where the channels of modalities lie in its tensors, so that a model can be taught other organs;
+        () where it does not say."""
+        ...
+
 
 class BackboneConfig(Protocol):
     """A frozen dataclass: the settings of a backbone, stored in every checkpoint. Fields have defaults,
@@ -107,6 +134,10 @@ class VoxelNetwork(nn.Module):
 
     def adopt(self, config: Any) -> None:
         """Nothing changes."""
+
+    def places(self) -> Sequence[Place]:
+        """It does not say."""
+        return ()
 
     def run(self, layer: nn.Module, *inputs: Any) -> Any:
         """`layer(*inputs)`, computed again in the backward pass where `checkpointing` is on."""

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from anydose.case import modality
 from anydose.diffusion.path import alpha_sigma, velocity_of_estimate
 from anydose.model.codec.codec import Codec, is_voxelwise, lead
-from anydose.model.network.backbone import Edges, VoxelNetwork
+from anydose.model.network.backbone import Edges, Place, VoxelNetwork, in_turn
 from anydose.model.network.layers import sinusoid
 from anydose.model.network.read_out import ConvolutionalHead, PlateReadOut
 from anydose.model.network.tokens import (
@@ -152,6 +152,7 @@ class DiT(VoxelNetwork):
         super().__init__()
         c, self.names = config, tuple(channels)
         self.config, self.stride, self.patch = config, stride, dict(config.patch)
+        self.channels = dict(channels)
         sizes = {name: channels[name] * math.prod(edges(self.patch[name])) for name in self.names}
         shared = nn.Linear(max(sizes.values()), c.dim) if not c.modality_patchify else None
         self.embed = nn.ModuleDict({name: shared or nn.Linear(f, c.dim) for name, f in sizes.items()})
@@ -246,6 +247,22 @@ class DiT(VoxelNetwork):
             return body
         blocks = kept_blocks(body, self.patch[target]).float()
         return F.interpolate(blocks, size=body.shape[2:], mode="nearest") > 0
+
+    def places(self) -> Sequence[Place]:
+        """Embeddings, read-outs and the convolutions' ends."""
+        own = self.config.modality_patchify
+        found = []
+        for name, count in self.channels.items():
+            where = in_turn({name: count}, every=math.prod(edges(self.patch[name])))
+            found += [Place(f"embed.{name}.weight", 1, where)] if own else []
+            found += [Place(f"head.{name}.{leaf}", 0, where) for leaf in ("weight", "bias")]
+            if self.convolve is not None:
+                alone = in_turn({name: count})
+                found.append(Place(f"convolve.estimate.{name}.weight", 1, alone))
+                found += [Place(f"convolve.read_out.{name}.{leaf}", 0, alone) for leaf in ("weight", "bias")]
+        if self.convolve is not None:
+            found.append(Place("convolve.slots.weight", 1, in_turn(self.channels)))
+        return found
 
     def _voxel_mm(self, spacing_mm: Tensor, name: str) -> Tensor:
         """(n, 3) edges of a latent voxel along (z, y, x); where positions count patches, a patch has edge

@@ -8,7 +8,7 @@ slot. The same interface as dit.py."""
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from anydose.diffusion.path import alpha_sigma
 from anydose.model.codec.codec import Codec
 from anydose.model.codec.maisi import read
-from anydose.model.network.backbone import VoxelNetwork
+from anydose.model.network.backbone import Place, VoxelNetwork, in_turn
 from anydose.model.network.layers import with_conv3
 from anydose.model.shards import account
 
@@ -130,6 +130,16 @@ class MaisiUNet(VoxelNetwork):
         self.heads = nn.ModuleDict(
             {name: nn.Conv3d(c.widths[0], n, 3, padding=1) for name, n in channels.items()}
         )
+
+    def places(self) -> Sequence[Place]:
+        """The inflated input convolution and the read-outs."""
+        beyond = self.widest - self.config.latent  # channels of the noised target that MAISI does not have
+        rest = {"": beyond, **self.channels, "present": len(self.names)}
+        found = [Place("net.conv_in.more.weight", 1, in_turn(rest))]
+        for name, count in self.channels.items():
+            alone = in_turn({name: count})
+            found += [Place(f"heads.{name}.{leaf}", 0, alone) for leaf in ("weight", "bias")]
+        return found
 
     def forward(
         self,

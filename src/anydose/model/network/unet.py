@@ -6,7 +6,7 @@ The same interface as dit.py: {modality: latent}, {modality: t} and the target's
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from anydose.diffusion.path import alpha_sigma, velocity_of_estimate
 from anydose.model.codec.codec import Codec, is_voxelwise, strides
-from anydose.model.network.backbone import VoxelNetwork
+from anydose.model.network.backbone import Place, VoxelNetwork, in_turn
 from anydose.model.network.beams_eye_view import Exchange, Rays, rays_of
 from anydose.model.network.body_voxels import Level, gather, pyramid, scatter
 from anydose.model.network.layers import ConditionCode, Conv3, Down, ModulatedNorm, Pointwise, Up
@@ -154,6 +154,15 @@ class UNet(VoxelNetwork):
             x = self.bev_exchange[1](x, rays)
         x = F.silu(self.last_norm(x, code, levels[0].counts))
         return self._velocity(x, latents[target], times[target], target, levels[0])
+
+    def places(self) -> Sequence[Place]:
+        """The stem and the read-outs."""
+        return (Place("stem.weight", 1, in_turn(self.channels)), *self._read_outs())
+
+    def _read_outs(self) -> Iterator[Place]:
+        for name, count in self.channels.items():
+            for leaf in ("weight", "bias"):
+                yield Place(f"read_out.{name}.{leaf}", 0, in_turn({name: count}))
 
     def _where(self, noisy: Tensor, target: str, body: Tensor | None) -> Tensor:
         """Which voxels (n, d, h, w) to compute."""

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from anydose.case import modality
+from anydose.case.naming.vocabulary import HEAD_NECK
 from anydose.model.any2any import Any2Any, ModelConfig, pick_device
 from anydose.model.checkpoint import file_hash, save_model
 from anydose.model.codec import maisi as maisi_codec
@@ -74,7 +75,12 @@ def check(folder: Path, vae: Path | None = None, device: str = "auto") -> dict[s
 
 
 def import_wan(
-    folder: Path, out: Path, vae: Path | None = None, compose: bool = False, bf16: bool = False
+    folder: Path,
+    out: Path,
+    vae: Path | None = None,
+    compose: bool = False,
+    bf16: bool = False,
+    organs: tuple[str, ...] = HEAD_NECK.organs,
 ) -> dict[str, Any]:
     """Write OUT/model.safetensors, the Any2Any transformer that starts as Wan 2.1, with its frozen VAE; the
     record of where it came from. compose, and the ValueErrors: as in wan.py; bf16: half the bytes."""
@@ -84,21 +90,27 @@ def import_wan(
             f"{folder}: VAE of {codec.latent_channels} channels found, {files.config.channels} are needed"
         )
     backbone = wan.dit_config(files.config, modality.NAMES, compose=compose)
-    model = Any2Any(ModelConfig(backbone, codec.spec, predicts="noise - data"))
+    model = Any2Any(ModelConfig(backbone, codec.spec, organs=organs, predicts="noise - data"))
     assert isinstance(model.backbone, DiT)
     model.codec = codec
     report = wan.load_into(model.backbone, files)
     return _written(model, out, f"wan, {files.scheme} names", files.shards.files, report, bf16)
 
 
-def import_maisi(folder: Path, out: Path, backbone: str = "unet", bf16: bool = False) -> dict[str, Any]:
+def import_maisi(
+    folder: Path,
+    out: Path,
+    backbone: str = "unet",
+    bf16: bool = False,
+    organs: tuple[str, ...] = HEAD_NECK.organs,
+) -> dict[str, Any]:
     """Write OUT/model.safetensors from MAISI: its U-Net and VAE, or with backbone 'dit' its VAE alone under a
     transformer from scratch. Returns the record; ValueErrors as in maisi.py."""
     paths = maisi_paths(folder)
     unet = maisi.load(paths.unet)
     codec = maisi_codec.load(paths.vae, unet.scale)
     if backbone == "dit":
-        model = Any2Any(ModelConfig(DiTConfig(), codec.spec))
+        model = Any2Any(ModelConfig(DiTConfig(), codec.spec, organs=organs))
         report: dict[str, tuple[str, ...]] = {
             "used": (),
             "dropped": tuple(unet.weights),
@@ -106,7 +118,7 @@ def import_maisi(folder: Path, out: Path, backbone: str = "unet", bf16: bool = F
         }
     elif backbone == "unet":
         predicts = "data - noise" if unet.config.variant == "rflow" else "v"
-        model = Any2Any(ModelConfig(unet.config, codec.spec, predicts=predicts))
+        model = Any2Any(ModelConfig(unet.config, codec.spec, organs=organs, predicts=predicts))
         assert isinstance(model.backbone, MaisiUNet)
         report = maisi.load_into(model.backbone, unet)
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,17 @@ VIEWS = ("axial", "coronal", "sagittal")
 
 
 def write_completion(
-    case: Case, target: str, made: Array, truth: Array | None, path: Path, title: str
+    case: Case,
+    target: str,
+    made: Array,
+    truth: Array | None,
+    path: Path,
+    title: str,
+    organs: Sequence[str] = ORGAN_CHANNELS,
 ) -> None:
     """Write the page; made, truth: (c, d, h, w) in the modality's unit on the case's grid. Masks come as
-    coloured areas over the anatomy, doses and plates as a wash inside the body, a CT as itself."""
+    coloured areas over the anatomy, doses and plates as a wash inside the body, a CT as itself. organs: of
+    the channels of oar."""
     from matplotlib.figure import Figure
 
     shown = {"generated": made} if truth is None else {"true": truth, "generated": made}
@@ -35,7 +43,7 @@ def write_completion(
             frame(axes, case, axis, centre[axis], f"{label}: {view}")
         if image is not None:
             figure.colorbar(image, ax=figure.axes[-3:], shrink=0.8, label=_unit(target))
-    handles = _legend(case, target)
+    handles = _legend(target, organs)
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=8, fontsize=9)
     figure.suptitle(
@@ -83,9 +91,9 @@ def _unit(target: str) -> str:
     return {"ct": "HU", "ptv": "prescribed dose (Gy)", "dose": "dose (Gy)"}.get(target, f"{target} plate")
 
 
-def _legend(case: Case, target: str) -> list[Any]:
+def _legend(target: str, organs: Sequence[str]) -> list[Any]:
     from matplotlib.patches import Patch
 
     if target != "oar":
         return []
-    return [Patch(color=COLOURS[k], label=name) for k, name in enumerate(ORGAN_CHANNELS)]
+    return [Patch(color=COLOURS[k % len(COLOURS)], label=name) for k, name in enumerate(organs)]
