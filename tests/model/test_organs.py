@@ -133,7 +133,7 @@ def cohort(two_phantoms, tmp_path):
 
 
 def run(*words):
-    result = CliRunner().invoke(app, [str(word) for word in words])
+    result = CliRunner().invoke(app, [*(str(word) for word in words), "--workers", "1"])
     assert result.exit_code == 0, result.output
     return result.output
 
@@ -208,9 +208,9 @@ def test_a_drawing_with_other_organs_reaches_no_model(cohort):
 
 
 def test_convert_says_what_is_drawn_merged_and_left_out(cohort, tmp_path):
-    said = run("data", "convert", cohort, tmp_path / "again", "--vocabulary", "head_neck", "--workers", "1")
+    said = run("data", "convert", cohort, tmp_path / "again", "--vocabulary", "head_neck")
     assert "drawn, of 2 cases: " in said and "Parotid_R 2" in said
     assert "merged: Blase + Rectum -> other 1" in said.replace("\n", " ") or "Blase +" in said
     assert store.organs(tmp_path / "again") == HEAD_NECK.organs
-    said = run("data", "convert", cohort, tmp_path / "again", "--vocabulary", "prostate", "--workers", "1")
+    said = run("data", "convert", cohort, tmp_path / "again", "--vocabulary", "prostate")
     assert "kept" in said and "Bladder 1" in said and store.organs(tmp_path / "again") == PROSTATE.organs
