@@ -86,6 +86,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], type[Command]], ...] = (
     (DATA, data.convert, Command),
     (DATA, data.render, Command),
     (DATA, simulate.simulate, Command),
+    (DATA, simulate.clinic, Command),
     (TRAIN, train.recipes, Command),
     (TRAIN, train.train, Command),
     (TRAIN, train.train_codec, Command),

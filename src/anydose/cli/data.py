@@ -28,13 +28,26 @@ data = typer.Typer(help="Cohorts of patients: convert them to a store, check the
 
 def phantom(
     folder: Annotated[Path, typer.Argument(help="New or empty folder for the patient.")],
-    format: Annotated[str, typer.Option(help="Its form: openkbp, nifti or dicom.")] = "openkbp",
+    format: Annotated[
+        str, typer.Option(help="Its form: openkbp (head_neck alone), nifti or dicom; '' for the site's own.")
+    ] = "",
     seed: Annotated[int, typer.Option(help="Every seed draws another patient.")] = 0,
+    site: Annotated[str, typer.Option(help="head_neck or pelvis.")] = "head_neck",
 ) -> None:
-    """Write a procedural head-and-neck patient (CT, organs, three target levels, no dose)."""
-    from anydose.io.phantom import write_phantom
+    """Write a procedural patient with targets and beams and without a dose: head and neck (three target
+    levels, nine beams) or a male pelvis (two levels, seven beams)."""
+    from anydose.io.pelvis import make_pelvis
+    from anydose.io.phantom import write_patient, write_phantom
+    from anydose.simulate.habit import SEVEN_FIELDS, set_up
 
-    case = write_phantom(seed, folder, format)
+    if site == "head_neck":
+        case = write_phantom(seed, folder, format or "openkbp")
+    elif site == "pelvis" and format != "openkbp":
+        case = write_patient(lambda: set_up(make_pelvis(seed), SEVEN_FIELDS), folder, format or "dicom")
+    else:
+        raise ValueError(
+            f"site {site!r}, format {format!r}: head_neck, or pelvis as nifti or dicom, is accepted"
+        )
     typer.echo(f"{folder}: {case.name}, {len(case.structures)} structures, {len(case.beams)} beams")
 
 

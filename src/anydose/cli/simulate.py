@@ -1,4 +1,4 @@
-"""anydose simulate: doses of simulated plans, for training."""
+"""anydose simulate and clinic: doses of simulated plans, for training."""
 
 from __future__ import annotations
 
@@ -45,3 +45,24 @@ def simulate(
     (tell if as_json else typer.echo)(f"{out}: {counts}")
     if "refused" in states:
         raise typer.Exit(2)
+
+
+def clinic(
+    folder: Annotated[Path, typer.Argument(help="A new folder, or one to go on with.")],
+    patients: Annotated[int, typer.Option(help="How many patients.", min=1)] = 72,
+    habit: Annotated[str, typer.Option(help="How they are planned: prostate-imrt7 or prostate-vmat.")] = (
+        "prostate-imrt7"
+    ),
+    seed: Annotated[int, typer.Option(help="Every seed draws other patients.", min=0)] = 0,
+    as_json: JsonLines = False,
+) -> None:
+    """Write a simulated clinic: procedural pelvis patients with plans of one habit, each a DICOM-RT study;
+    resumes."""
+    from anydose.simulate.clinic import write_clinic
+
+    for row in write_clinic(folder, patients, habit, seed):
+        if as_json:
+            print_line(row)
+        else:
+            figures = ", ".join(f"{name} {value}" for name, value in row.items() if name != "patient")
+            typer.echo(f"{row['patient']}: {figures}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -120,13 +121,18 @@ def make_phantom(seed: int = 0) -> Case:
 
 
 def write_phantom(seed: int, folder: Path, format: str = "openkbp") -> Case:
-    """Draw the patient of `seed` and write it as `folder`, which appears whole or not at all. ValueError for
-    a folder that holds something and for a format that is not in FORMATS."""
+    """Draw the patient of `seed` and write it as `folder`; see `write_patient`."""
+    return write_patient(lambda: make_phantom(seed), folder, format)
+
+
+def write_patient(make: Callable[[], Case], folder: Path, format: str) -> Case:
+    """Make a patient and write it as `folder`, which appears whole or not at all. ValueError for a folder
+    that holds something and for a format that is not in FORMATS, before it is made."""
     if format not in FORMATS:
         raise ValueError(f"format {format!r}: one of {', '.join(FORMATS)} is accepted")
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ValueError(f"{folder}: not empty; a new or empty folder is accepted")
-    case = make_phantom(seed)
+    case = make()
     scratch = folder.with_name(f".{os.getpid()}.{folder.name}")
     try:
         scratch.mkdir(parents=True)
