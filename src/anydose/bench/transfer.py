@@ -13,10 +13,9 @@ from functools import cache
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-
 from anydose import evaluate
 from anydose.bench import transfer_page
+from anydose.bench.drawn import subset
 from anydose.bench.registry import Row, benchmark
 from anydose.case.case import Case
 from anydose.io import openkbp
@@ -155,15 +154,6 @@ def chosen(plan: Plan, on_event: Callable[[str], None] = log.info) -> list[Arm]:
         else:
             on_event(f"{arm.name}: left out, {plan.simulated} holds no rendered case")
     return arms
-
-
-def subset(total: int, count: int, seed: int) -> list[int]:
-    """`count` of `total` places (all for 0), drawn by the seed; fewer are a part of more. ValueError if there
-    are not so many."""
-    if not 0 <= count <= total:
-        raise ValueError(f"{count} patients: the training cohort has {total}")
-    order = np.random.default_rng([seed, total]).permutation(total)
-    return sorted(int(k) for k in order[: count or total])
 
 
 def base_of(plan: Plan) -> TrainConfig:

@@ -29,11 +29,12 @@ SLICES = 16  # images in one pass
 EPSILON = 1e-10
 
 
-def st_lpips(path: Path | None = None) -> Distance:
+def st_lpips(path: Path | None = None, device: str = "cpu") -> Distance:
     """The distance of two volumes (d, h, w) with values in [0, 1]: the mean over axial slices, 0 for equal
     ones. path: the weight file, default the installed wheel's. ValueError if there is none or it is another
     network's."""
-    return _by_slice(_features, _loaded(path or _weight_file(), KEYS, "ST-LPIPS AlexNet"))
+    weights = _loaded(path or _weight_file(), KEYS, "ST-LPIPS AlexNet")
+    return _by_slice(_features, {key: value.float().to(device) for key, value in weights.items()})
 
 
 def lpips(trunk: Path, heads: Path) -> Distance:
@@ -56,7 +57,9 @@ def _loaded(path: Path, keys: Sequence[str], what: str) -> dict[str, Tensor]:
 def _by_slice(features: Features, weights: dict[str, Tensor]) -> Distance:
     @torch.no_grad()
     def distance(reference: NDArray[Any], prediction: NDArray[Any]) -> float:
-        images = [torch.from_numpy(np.clip(v, 0, 1).astype(np.float32)) for v in (reference, prediction)]
+        device = next(iter(weights.values())).device
+        values = [np.clip(v, 0, 1).astype(np.float32) for v in (reference, prediction)]
+        images = [torch.from_numpy(value).to(device) for value in values]
         parts = zip(*(image.split(SLICES) for image in images), strict=True)
         return float(torch.cat([_distances(features, weights, a, b) for a, b in parts]).mean())
 
@@ -65,7 +68,7 @@ def _by_slice(features: Features, weights: dict[str, Tensor]) -> Distance:
 
 def _distances(features: Features, weights: dict[str, Tensor], a: Tensor, b: Tensor) -> Tensor:
     """Distance of every pair of grey images (n, h, w) in [0, 1]."""
-    total = torch.zeros(len(a))
+    total = a.new_zeros(len(a))
     for number, (x, y) in enumerate(zip(features(weights, a), features(weights, b), strict=True)):
         apart = (_unit(x) - _unit(y)) ** 2
         total += F.conv2d(apart, weights[f"lin{number}.model.1.weight"]).mean(dim=(1, 2, 3))

@@ -1,0 +1,169 @@
+"""The rows of `anydose bench second-clinic` as a Markdown page and a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Row = dict[str, Any]
+FIGURES = {  # name in a row -> (heading, digits, whether lower is better)
+    "mae_gy": ("MAE (Gy)", 2, True),
+    "mae_5gy_gy": ("MAE above 5 Gy (Gy)", 2, True),
+    "dvh_gy": ("DVH (Gy)", 2, True),
+    "psnr_db": ("PSNR (dB)", 1, False),
+    "ssim": ("SSIM", 3, False),
+    "st_lpips": ("ST-LPIPS", 4, True),
+}
+COLOURS = {
+    "as it is": "#999999",
+    "lora": "#9467bd",
+    "full": "#1f77b4",
+    "scratch": "#444444",
+    "regression": "#d62728",
+}
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean over seeds and patients with its 95 % interval."""
+
+    mean: float
+    """The mean."""
+    low: float
+    """Lower end."""
+    high: float
+    """Upper end."""
+
+
+def interval(values: NDArray[np.float64]) -> Interval:
+    """Of values (seeds, patients): the mean, and the percentile bootstrap interval where seeds and patients
+    are both drawn with replacement."""
+    seeds, cases = values.shape
+    chance = np.random.default_rng(0)
+    which_seeds = chance.integers(0, seeds, (RESAMPLES, seeds))
+    which_cases = chance.integers(0, cases, (RESAMPLES, cases))
+    drawn = values[which_seeds[:, :, None], which_cases[:, None, :]].mean(axis=(1, 2))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+def page(rows: Sequence[Row], says: Mapping[str, str], picture: str) -> str:
+    """How the rows were made, the picture, the tables and what each arm is."""
+    first, trained = rows[0], [row for row in rows if row["train_patients"]]
+    seeds = sorted({row["seed"] for row in trained})
+    devices = ", ".join(sorted({row["device"] for row in rows}))
+    shared = f"; all with {', '.join(first['shared'])}" if first["shared"] else ""
+    how = (
+        f"Written by `anydose bench second-clinic`: {first['steps']} steps of two patients for every "
+        f"training, seeds {', '.join(map(str, seeds))}; {len(first['cases'])} held patients, one step, "
+        f"one look, averaged weights, no dose mimicking; on {devices}{shared}."
+    )
+    what = (
+        "The clinic is simulated: procedural male pelves (`anydose clinic`) with plans of seven fields, 60 "
+        "and 48 Gy in 20 fractions, by the package's own rays, through DICOM and back. Its patients have "
+        f"nothing in common with those that `{first['model']}` was trained on (head and neck, nine fields, "
+        "70, 63 and 56 Gy in 35 fractions). Dose is learned and scored up to 25 mm above and below the "
+        "targets. The organs are shown in the channels of others: rectum in that of the cord, femoral heads "
+        "in those of the parotids, bladder in that of the oesophagus (`bench/second_clinic_cases.py`)."
+    )
+    notes = (
+        "Means over seeds and held patients with 95 % intervals: both are drawn with replacement (two seeds "
+        "say little of what a third would do). `against`: the paired difference in MAE, patient by patient "
+        "and seed by seed, on the same training patients; below zero the arm is better. `DVH`: mean absolute "
+        "error of D_0.1cc and mean dose of organs and D99, D95, D1 of targets. `MAE above 5 Gy`: where the "
+        "plan exceeds 5 Gy."
+    )
+    arms = "\n".join(f"- `{name}`: {says[name]}" for name in _arms(rows))
+    return (
+        f"# Second clinic\n\n{how}\n\n{what}\n\n![MAE against training patients]({picture})\n\n"
+        f"{notes}\n\n"
+        f"{table(rows, 1.0)}\n## Half way\n\nThe same trainings after half of their steps, the rate still "
+        f"high.\n\n{table(rows, 0.5)}\n## Arms\n\n{arms}\n"
+    )
+
+
+def table(rows: Sequence[Row], share: float) -> str:
+    """One line a number of patients and arm, at one share of the steps."""
+    names = [name for name in FIGURES if all(name in case for row in rows for case in row["cases"].values())]
+    head = ["patients", "arm", "seeds", *(FIGURES[name][0] for name in names)]
+    head += ["against scratch", "against regression", "minutes"]
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    for size in sorted({row["train_patients"] for row in rows}):
+        for arm in _arms(rows):
+            group = _at(rows, arm, size, share)
+            if not group:
+                continue
+            cells = [str(size), arm, str(len(group))]
+            cells += [_cell(values_of(group, name), FIGURES[name][1]) for name in names]
+            cells += [_gap(group, _at(rows, other, size, share)) for other in ("scratch", "regression")]
+            minutes = [row["minutes"] for row in group if "minutes" in row]
+            lines.append("| " + " | ".join([*cells, f"{np.mean(minutes):.1f}" if minutes else ""]) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def draw(rows: Sequence[Row], path: Path) -> None:
+    """MAE and DVH error at the end against the number of training patients, with 95 % intervals."""
+    from matplotlib.figure import Figure
+
+    sizes = sorted({row["train_patients"] for row in rows if row["train_patients"]})
+    figure = Figure(figsize=(10, 4.2), layout="constrained", facecolor="white")
+    for axes, name in zip(figure.subplots(1, 2), ("mae_gy", "dvh_gy"), strict=True):
+        for arm in _arms(rows):
+            colour = COLOURS.get(arm, "black")
+            if still := _at(rows, arm, 0, 1.0):
+                axes.axhline(interval(values_of(still, name)).mean, color=colour, ls=":", label=arm)
+                continue
+            ends = [(size, _at(rows, arm, size, 1.0)) for size in sizes]
+            found = [(size, interval(values_of(group, name))) for size, group in ends if group]
+            y = [i.mean for _, i in found]
+            error = [[i.mean - i.low for _, i in found], [i.high - i.mean for _, i in found]]
+            axes.errorbar(
+                [s for s, _ in found], y, yerr=error, color=colour, label=arm, marker="o", ms=4, capsize=2
+            )
+        axes.set_xscale("log")
+        axes.set_xticks(sizes, [str(size) for size in sizes])
+        axes.minorticks_off()
+        axes.set_xlabel("training patients of the second clinic", fontsize=9)
+        axes.set_ylabel(f"{FIGURES[name][0]} on held patients, lower is better", fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+    figure.axes[0].legend(fontsize=8)
+    figure.savefig(path, dpi=130, format="png")
+
+
+def values_of(group: Sequence[Row], name: str) -> NDArray[np.float64]:
+    """One figure of a group of rows, one a seed: (seeds, patients)."""
+    return np.array([[row["cases"][case][name] for case in sorted(row["cases"])] for row in group])
+
+
+def _arms(rows: Sequence[Row]) -> list[str]:
+    found = {row["arm"] for row in rows}
+    return [name for name in COLOURS if name in found] + sorted(found - COLOURS.keys())
+
+
+def _at(rows: Sequence[Row], arm: str, size: int, share: float) -> list[Row]:
+    wanted = (arm, size, share)
+    found = [row for row in rows if (row["arm"], row["train_patients"], row["share"]) == wanted]
+    return sorted(found, key=lambda row: row["seed"])
+
+
+def _cell(values: NDArray[np.float64], digits: int) -> str:
+    found = interval(values)
+    return f"{found.mean:.{digits}f} ({found.low:.{digits}f} to {found.high:.{digits}f})"
+
+
+def _gap(group: Sequence[Row], others: Sequence[Row]) -> str:
+    """The paired difference in MAE over the seeds that both have."""
+    theirs = {row["seed"]: row for row in others}
+    pairs = [(row, theirs[row["seed"]]) for row in group if row["seed"] in theirs]
+    if not pairs or pairs[0][0]["arm"] == pairs[0][1]["arm"]:
+        return ""
+    ours, other = (values_of(each, "mae_gy") for each in zip(*pairs, strict=True))
+    found = interval(ours - other)
+    return f"{found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})"
