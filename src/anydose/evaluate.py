@@ -145,6 +145,7 @@ def openkbp_split(
     cannot be read."""
     folders = openkbp.patients(cohort, split)[: limit or None]
     path = registry.find(model) if predictions is None else None
+    options = _filled_in(options, model, predictions)
     request = Request(model=model, predictions=predictions, options=options, device=device)
     engine = (engine or Engine()).on_device(pick_device(device).type if path else "cpu")
     found: dict[Path, Row] = {}
@@ -216,7 +217,7 @@ def evaluate(
         model=str(model),
         predictions=Path(predictions) if predictions else None,
         metrics=tuple(metrics),
-        options=options or Options(),
+        options=_filled_in(options or Options(), model, predictions),
         device=device,
     )
     unknown = [name for name in request.metrics if name not in metric_sets.TABLE]
@@ -238,6 +239,11 @@ def evaluate(
     how = {"model": str(predictions) if predictions else Path(model).stem, "split": split}
     ordered = tuple(found[name] for name, _ in jobs if name in found)
     return Evaluation({**identity, **how}, ordered, failed)
+
+
+def _filled_in(options: Options, model: str | Path, predictions: str | Path | None) -> Options:
+    """The options as the model was trained for, where a model predicts."""
+    return options if predictions else registry.options_for(options, model)
 
 
 def score(

@@ -158,8 +158,8 @@ def predict(
         not
             trained for the target, or what it gives cannot be a dose.
     """
-    options, done = options or Options(), on_stage or _ignore
     source, case, model = _in_order(case, model)
+    options, done = model.as_trained(options or Options()), on_stage or _ignore
     conditions = _conditions(model, case, options)
 
     work = working_case(_blind(case, options.target), model.config.trained_mm, model.config.working_mm)
@@ -280,7 +280,7 @@ def _blind(case: Case, target: str) -> Case:
 
 
 def _wants_mimicking(options: Options) -> bool:
-    return options.mimic and options.target == "dose"
+    return bool(options.mimic) and options.target == "dose"
 
 
 def _conditions(model: Any2Any, case: Case, options: Options) -> tuple[str, ...]:

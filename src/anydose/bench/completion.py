@@ -73,6 +73,7 @@ def measure_completion(settings: Modelled) -> Rows:
 def completion_rows(cases: Iterable[Case], models: Mapping[str, Any2Any], options: Options) -> Rows:
     """The rows of cases; models: the one that generates each modality."""
     figures: dict[tuple[str, str], list[dict[str, float]]] = {}
+    options = models["dose"].as_trained(options)
     for case in cases:
         for asked in questions(case):
             answer = _figures(case, asked, models[asked.target], options)

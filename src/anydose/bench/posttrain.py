@@ -61,7 +61,7 @@ class PosttrainSettings(Unseen):
     """key=value changes of the recipe, for every method."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
-    steps: int = Options.steps
+    steps: int = 1
     """Network evaluations a prediction; the doses are the network's own, without dose mimicking."""
     looks: int = Options.looks
     """Augmented looks averaged in every prediction: 1, 2 or 4."""

@@ -65,6 +65,7 @@ def calibration_rows(
     calibration on all patients beside the model's weights."""
     path = registry.find(model)
     network = load_model(path).on(pick_device(device))
+    options = network.as_trained(options)
     patients = []
     for case in cases:
         found = predict(network, replace(case, dose=None), options)
@@ -182,6 +183,7 @@ def condition_rows(cases: Iterable[Case], model: str, options: Options, device: 
     patients."""
     path = registry.find(model)
     network = load_model(path).on(pick_device(device))
+    options = network.as_trained(options)
     known = tuple(name for name in REMOVED if name in network.config.modalities)
     found: dict[tuple[str, ...], list[tuple[float, dict[str, float]]]] = {r: [] for r in removals(known)}
     for case in cases:

@@ -119,7 +119,7 @@ def _parameter(name: str, kind: Any, default: Any, says: str, panel: str | None)
     if _is_list(kind):
         says = f"{says} Several with commas."
         kind, default, shown = list[str] | None, None, ",".join(map(str, default)) or False
-    elif kind is bool:
+    elif kind in (bool, bool | None):
         flag = f"{flag}/--no-{flag[2:]}"
     option = typer.Option(flag, help=says, show_default=shown, rich_help_panel=panel)
     default = inspect.Parameter.empty if default is MISSING else default

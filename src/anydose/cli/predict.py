@@ -85,9 +85,10 @@ def predict(
     from anydose.deliver.dose import predict_to
     from anydose.io.format import DoseOptions
     from anydose.io.sources import is_cohort
+    from anydose.model import registry
 
     if fast:
-        options = hastened(options)
+        options = hastened(registry.options_for(options, model))
     read: dict[str, Any] = {"series": series or (), "beams": beams or None, "rx": rx or ()}
     read |= {"fill_gaps": fill_gaps, "names": name_map(names, name)}
     read |= {"dose_unit": dose_unit, "allow_dose_above": allow_dose_above}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -95,7 +95,7 @@ def predict_cohort(
         ValueError: there is no case, two have one name, or the model is not found.
     """
     request, jobs = request or Request(), list(cases_of(places).items())
-    registry.find(request.model)
+    request = replace(request, options=registry.options_for(request.options, request.model))
     engine = (engine or Engine()).on_device(pick_device(request.device).type)
     outcomes = []
     for done in each(partial(_predict, out=out, request=request), jobs, engine):

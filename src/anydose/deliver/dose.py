@@ -63,6 +63,10 @@ def predict_to(
     """
     watch, options = Stopwatch(), options or Options()
     network_file = model.file if isinstance(model, Any2Any) else registry.find(str(model))
+    if isinstance(model, Any2Any):
+        options = model.as_trained(options)
+    else:
+        options = registry.options_for(options, model)
     with one_result(folder, source, overwrite) as place:
         inputs = input_hashes(source)
         place.refuse_other("dose", inputs)

@@ -22,6 +22,7 @@ from anydose.model.network.backbone import Backbone, BackboneConfig
 from anydose.model.network.backbones import config_class
 from anydose.model.network.tokens import edges
 from anydose.model.network.unet import UNetConfig
+from anydose.model.options import Options, filled_in
 
 PLATES = ("all", "plain", "attenuated")  # all ten, the plain mean alone, the mean of the attenuated alone
 
@@ -51,6 +52,11 @@ class ModelConfig:
     organs: tuple[str, ...] = HEAD_NECK.organs
     """The organs that the model knows, a channel each (naming/vocabulary.py). Checkpoints without a record
     know those of head and neck."""
+    sampling_steps: int = 1
+    """Network evaluations a sample that it was trained for: what `predict` takes unless it is told another
+    number."""
+    mimic: bool = True
+    """Whether `predict` moves its doses towards what the beams can deliver, unless it is told."""
 
 
 class Any2Any(nn.Module):
@@ -82,6 +88,10 @@ class Any2Any(nn.Module):
         if config.plates not in PLATES:
             raise ValueError(f"plates {config.plates!r}: one of {', '.join(PLATES)} is accepted")
         self.backbone: Backbone = config.backbone.build(channels, self.codec)
+
+    def as_trained(self, options: Options) -> Options:
+        """The options with what they leave open as this model was trained for."""
+        return filled_in(options, self.config.sampling_steps, self.config.mimic)
 
     def must_give(self, target: str) -> None:
         """Raises ValueError for a modality that the model does not know or was not trained to give."""
@@ -126,6 +136,10 @@ class Any2Any(nn.Module):
             seen = [(min(a, c), max(b, d)) for (a, b), (c, d) in zip(seen, before, strict=True)]
         x, y, z = (round(float(v), 3) for v in np.median(each, axis=0))
         self.config = replace(self.config, trained_mm=tuple(seen), working_mm=(x, y, z))
+
+    def sampled(self, steps: int, mimic: bool) -> None:
+        """Record how doses of the model in training are to be made."""
+        self.config = replace(self.config, sampling_steps=steps, mimic=mimic)
 
     def unswapped_when_mirrored(self, target: str) -> tuple[str, ...]:
         """The conditions whose channels stay what they are in a mirror image (`augment.flipped`)."""

@@ -26,8 +26,8 @@ MUST_HOLD = {FORMAT: ("config", "channels", "record"), ADAPTER: ("base", "settin
 """The metadata of each format, all JSON objects."""
 
 
-RESOLUTION = ("trained_mm", "working_mm")
-"""The settings of a model that an adapter trained on other patients brings along."""
+RESOLUTION = ("trained_mm", "working_mm", "sampling_steps", "mimic")
+"""The settings of a model that an adapter brings along: what it was trained on, and how it is sampled."""
 
 
 def describe(path: Path) -> dict[str, Any]:

@@ -70,6 +70,7 @@ def _without(sample: Sample, hidden: tuple[str, ...]) -> Sample:
 def _sample_once(model: Any2Any, sample: Sample, options: Options, seed: int, move: int) -> Tensor:
     """Encode what is given, sample the target's latent from noise, decode it: (c, d, h, w) on the block."""
     model.must_know(sample.organs)
+    options = model.as_trained(options)
     target, device = options.target, next(model.parameters()).device
     whole = padded(sample, model.multiple, move=move)
     space = whole.body.shape

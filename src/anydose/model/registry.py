@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from anydose.model.any2any import Any2Any, pick_device
+from anydose.model.any2any import Any2Any, ModelConfig, pick_device
 from anydose.model.checkpoint import describe, load_model
+from anydose.model.options import Options, filled_in
 from anydose.model.weights import WEIGHTS
 
 DEFAULT = "compact-hn"
@@ -32,6 +33,15 @@ def find(name: str) -> Path:
     raise ValueError(
         f"model {name!r} not found: {', '.join(known) or 'no shipped model'} or a .safetensors file"
     )
+
+
+def options_for(options: Options, name: str | Path) -> Options:
+    """The options with what they leave open as the model of that name or path was trained for; its weights
+    are not read."""
+    about = describe(find(str(name)))
+    own = {**about["config"], **about.get("resolution", {})}
+    steps, mimic = (own.get(key, getattr(ModelConfig, key)) for key in ("sampling_steps", "mimic"))
+    return filled_in(options, steps, mimic)
 
 
 def is_model(thing: object) -> bool:

@@ -48,8 +48,10 @@ class TrainConfig:
     """'absolute' or 'squared' error of v. In one step from t = 1 the former gives the median, which the
     scores reward, and the latter the mean."""
     sampling_steps: int = 1
-    """Network evaluations a sample that the model is trained for; its checkpoint says so, and validation uses
-    as many."""
+    """Network evaluations a sample that the model is trained for; its checkpoint says so, and validation and
+    `predict` use as many."""
+    mimic: bool = True
+    """Whether its doses are moved towards what the beams can deliver; its checkpoint says so."""
     dvh: float = 0.0
     """Weight of the area between DVH curves, beside the error of v."""
     dvh_points: float = 0.0

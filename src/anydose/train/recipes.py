@@ -56,7 +56,13 @@ PAPER: dict[str, Any] = {
     "latents": True,
 }
 # What it leaves open is taken in its plainest form: squared error, uniform times, a constant learning rate.
-PAPER_LOSS: dict[str, Any] = {"error": "squared", "last_rate": 1.0, "warmup": 0, "sampling_steps": 10}
+PAPER_LOSS: dict[str, Any] = {
+    "error": "squared",
+    "last_rate": 1.0,
+    "warmup": 0,
+    "sampling_steps": 10,
+    "mimic": False,
+}
 PAPER_ANY2ANY = replace(
     ANY2ANY_STAGE,
     name="paper-any2any",

@@ -71,6 +71,7 @@ class Trainer:
         self.model.on(self.device).train()
         self.cohort = cohort_of(config, self.model, self.device)
         self.model.saw(self.cohort.spacings_mm, config.task.zoom)
+        self.model.sampled(config.sampling_steps, config.mimic)
         self.gradients = Gradients(self.model, config)
         self.optimisers = make_optimisers(
             config.optimiser, self.model, config.learning_rate, config.weight_decay, config.full_rate_inputs
