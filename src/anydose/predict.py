@@ -168,7 +168,7 @@ def predict(
     looks = torch.stack([torch.stack(each) for each in sample_looks(model, sample, options)])
     _refuse_what_is_no_number(looks, case, model)
     members = [_physical(member, sample, options.target) for member in looks.mean(dim=1)]
-    raised = ()
+    raised: tuple[str, ...] = ()
     if options.target == "dose":
         if model.file is not None:  # mimicking could hide what is no dose
             _refuse_beyond(members, case, model.named)

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from anydose import evaluate
 from anydose.bench.registry import Row, benchmark
+from anydose.evaluate import from_model, summary
+from anydose.evaluate import rows as score_all
 from anydose.io import openkbp
 from anydose.io.files import whole
 from anydose.model.any2any import ModelConfig, pick_device
@@ -208,10 +209,10 @@ def _trained_and_scored(
     about |= {"train_minutes": round(trainer.seconds / 60, 2), "final_loss": _final_loss(trainer.folder)}
     for steps in sampling:
         options = Options(steps=steps, seed=seed, given=given, looks=LOOKS, mimic=False)
-        doses = evaluate.from_model(trainer.folder / "model.safetensors", options, plan.device)
+        doses = from_model(trainer.folder / "model.safetensors", options, plan.device)
         folders = openkbp.patients(plan.cohort, "validation")[: plan.limit or None]
         cases = (openkbp.read_case(folder) for folder in folders)
-        scores = evaluate.summary(list(evaluate.rows(cases, doses)))
+        scores = summary(list(score_all(cases, doses)))
         yield {**about, "sampling_steps": steps, **scores}
 
 

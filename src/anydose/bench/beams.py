@@ -84,7 +84,7 @@ def plate_by_loop(v: beams.BeamsEyeView, target: NDArray[np.bool_], grid: Grid) 
     closed = ndimage.binary_erosion(ndimage.binary_dilation(plate, np.ones((4, 4, 4))), np.ones((3, 3, 3)))
     points_mm = grid.to_mm(np.moveaxis(np.indices(grid.shape), 0, -1))
     distance_squared = np.square(points_mm - v.source_mm).sum(axis=-1)
-    return (closed * v.sad_mm**2 / distance_squared).astype(np.float32)
+    return np.asarray(closed * v.sad_mm**2 / distance_squared, dtype=np.float32)
 
 
 def _is_in(place: NDArray[np.float64], grid: Grid) -> bool:

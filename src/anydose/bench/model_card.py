@@ -4,12 +4,13 @@ the scores table of the README."""
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from anydose.io.files import whole
-from anydose.model.checkpoint import describe, file_hash, stages, trained_targets
+from anydose.model.checkpoint import describe, stages, trained_targets
+from anydose.model.weights import file_hash
 
 COLUMNS = (
     "model",
@@ -89,7 +90,7 @@ def into_readme(readme: Path, name: str, shown: str) -> None:
         scratch.write_text(f"{head}{begin}\n{shown.rstrip()}\n{end}{rest.partition(end)[2]}")
 
 
-def _stage(record: dict[str, Any]) -> str:
+def _stage(record: Mapping[str, Any]) -> str:
     recipe = record["recipe"]
     settings = ("accumulate", "crop", "optimiser", "learning_rate", "dvh", "clip", "ema", "seed")
     said = ", ".join(f"{k} {recipe[k]}" for k in settings if recipe.get(k))

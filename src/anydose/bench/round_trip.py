@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from anydose.case.case import Case
 from anydose.case.volume import block
 from anydose.evaluate import rows, summary
 from anydose.io import openkbp
-from anydose.model.codec.codec import Codec
+from anydose.model.codec.codec import Codec, strides
 from anydose.model.codec.make import named_codec
 from anydose.model.sample import draw_sample, padded
 
@@ -27,11 +29,9 @@ def codec_round_trips(
     for name in codecs:
         codec = named_codec(name)
         folders = openkbp.patients(cohort, split)[: limit or None]
-        table = list(
-            rows((openkbp.read_case(folder) for folder in folders), lambda c, k=codec: round_trip(c, k))
-        )
-        row = summary(table)
-        compression = codec.stride**3 / codec.latent_channels
+        cases = (openkbp.read_case(folder) for folder in folders)
+        row = summary(list(rows(cases, partial(round_trip, codec=codec))))
+        compression = math.prod(strides(codec)) / codec.latent_channels
         yield {"codec": name, "stride": codec.stride, "compression": compression, "split": split, **row}
 
 

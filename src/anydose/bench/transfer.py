@@ -13,11 +13,12 @@ from functools import cache
 from pathlib import Path
 from statistics import median
 
-from anydose import evaluate
 from anydose.bench import transfer_page
 from anydose.bench.drawn import subset
 from anydose.bench.registry import Row, benchmark
 from anydose.case.case import Case
+from anydose.evaluate import from_model, summary
+from anydose.evaluate import rows as score_all
 from anydose.io import openkbp
 from anydose.io.files import whole
 from anydose.model.any2any import pick_device
@@ -313,11 +314,11 @@ def _trained_and_scored(
             continue
         trainer.save()
         options = Options(steps=1, seed=seed, looks=1, mimic=False)
-        doses = evaluate.from_model(trainer.folder / "model.safetensors", options, plan.device)
-        table = list(evaluate.rows(cases(), doses))
+        doses = from_model(trainer.folder / "model.safetensors", options, plan.device)
+        table = list(score_all(cases(), doses))
         errors = {r.patient: round(r.dose_error, 4) for r in table}
         spent = {"share": points[step], "step": step, "minutes": minutes(trainer, step), **cost}
-        yield {**about, **spent, **evaluate.summary(table), "dose_errors": errors}
+        yield {**about, **spent, **summary(table), "dose_errors": errors}
 
 
 @benchmark(

@@ -18,8 +18,9 @@ from anydose.io import openkbp
 from anydose.io.files import write_json
 from anydose.model import registry
 from anydose.model.any2any import pick_device
-from anydose.model.checkpoint import file_hash, load_model
+from anydose.model.checkpoint import load_model
 from anydose.model.options import Options
+from anydose.model.weights import file_hash
 from anydose.predict import predict
 from anydose.score import calibration, challenge
 from anydose.score import training_ranges as guard

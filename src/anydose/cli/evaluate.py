@@ -44,11 +44,12 @@ def evaluate(
     engine: Engine,
 ) -> None:
     """Score a model, or somebody's predictions, on a cohort in any format: OpenKBP's scores, or others."""
-    from anydose import evaluate as evaluation
+    from anydose.evaluate import evaluate as score_cohort
+    from anydose.evaluate import openkbp_split
     from anydose.io.openkbp import is_dataset
 
     if metrics != "openkbp" or splits or tables or not is_dataset(cohort):
-        found = evaluation.evaluate(
+        found = score_cohort(
             cohort,
             model,
             metrics=[name.strip() for name in metrics.split(",")],
@@ -64,7 +65,7 @@ def evaluate(
         )
         _show(found, tables, out, as_json)
         return
-    rows = evaluation.openkbp_split(
+    rows = openkbp_split(
         cohort,
         split,
         model,

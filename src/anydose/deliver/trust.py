@@ -8,8 +8,8 @@ from pathlib import Path
 from anydose.case import anatomy
 from anydose.case.case import Case
 from anydose.case.names import naming_warnings
-from anydose.model.checkpoint import file_hash
 from anydose.model.options import Options
+from anydose.model.weights import file_hash
 from anydose.score import calibration
 from anydose.score import training_ranges as guard
 from anydose.score.calibration import Calibration

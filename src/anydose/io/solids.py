@@ -33,7 +33,7 @@ class Space:
         """Slices from `low` to `high`, (d, 1, 1)."""
         return (self.z >= low) & (self.z <= high)
 
-    def ellipsoid(self, centre: Sequence[float], radii: Sequence[float | Floats]) -> Mask:
+    def ellipsoid(self, centre: Sequence[float | Floats], radii: Sequence[float | Floats]) -> Mask:
         """A solid ellipsoid, `centre` and `radii` as (x, y, z)."""
         parts = ((a - c) ** 2 / r**2 for a, c, r in zip((self.x, self.y, self.z), centre, radii, strict=True))
         return np.asarray(sum(parts) <= 1)

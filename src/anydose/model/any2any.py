@@ -114,7 +114,7 @@ class Any2Any(nn.Module):
         fastest there (those in a plane have no such format)."""
         for layer in self.to(device).modules():
             if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
-                layer.to(memory_format=torch.channels_last_3d)
+                layer.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         return self
 
     def adopt(self, config: ModelConfig) -> None:

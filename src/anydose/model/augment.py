@@ -94,10 +94,11 @@ def displacement(size: tuple[int, int], mm: NDArray[np.float64], seed: int) -> N
     nodes = [int(n * m / 60.0) + 3 for n, m in zip(size, mm, strict=True)]
     coarse = torch.randn(1, 2, *nodes, generator=torch.Generator().manual_seed(seed))
     fine: NDArray[np.float32] = F.interpolate(coarse, size, mode="bicubic", align_corners=True)[0].numpy()
-    return fine / np.sqrt(np.square(fine).mean())
+    return np.asarray(fine / np.sqrt(np.square(fine).mean()), dtype=np.float32)
 
 
 def _sampled(volume: Tensor, grid: Tensor, mode: str) -> Tensor:
     """Every slice of (c, d, h, w) at the places of `grid` (1, h', w', 2)."""
     flat = F.grid_sample(volume.flatten(0, 1)[None], grid, mode, "zeros", align_corners=True)
-    return flat[0].unflatten(0, volume.shape[:2])
+    moved: Tensor = flat[0].unflatten(0, volume.shape[:2])
+    return moved

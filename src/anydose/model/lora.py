@@ -71,7 +71,7 @@ class LoraConv(Conv3):
             self.lora_A = Conv3(base.in_channels, rank, edge, bias=False)
             self.lora_B = Conv3(rank, base.out_channels, 1, bias=False)
         nn.init.zeros_(self.lora_B.weight)
-        self.to(memory_format=torch.channels_last_3d)
+        self.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         base.requires_grad_(False)
 
     def forward(self, x: Tensor, neighbours: Tensor | None = None) -> Tensor:
@@ -79,7 +79,8 @@ class LoraConv(Conv3):
         y = super().forward(x, neighbours)
         if not self.active:
             return y
-        return y + self.scale * self.lora_B(self.lora_A(x, neighbours), neighbours)
+        change: Tensor = self.lora_B(self.lora_A(x, neighbours), neighbours)
+        return y + self.scale * change
 
     def merged(self) -> Conv3:
         """The plain layer of the same function, of new tensors."""
@@ -89,7 +90,8 @@ class LoraConv(Conv3):
             plain = Conv3(self.in_channels, self.out_channels, edge, bias=bias)
         plain.weight = nn.Parameter((self.weight + self.scale * change).detach())
         plain.bias = None if self.bias is None else nn.Parameter(self.bias.detach().clone())
-        return plain.to(memory_format=torch.channels_last_3d)
+        plain.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        return plain
 
 
 Adapted = LoraLinear | LoraConv
@@ -113,7 +115,10 @@ def add_lora(
     for name, layer in matching:
         kind = LoraConv if isinstance(layer, nn.Conv3d) else LoraLinear
         _put(model, name, kind(layer, rank, alpha or rank))
-    return [p for layer in adapters(model).values() for p in (layer.lora_A.weight, layer.lora_B.weight)]
+    parameters: list[nn.Parameter] = []
+    for adapted in adapters(model).values():
+        parameters += [*adapted.lora_A.parameters(), *adapted.lora_B.parameters()]
+    return parameters
 
 
 def _adaptable(layer: nn.Module) -> bool:
@@ -130,7 +135,10 @@ def adapt(model: Any2Any, rank: int, alpha: float, whole: Sequence[str]) -> dict
     for the layers whose last name is in `whole`. Returns what learns, under peft's names."""
     model.requires_grad_(False)
     add_lora(model, rank, alpha, model.backbone.adapted)
-    return {name: p.requires_grad_() for name, p in weights(model, whole).items()}
+    learning = weights(model, whole)
+    for parameter in learning.values():
+        parameter.requires_grad_()
+    return learning
 
 
 def adapters(model: nn.Module) -> dict[str, Adapted]:
@@ -232,8 +240,7 @@ def put_adapter(
     targets = names if isinstance(names, str) else r"(.*\.)?(" + "|".join(map(re.escape, names)) + ")"
     add_lora(model, rank, alpha, targets)
     wanted = weights(model, about.get("modules_to_save") or ())
-    shapes = ({k: tuple(v.shape) for k, v in group.items()} for group in (wanted, tensors))
-    account(*shapes, source)
+    account(_shapes(wanted), _shapes(tensors), source)
     with torch.no_grad():
         for name, parameter in wanted.items():
             parameter.copy_(tensors[name])
@@ -241,7 +248,7 @@ def put_adapter(
 
 def weights(model: nn.Module, whole: Sequence[str] = ()) -> dict[str, nn.Parameter]:
     """The parameters of the adapters, and of the layers whose last name is in `whole`, under peft's names."""
-    found = {
+    found: dict[str, nn.Parameter] = {
         f"{PREFIX}{name}.{half}.weight": getattr(layer, half).weight
         for name, layer in adapters(model).items()
         for half in ("lora_A", "lora_B")
@@ -252,6 +259,10 @@ def weights(model: nn.Module, whole: Sequence[str] = ()) -> dict[str, nn.Paramet
         if name.rpartition(".")[0].rpartition(".")[2] in whole
     }
     return found | kept
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 def _put(model: nn.Module, name: str, layer: nn.Module) -> None:

@@ -34,7 +34,8 @@ class Shards:
     def __getitem__(self, name: str) -> Tensor:
         """One tensor, as stored."""
         with safe_open(self.file_of[name], "pt") as file:
-            return file.get_tensor(name)
+            tensor: Tensor = file.get_tensor(name)
+        return tensor
 
     @property
     def parameters(self) -> int:

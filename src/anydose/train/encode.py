@@ -165,7 +165,7 @@ class _Encoder:
         and changes nothing: a codec knows no other channel."""
         kind = PRECISIONS[precision]
         found = []
-        for channel in volume.split(1):  # type: ignore[no-untyped-call]
+        for channel in volume.split(1):
             with torch.autocast(self.device.type, kind, enabled=kind != torch.float32):
                 found.append(self.codec.encode(channel[None].to(self.device)).float().cpu())
         return torch.cat(found, dim=1)

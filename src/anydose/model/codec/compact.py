@@ -34,19 +34,20 @@ class CompactCodec(nn.Module):
         self.settings = {"latent_channels": z, "encoder": encoder, "decoder": decoder}
         self.patches = IdentityCodec(STRIDE)
         self.analysis, self.synthesis = nn.Conv3d(block, z, 1), nn.Conv3d(z, block, 1)
-        self.look = nn.ModuleList([nn.Conv3d(block, encoder, 1), nn.Conv3d(encoder, z, 3)])
-        self.mend = nn.ModuleList(
-            [nn.Conv3d(z, decoder, 3), nn.Conv3d(decoder, decoder, 3), nn.Conv3d(decoder, block, 1)]
-        )
-        for last in (self.look[-1], self.mend[-1]):
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+        look = [nn.Conv3d(block, encoder, 1), nn.Conv3d(encoder, z, 3)]
+        mend = [nn.Conv3d(z, decoder, 3), nn.Conv3d(decoder, decoder, 3), nn.Conv3d(decoder, block, 1)]
+        for last in (look[-1], mend[-1]):
+            for parameter in last.parameters():
+                nn.init.zeros_(parameter)
+        self.look, self.mend = nn.ModuleList(look), nn.ModuleList(mend)
+        self.scale: Tensor
         self.register_buffer("scale", torch.ones(z))
 
     @torch.no_grad()
     def start_from(self, mean: Tensor, axes: Tensor, scale: Tensor) -> None:
         """Set the linear part: block mean (64,), orthonormal axes (64, z) and the latents' standard deviation
         (z,)."""
+        assert self.analysis.bias is not None and self.synthesis.bias is not None
         self.analysis.weight.copy_(axes.T[..., None, None, None])
         self.analysis.bias.copy_(-axes.T @ mean)
         self.synthesis.weight.copy_(axes[..., None, None, None])
@@ -59,7 +60,7 @@ class CompactCodec(nn.Module):
         first, last = self.look
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 would cost as much as the codec itself
             linear = self.analysis(x.float())
-        latent = (linear + edge(last, F.silu(first(x)))) / self.scale[:, None, None, None]
+        latent: Tensor = (linear + edge(last, F.silu(first(x)))) / self.scale[:, None, None, None]
         return rearrange(latent, "(n c) z d h w -> n (c z) d h w", n=len(volume))
 
     def decode(self, latent: Tensor) -> Tensor:

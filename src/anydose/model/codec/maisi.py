@@ -24,7 +24,8 @@ class MaisiCodec(nn.Module):
         super().__init__()
         self.latent_channels, self.stride, self.lead = latent_channels, 4, 0
         self.spec = f"maisi:{latent_channels}" + (f":{base}" if base != 64 else "")
-        self.vae = autoencoder(latent_channels, base)
+        self.vae: Any = autoencoder(latent_channels, base)
+        self.scale: Tensor
         self.register_buffer("scale", torch.ones(()))
 
     def encode(self, volume: Tensor) -> Tensor:

@@ -34,7 +34,9 @@ class WanCodec(nn.Module):
         super().__init__()
         self.latent_channels, self.stride, self.lead = latent_channels, (4, 8, 8), 1
         self.spec = f"wan:{latent_channels}" + (f":{base}" if base != 96 else "")
-        self.vae = autoencoder(latent_channels, base)
+        self.vae: Any = autoencoder(latent_channels, base)
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.zeros(latent_channels))
         self.register_buffer("std", torch.ones(latent_channels))
 
@@ -78,8 +80,9 @@ def autoencoder(latent_channels: int, base: int) -> nn.Module:
         raise ValueError("the Wan VAE needs diffusers: pip install 'anydose[priors]'") from error
     zeros, ones = [0.0] * latent_channels, [1.0] * latent_channels
     settings = {**CONFIG, "base_dim": base, "z_dim": latent_channels}
-    vae = AutoencoderKLWan(**settings, latents_mean=zeros, latents_std=ones)
-    vae.enable_tiling()
+    build: Any = AutoencoderKLWan  # untyped
+    vae: nn.Module = build(**settings, latents_mean=zeros, latents_std=ones)
+    vae.enable_tiling()  # type: ignore[operator]
     return vae
 
 
@@ -90,7 +93,8 @@ def transformer(config: WanConfig) -> nn.Module:
         from diffusers import WanTransformer3DModel
     except ImportError as error:
         raise ValueError("Wan's transformer needs diffusers: pip install 'anydose[priors]'") from error
-    net: nn.Module = WanTransformer3DModel(
+    build: Any = WanTransformer3DModel  # untyped
+    net: nn.Module = build(
         num_attention_heads=config.heads,
         attention_head_dim=config.dim // config.heads,
         in_channels=config.channels,

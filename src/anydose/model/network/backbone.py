@@ -87,6 +87,10 @@ class Backbone(Protocol):
         """Go on with those settings of `config` that any of its weights fit."""
         ...
 
+    def state_dict(self) -> dict[str, Any]:
+        """Its weights by name, as of every `torch.nn.Module`."""
+        ...
+
     def places(self) -> Sequence[Place]:
         """Where the channels of modalities lie in its tensors, so that a model can be taught other organs;
         () where it does not say."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -90,7 +91,8 @@ class Cascade(nn.Module):
 
 def _network(c: BaselineConfig, inputs: int, outputs: int) -> nn.Module:
     try:
-        from monai.networks.nets import DynUNet, MedNeXt
+        from monai.networks.nets.dynunet import DynUNet
+        from monai.networks.nets.mednext import MedNeXt
     except ImportError as error:
         raise ValueError(f"backbone {c.kind}: needs monai, pip install 'anydose[priors]'") from error
 
@@ -104,5 +106,5 @@ def _network(c: BaselineConfig, inputs: int, outputs: int) -> nn.Module:
     if c.kind == "c3d":  # plain blocks of convolution, instance norm, activation, as the original's
         half = tuple(w // 2 for w in c.widths)
         return Cascade(unet(half, inputs, residual=False), unet(c.widths, inputs + outputs, residual=False))
-    shape = {"blocks_down": (1, 1, 2, 2), "blocks_bottleneck": 1, "blocks_up": (2, 2, 1, 1)}
+    shape: dict[str, Any] = {"blocks_down": (1, 1, 2, 2), "blocks_bottleneck": 1, "blocks_up": (2, 2, 1, 1)}
     return MedNeXt(3, c.widths[0], inputs, outputs, kernel_size=3, use_residual_connection=True, **shape)

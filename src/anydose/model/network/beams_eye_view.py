@@ -45,7 +45,8 @@ def rays_of(beam: Tensor, level: Level, spacing_mm: Tensor) -> Rays:
 def open_beams(beam: Tensor, level: Level) -> Tensor:
     """The plates (l, 1 + SECTORS) of a beam latent in the body voxels: the mean over each patch, as a share
     of the open beam; the mean over all beams first."""
-    return (gather(beam, level).float().unflatten(1, (1 + SECTORS, -1)).mean(dim=2) + 1) / 2
+    patches: Tensor = gather(beam, level).float().unflatten(1, (1 + SECTORS, -1))
+    return (patches.mean(dim=2) + 1) / 2
 
 
 def ray_places(level: Level, spacing_mm: Tensor, mean_plate: Tensor) -> tuple[Tensor, tuple[int, int, int]]:
@@ -114,4 +115,5 @@ class Exchange(nn.Module):
         views = self.view(on_rays.view(*rays.shape, -1).movedim(-1, 1))
         received = views.movedim(1, -1).flatten(0, 2).index_select(0, rays.place.flatten())
         back = (weight * received.view(*rays.place.shape, -1)).sum(dim=0)
-        return x + self.outwards(back.to(h.dtype)).to(x.dtype)
+        change: Tensor = self.outwards(back.to(h.dtype))
+        return x + change.to(x.dtype)

@@ -88,7 +88,8 @@ def convolve(x: Tensor, neighbours: Tensor, weight: Tensor, bias: Tensor | None)
     """A 3 x 3 x 3 convolution: x (l, c), weight (o, c, 3, 3, 3) -> (l, o). What is no body counts as zero."""
     kind = torch.get_autocast_dtype(x.device.type)
     x = x.to(kind) if torch.is_autocast_enabled(x.device.type) else x
-    y: Tensor = _Convolution.apply(x, neighbours, weight.movedim(1, -1).flatten(1))
+    matrix = weight.movedim(1, -1).flatten(1)
+    y: Tensor = _Convolution.apply(x, neighbours, matrix)  # type: ignore[no-untyped-call]
     return y if bias is None else y + bias.to(y.dtype)
 
 

@@ -124,7 +124,8 @@ class Block(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation + e6).unsqueeze(2).unbind(1)
         x = x + gate1 * self.attend(modulate(x, shift1, scale1), phases, mask)
         x = x if self.ctx_bias is None else x + self.ctx_bias
-        return x + gate2 * self.ffn(modulate(x, shift2, scale2))
+        change: Tensor = self.ffn(modulate(x, shift2, scale2))
+        return x + gate2 * change
 
     def attend(self, x: Tensor, phases: Tensor, mask: Tensor | None) -> Tensor:
         """Self-attention over all tokens."""
@@ -135,7 +136,8 @@ class Block(nn.Module):
         y = F.scaled_dot_product_attention(
             rotate(q, phases).to(v), rotate(k, phases).to(v), v, attn_mask=mask
         )
-        return self.o(rearrange(y, "n a l e -> n l (a e)"))
+        out: Tensor = self.o(rearrange(y, "n a l e -> n l (a e)"))
+        return out
 
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
@@ -163,11 +165,11 @@ class DiT(VoxelNetwork):
         self.project = nn.Linear(c.dim, 6 * c.dim)
         self.blocks = nn.ModuleList(Block(c) for _ in range(c.depth))
         self.head_modulation = nn.Parameter(torch.randn(1, 2, c.dim) / c.dim**0.5)
-        self.head = nn.ModuleDict({name: nn.Linear(c.dim, f) for name, f in sizes.items()})
-        for layer in (self.condition, *self.head.values()):
-            nn.init.zeros_(layer.weight)
-        for layer in self.head.values():
-            nn.init.zeros_(layer.bias)
+        heads = {name: nn.Linear(c.dim, f) for name, f in sizes.items()}
+        for layer in (self.condition, *heads.values()):
+            for parameter in layer.parameters():
+                nn.init.zeros_(parameter)
+        self.head = nn.ModuleDict(heads)
         self.plates = PlateReadOut(c.dim) if c.plate_read_out else None
         self.convolve = (
             ConvolutionalHead(c.dim, channels, c.head_width, c.head_blocks, c.dim) if c.head_width else None
@@ -176,6 +178,7 @@ class DiT(VoxelNetwork):
         slots = head_dim // 16 if c.slot_axis else 0
         theta = 100.0 if head_dim >= 128 else 10.0  # slower, and slot 6 would look like slot 0 (2 pi)
         table = rope_frequencies(head_dim, slots, theta_slot=theta, compose=c.compose)
+        self.frequencies: Tensor
         self.register_buffer("frequencies", table, persistent=False)
 
     def forward(
@@ -199,7 +202,7 @@ class DiT(VoxelNetwork):
         }
         parts = {m: self._embed(m, tokens[m], is_target=m == target) for m in order}
         if self.config.co_located:
-            parts[target] = sum(parts[m] for m in order if self.patch[m] == self.patch[target])
+            parts[target] = self._sum_in_place(parts, target)
         x = torch.cat(list(parts.values()), dim=1)
         unit_mm = self.config.unit_mm or 1.0
         phases = rope_phases(list(tokens.values()), self._slots(order), self.frequencies, unit_mm)
@@ -234,7 +237,18 @@ class DiT(VoxelNetwork):
         if self.convolve is None:
             return out
         context = interpolate(self.convolve.context(features).float(), tokens, p)
-        return out + self.convolve(context, out, latents, target, code, self.region(body, target)[:, 0])
+        where = self.region(body, target)[:, 0]
+        added: Tensor = self.convolve(context, out, latents, target, code, where)
+        return out + added
+
+    def _sum_in_place(self, parts: Mapping[str, Tensor], target: str) -> Tensor:
+        """The sum of all tokens of the same block, among modalities whose patches are as large as the
+        target's."""
+        total = parts[target]
+        for name, x in parts.items():
+            if name != target and self.patch[name] == self.patch[target]:
+                total = total + x
+        return total
 
     @property
     def blind_at_one(self) -> bool:
@@ -279,7 +293,8 @@ class DiT(VoxelNetwork):
 
     def _embed(self, name: str, patches: Patches, is_target: bool) -> Tensor:
         layer, features = self.embed[name], patches.features
-        x = layer(F.pad(features, (0, layer.in_features - features.shape[-1])))
+        assert isinstance(layer, nn.Linear)
+        x: Tensor = layer(F.pad(features, (0, layer.in_features - features.shape[-1])))
         role = self.role[int(is_target)] if self.config.role else 0.0
         return x.float() + self.domain[self.names.index(name)] + role
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,8 @@ class ConditionCode(nn.Module):
                 visible[:, k] = float(self.visible_code)
                 is_target[:, k] = float(self.role_code and name == target)
         code = self.time(levels.flatten(1)) + self.state(torch.cat([visible, is_target], dim=1))
-        return self.out(code + self.spacing(torch.log(spacing_mm / 3.0)))
+        embedding: Tensor = self.out(code + self.spacing(torch.log(spacing_mm / 3.0)))
+        return embedding
 
 
 class Conv3(nn.Conv3d):
@@ -58,9 +60,9 @@ class Conv3(nn.Conv3d):
         self,
         channels: int,
         out: int = 0,
-        kernel: int | tuple[int, ...] = 3,
-        stride: int | tuple[int, ...] = 1,
-        padding: int | tuple[int, ...] | None = None,
+        kernel: Any = 3,
+        stride: Any = 1,
+        padding: Any = None,
         bias: bool = True,
         groups: int = 1,
     ) -> None:
@@ -101,6 +103,16 @@ class Pointwise(nn.Conv3d):
     def forward(self, x: Tensor) -> Tensor:
         """(l, c) -> (l, out)."""
         return body_voxels.pointwise(x, self.weight, self.bias)
+
+
+def zero_read_outs(width: int, channels: Mapping[str, int]) -> nn.ModuleDict:
+    """A pointwise layer for each target, all of them zero: {name: width -> channels}."""
+    layers = {name: Pointwise(width, c) for name, c in channels.items()}
+    for layer in layers.values():
+        nn.init.zeros_(layer.weight)
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+    return nn.ModuleDict(layers)
 
 
 class Down(nn.Conv3d):

@@ -46,7 +46,7 @@ class MaisiConfig:
     @property
     def multiple(self) -> int:
         """Latent sizes must be multiples of this (voxels: of 32)."""
-        return 2 ** (len(self.widths) - 1)
+        return int(2 ** (len(self.widths) - 1))
 
     def build(self, channels: Mapping[str, int], codec: Codec) -> MaisiUNet:
         """The network, weights at random."""
@@ -120,13 +120,14 @@ class MaisiUNet(VoxelNetwork):
         if c.variant not in ("rflow", "ddpm"):
             raise ValueError(f"MAISI variant {c.variant!r}: rflow or ddpm is accepted")
         self.config, self.widest = c, max(channels.values())
-        self.net: Any = with_conv3(network(c))
+        net: Any = with_conv3(network(c))
         extra = self.widest - c.latent + sum(channels.values()) + len(channels)
-        self.net.conv_in = Inflated(self.net.conv_in, c.latent, extra, c.widths[0])
-        table = self.net.class_embedding if c.variant == "rflow" else None
-        self.net.class_embedding = TargetAndRoles(table, len(channels), 4 * c.widths[0])
-        self.net.num_class_embeds = CLASSES  # ddpm has none, and would skip the roles
-        self.net.out[2] = nn.Identity()
+        net.conv_in = Inflated(net.conv_in, c.latent, extra, c.widths[0])
+        table = net.class_embedding if c.variant == "rflow" else None
+        net.class_embedding = TargetAndRoles(table, len(channels), 4 * c.widths[0])
+        net.num_class_embeds = CLASSES  # ddpm has none, and would skip the roles
+        net.out[2] = nn.Identity()
+        self.net: Any = net
         self.heads = nn.ModuleDict(
             {name: nn.Conv3d(c.widths[0], n, 3, padding=1) for name, n in channels.items()}
         )
@@ -269,7 +270,7 @@ def load_into(model: MaisiUNet, file: MaisiFile) -> dict[str, tuple[str, ...]]:
         state[renamed.get(prefix, "net.") + name.removeprefix(prefix)].copy_(source[name])
     rflow = file.config.variant == "rflow"
     for name, head in model.heads.items():
-        for parameter, key in zip((head.weight, head.bias), DROPPED_DDPM, strict=True):
+        for parameter, key in zip(head.parameters(), DROPPED_DDPM, strict=True):
             copies = model.channels[name] // file.config.latent
             parameter.copy_(torch.cat([source[key] * rflow] * copies))
         if rflow:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from anydose.case import modality
 from anydose.model.network.backbone import Edges
 from anydose.model.network.body_voxels import gather, pyramid, scatter
-from anydose.model.network.layers import ModulatedNorm, Pointwise
+from anydose.model.network.layers import ModulatedNorm, zero_read_outs
 from anydose.model.network.tokens import Patches, interpolate
 from anydose.model.network.unet import Block
 
@@ -33,7 +33,8 @@ class PlateReadOut(nn.Module):
         latent of voxel patches. Returns the sum of weights times plates, (n, c, d, h, w)."""
         weights = interpolate(self.weights(features), tokens, p)
         plates = (beam.float().unflatten(1, (weights.shape[1], -1)) + 1) / 2  # share of the open beam
-        return (weights[:, :, None] * plates).sum(dim=1)
+        total: Tensor = (weights[:, :, None] * plates).sum(dim=1)
+        return total
 
 
 class ConvolutionalHead(nn.Module):
@@ -50,10 +51,7 @@ class ConvolutionalHead(nn.Module):
         self.estimate = nn.ModuleDict({name: nn.Linear(c, width) for name, c in channels.items()})
         self.residual = nn.ModuleList(Block(width, code) for _ in range(blocks))
         self.norm = ModulatedNorm(width, code)
-        self.read_out = nn.ModuleDict({name: Pointwise(width, c) for name, c in channels.items()})
-        for layer in self.read_out.values():
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        self.read_out = zero_read_outs(width, channels)
 
     def forward(
         self,

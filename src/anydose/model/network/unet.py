@@ -19,7 +19,15 @@ from anydose.model.codec.codec import Codec, is_voxelwise, strides
 from anydose.model.network.backbone import Place, VoxelNetwork, in_turn
 from anydose.model.network.beams_eye_view import Exchange, Rays, rays_of
 from anydose.model.network.body_voxels import Level, gather, pyramid, scatter
-from anydose.model.network.layers import ConditionCode, Conv3, Down, ModulatedNorm, Pointwise, Up
+from anydose.model.network.layers import (
+    ConditionCode,
+    Conv3,
+    Down,
+    ModulatedNorm,
+    Pointwise,
+    Up,
+    zero_read_outs,
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ class UNetConfig:
     @property
     def multiple(self) -> int:
         """Latent sizes must be multiples of this."""
-        return 2 ** (len(self.widths) - 1)
+        return int(2 ** (len(self.widths) - 1))
 
     def build(self, channels: Mapping[str, int], codec: Codec) -> UNet:
         """The network. Raises ValueError for `bev_exchange` with a codec whose latents are no voxels."""
@@ -67,8 +75,9 @@ class Block(nn.Module):
     def __init__(self, channels: int, code: int) -> None:
         super().__init__()
         self.norms = nn.ModuleList(ModulatedNorm(channels, code) for _ in range(2))
-        self.convs = nn.ModuleList(Conv3(channels) for _ in range(2))
-        nn.init.zeros_(self.convs[1].weight)
+        first, second = Conv3(channels), Conv3(channels)
+        nn.init.zeros_(second.weight)
+        self.convs = nn.ModuleList((first, second))
 
     def forward(self, x: Tensor, code: Tensor, level: Level) -> Tensor:
         """x: body voxels (l, c) of `level`."""
@@ -100,10 +109,7 @@ class UNet(VoxelNetwork):
         self.bev_exchange = nn.ModuleList()
         self.add_exchange(config.bev_exchange)
         self.last_norm = ModulatedNorm(widths[0], config.code)
-        self.read_out = nn.ModuleDict({name: Pointwise(widths[0], c) for name, c in channels.items()})
-        for head in self.read_out.values():
-            nn.init.zeros_(head.weight)
-            nn.init.zeros_(head.bias)
+        self.read_out = zero_read_outs(widths[0], channels)
 
     @property
     def blind_at_one(self) -> bool:

@@ -20,7 +20,7 @@ ELLIPSE = (0.90, 0.70)  # a body's width and height as shares of the crop
 
 
 def measure(
-    kinds: Sequence[str], modalities: int, say: Callable[[str], None] = str
+    kinds: Sequence[str], modalities: int, say: Callable[[str], object] = str
 ) -> Iterator[dict[str, Any]]:
     """Build the text-free Wan 2.1 1.3B for all modalities in bfloat16 and time one forward pass of the dose
     from `modalities` - 1 conditions, per kind of tokens: 'sparse' (those that touch an elliptical body) or

@@ -15,13 +15,14 @@ import torch
 from anydose.case import modality
 from anydose.case.naming.vocabulary import HEAD_NECK
 from anydose.model.any2any import Any2Any, ModelConfig, pick_device
-from anydose.model.checkpoint import file_hash, save_model
+from anydose.model.checkpoint import save_model
 from anydose.model.codec import maisi as maisi_codec
 from anydose.model.codec import wan as wan_codec
 from anydose.model.network import maisi
 from anydose.model.network.dit import DiT, DiTConfig
 from anydose.model.network.maisi import MaisiUNet
 from anydose.model.prior import wan
+from anydose.model.weights import file_hash
 
 SPACE = (96, 128, 144)  # voxels of the volume that expectations are given for (97 frames with the copy)
 MAISI_FLOP = 9.1e6  # per latent voxel and forward pass of the released U-Net (priors.md 5.3)

@@ -36,7 +36,7 @@ def clip(rng: np.random.Generator, frames: int = FRAMES, edge: int = EDGE) -> Te
     return torch.from_numpy(np.clip(picture, -1, 1)[None].astype(np.float32))
 
 
-def train(out: Path, steps: int, seed: int = 0, say: Callable[[str], None] = str) -> dict[str, Any]:
+def train(out: Path, steps: int, seed: int = 0, say: Callable[[str], object] = str) -> dict[str, Any]:
     """Write OUT/vae and OUT/transformer, as diffusers does. Returns the mean losses of the first and last
     tenth of both; `say` is told where it stands."""
     torch.manual_seed(seed)
@@ -44,7 +44,7 @@ def train(out: Path, steps: int, seed: int = 0, say: Callable[[str], None] = str
     codec = wan_codec.WanCodec(SIZE.channels, VAE_BASE).train()
     found = {"vae": _shown("vae", _train_vae(codec, steps, rng), steps, say)}
     _measure(codec, rng)
-    net = wan_codec.transformer(SIZE).train()
+    net: Any = wan_codec.transformer(SIZE).train()
     found["transformer"] = _shown("transformer", _train_flow(net, codec, steps, rng), steps, say)
     codec.vae.register_to_config(latents_mean=codec.mean.tolist(), latents_std=codec.std.tolist())
     codec.vae.save_pretrained(out / "vae")
@@ -105,7 +105,7 @@ def _step(loss: Tensor, optimiser: torch.optim.Optimizer, schedule: Any) -> floa
     return float(loss.detach())
 
 
-def _shown(name: str, losses: Iterator[float], steps: int, say: Callable[[str], None]) -> dict[str, float]:
+def _shown(name: str, losses: Iterator[float], steps: int, say: Callable[[str], object]) -> dict[str, float]:
     seen = []
     for loss in losses:
         seen.append(loss)

@@ -22,8 +22,8 @@ from safetensors import safe_open
 
 from anydose.diffusion.sampler import SAMPLERS
 from anydose.model import registry
-from anydose.model.checkpoint import file_hash
 from anydose.model.tensors import load_tensors, save_tensors
+from anydose.model.weights import file_hash
 from anydose.score.metrics import as_float
 from anydose.train import log
 from anydose.train.changes import write_yaml
