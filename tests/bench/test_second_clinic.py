@@ -24,7 +24,6 @@ from anydose.bench.second_clinic_cases import (
     render_one,
     where_dose_is_possible,
 )
-from anydose.case.names import HEAD_NECK
 from anydose.case.volume import Volume
 from anydose.io.pelvis import make_pelvis
 from anydose.model.any2any import Any2Any, ModelConfig
@@ -88,15 +87,15 @@ def plan_of(rendered, folder, model, **others):
     return Plan(**values | others)
 
 
-def test_organs_stand_in_the_channels_that_the_table_says(case, rendered):
+def test_every_organ_of_the_pelvis_has_a_channel_of_its_own(case, rendered):
     (file,) = (rendered / "held").glob("*.safetensors")
     drawn = load_file(file)["oar"] > 0
     cut = where_dose_is_possible(case)
-    assert len(ORGANS.organs) == len(HEAD_NECK.organs)  # the shipped model's weights fit
-    assert ORGANS.mirrored() == HEAD_NECK.mirrored()  # and its mirror images are right
-    cord, left_parotid = (HEAD_NECK.organs.index(name) for name in ("SpinalCord", "Parotid_L"))
-    assert int(drawn[cord].sum()) == int(cut.structures["Rectum"].sum()) > 0
-    assert (ORGANS.organs[left_parotid], ORGANS.organs[cord]) == ("Femur_Head_L", "Rectum")
+    part = cut.block(*body_block(cut))
+    assert len(drawn) == len(ORGANS)
+    for name in ("Rectum", "Bladder", "SeminalVes"):
+        channel = drawn[ORGANS.index(name)].numpy()
+        assert np.array_equal(channel, part.structures[name]) and channel.any()
 
 
 def test_dose_is_possible_25_mm_above_and_below_the_targets(case):
@@ -133,11 +132,14 @@ def test_arms_start_where_they_should_and_learn_what_they_should(rendered, tmp_p
     scratch, _ = starting_model(config_of(Job("scratch", 2, 0), plan))
     weight = shipped.backbone.stem.weight
     assert torch.equal(weight, lora.backbone.stem.weight)
+    assert shipped.config.organs == lora.config.organs == scratch.config.organs == ORGANS
     assert weight.shape == scratch.backbone.stem.weight.shape
     assert not torch.equal(weight, scratch.backbone.stem.weight)
     learns = [sum(p.numel() for p in m.parameters() if p.requires_grad) for m in (lora, shipped, scratch)]
     assert learns[0] < 0.4 * learns[1] and learns[1] == learns[2]
     assert config_of(Job("regression", 2, 0), plan).objective == "regression"
+    rates = [config_of(Job(arm, 2, 0), plan).learning_rate for arm in ("full", "scratch")]
+    assert rates == [pytest.approx(0.3 * 2e-3), pytest.approx(2e-3)]
 
 
 def test_rows_are_made_once_and_the_page_comes_from_them(rendered, small_model, tmp_path):
@@ -155,6 +157,8 @@ def test_rows_are_made_once_and_the_page_comes_from_them(rendered, small_model, 
     assert second_clinic.write(plan, file, said.append) == found and not said
     with pytest.raises(ValueError, match="another file is needed"):
         second_clinic.rows(replace(plan, training_steps=3), file)
+    with pytest.raises(ValueError, match="the last 1"):
+        replace(plan, points=(0.5,))
     with pytest.raises(ValueError, match="lora, full, scratch"):
         replace(plan, only=("wan",))
 
@@ -168,7 +172,16 @@ def test_the_largest_trainings_come_first_and_the_model_as_it_is_once():
 def test_intervals_are_over_seeds_and_patients_and_gaps_are_paired():
     def row(arm, seed, errors):
         cases = {f"p{k}": dict.fromkeys(second_clinic_page.FIGURES, value) for k, value in enumerate(errors)}
-        about = {"steps": 4, "model": "m", "held": 2, "shared": [], "device": "cpu", "share": 1.0}
+        about = {
+            "steps": 4,
+            "examples": 8,
+            "spacing_mm": [],
+            "model": "m",
+            "held": 2,
+            "shared": [],
+            "device": "cpu",
+            "share": 1.0,
+        }
         return about | {"arm": arm, "seed": seed, "train_patients": 5, "minutes": 1.0, "cases": cases}
 
     rows = [
@@ -181,6 +194,18 @@ def test_intervals_are_over_seeds_and_patients_and_gaps_are_paired():
     assert "-1.00 (-1.00 to -1.00)" in line and "| 3.50 (" in line
     found = second_clinic_page.interval(np.array([[0.0, 0.0], [1.0, 1.0]]))  # seeds differ, patients do not
     assert (found.mean, found.low, found.high) == (0.5, 0.0, 1.0)
+
+
+def test_patients_are_drawn_on_the_voxels_that_are_asked_for(case, tmp_path):
+    fine, coarse = (
+        render_one(tmp_path / name, tmp_path, lambda path: case, spacing)
+        for name, spacing in (("fine", ()), ("coarse", (5.4, 5.4, 3.4)))
+    )
+    a, b = (Cohort(tmp_path).load(k) for k in (1, 0))
+    assert (fine.stem, coarse.stem, a.name, b.name) == ("fine", "coarse", "fine", "coarse")
+    assert b.spacing_mm == (5.4, 5.4, 3.4) and a.spacing_mm == case.grid.spacing_mm
+    high = [reference(s)[masks(s)["target 60 Gy"]].mean() for s in (a, b)]
+    assert high[0] == pytest.approx(high[1], rel=0.05)
 
 
 def test_patients_of_a_clinic_come_by_number(tmp_path):

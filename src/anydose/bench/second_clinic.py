@@ -25,6 +25,7 @@ from anydose.model.any2any import ModelConfig, config_from_dict, pick_device
 from anydose.model.checkpoint import describe
 from anydose.model.lora import merged
 from anydose.model.network.baselines import BaselineConfig
+from anydose.model.organs import with_organs
 from anydose.train.changes import changed
 from anydose.train.config import TrainConfig
 from anydose.train.data import Cohort
@@ -33,7 +34,6 @@ from anydose.train.trainer import Trainer
 
 log = logging.getLogger(__name__)
 FILE = Path("docs/results/second-clinic.json")
-POINTS = (0.5, 1.0)  # where a training is scored, as shares of its steps
 BASE = TrainConfig(
     name="second-clinic",
     task=TaskConfig(t1_probability=0.95, condition_keep_probability=(1.0, 1.0), cranio_caudal=False),
@@ -59,12 +59,14 @@ class Arm:
     """Whether it starts from the shipped model."""
     changes: tuple[str, ...] = ()
     """key=value changes of the recipe."""
+    rate: float = 1.0
+    """Its learning rate, as a share of the others'."""
 
 
 ARMS = (
     Arm("as it is", "the head-and-neck model, not trained any further", transfers=True),
     Arm("lora", "the head-and-neck model, its blocks by LoRA of rank 16", True, ("lora=16",)),
-    Arm("full", "the head-and-neck model, all weights", True, ("learning_rate=1e-3",)),
+    Arm("full", "the head-and-neck model, all weights at 0.3 of the rate", True, rate=0.3),
     Arm("scratch", "the same network from random weights"),
     Arm("regression", "MONAI's DynUNet, regression without noise, from random weights",
         changes=("objective=regression",)),
@@ -82,12 +84,16 @@ class Plan:
     """Where they are drawn for training."""
     held: int = 16
     """The last N patients are held out."""
+    spacing_mm: tuple[float, ...] = ()
+    """Voxels (x, y, z) that patients are drawn on; () keeps the clinic's."""
     patients: tuple[int, ...] = (5, 20, 50)
     """Numbers of training patients."""
     seeds: tuple[int, ...] = (0, 1)
     """Seeds of every arm."""
     training_steps: int = 160
     """Steps of every training."""
+    points: tuple[float, ...] = (0.5, 1.0)
+    """Where a training is scored, as shares of its steps; the last is its end."""
     only: tuple[str, ...] = ()
     """Only these arms."""
     model: str = registry.DEFAULT
@@ -110,6 +116,8 @@ class Plan:
         for name in self.only:
             if name not in BY_NAME:
                 raise ValueError(f"arm {name!r}: {', '.join(BY_NAME)} are accepted")
+        if self.points[-1:] != (1.0,) or not all(0 < share <= 1 for share in self.points):
+            raise ValueError(f"points {self.points}: shares from 0 to 1, the last 1, are accepted")
         if self.training_steps < 2 or self.processes < 1:
             numbers = f"training_steps {self.training_steps}, processes {self.processes}"
             raise ValueError(f"{numbers}: at least 2 and 1 are accepted")
@@ -117,7 +125,8 @@ class Plan:
     def shared(self) -> Row:
         """What all rows of a file have in common."""
         model = Path(self.model).stem
-        return {"steps": self.training_steps, "model": model, "held": self.held, "shared": list(self.changes)}
+        values = {"steps": self.training_steps, "model": model, "held": self.held}
+        return values | {"spacing_mm": list(self.spacing_mm), "shared": list(self.changes)}
 
 
 @dataclass(frozen=True)
@@ -155,7 +164,8 @@ def config_of(job: Job, plan: Plan) -> TrainConfig:
         model=_model_of(arm, plan),
         init=plan.model if arm.transfers else "",
     )
-    return changed(changed(config, arm.changes), plan.changes)
+    config = changed(changed(config, arm.changes), plan.changes)
+    return replace(config, learning_rate=config.learning_rate * arm.rate)
 
 
 def _model_of(arm: Arm, plan: Plan) -> ModelConfig:
@@ -166,7 +176,7 @@ def _model_of(arm: Arm, plan: Plan) -> ModelConfig:
 
 
 def made(job: Job, plan: Plan) -> list[Row]:
-    """Train a job and score it at POINTS; the rows. The weights of its end stay in its folder."""
+    """Train a job and score it at the plan's points; the rows. The weights of its end stay in its folder."""
     device = str(pick_device(plan.device))
     held = Cohort(plan.rendered / "held")
     cases = [held.load(k) for k in range(len(held))]
@@ -176,15 +186,17 @@ def made(job: Job, plan: Plan) -> list[Row]:
         distance = perceptual.st_lpips(file, device)
     about = {**asdict(job), **plan.shared(), "device": _named(device), "torch": torch.__version__}
     if job.arm == "as it is":
-        network = registry.load(plan.model, device)
+        network = with_organs(registry.load(plan.model, device), held.organs)
         return [{**about, "share": 1.0, "step": 0, "cases": dict(scored(network, cases, job.seed, distance))}]
     trainer = Trainer(config_of(job, plan), device)
     kept = subset(len(trainer.cohort), job.train_patients, job.seed)
     assert isinstance(trainer.cohort, Cohort)
     trainer.cohort.paths = [trainer.cohort.paths[k] for k in kept]
     trainer.cohort.modalities = [trainer.cohort.modalities[k] for k in kept]
+    trainer.cohort.held = [trainer.cohort.held[k] for k in kept if trainer.cohort.held]
+    about |= {"examples": plan.training_steps * trainer.examples_a_step}
     about["parameters"] = sum(p.numel() for p in trainer.trained())
-    points, rows = {max(1, round(plan.training_steps * share)): share for share in POINTS}, []
+    points, rows = {max(1, round(plan.training_steps * share)): share for share in plan.points}, []
     losses: list[float] = []
     begin, spent = time.monotonic(), 0.0
     for step in trainer.run():
@@ -220,7 +232,7 @@ def rows(plan: Plan, file: Path, on_event: Callable[[str], None] = log.info) -> 
     wanted = [job for job in jobs(plan) if (job.arm, job.train_patients, job.seed) not in have]
     if wanted and not all(any((plan.rendered / part).glob("*.safetensors")) for part in ("train", "held")):
         on_event(f"{plan.clinic}: drawing its patients")
-        render_clinic(plan.clinic, plan.rendered, plan.held, plan.processes)
+        render_clinic(plan.clinic, plan.rendered, plan.held, plan.spacing_mm, plan.processes)
     for job, found in _results(wanted, plan, on_event):
         lost = asdict(job).items()
         done = [row for row in done if not lost <= row.items()] + found

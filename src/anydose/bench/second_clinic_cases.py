@@ -2,47 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
 from anydose.case import modality
 from anydose.case.case import Case
-from anydose.case.naming.vocabulary import Vocabulary
-from anydose.io.files import whole
+from anydose.case.naming.vocabulary import PROSTATE
 from anydose.io.read import read_case
 from anydose.model.any2any import Any2Any
 from anydose.model.looks import sample_target
 from anydose.model.options import Options
 from anydose.model.perceptual import Distance
-from anydose.model.sample import Sample, body_block
+from anydose.model.sample import Sample
 from anydose.score.compare import psnr, ssim
+from anydose.train.data import render_file
 
 Dose = NDArray[np.float32]
 
-# Which pelvic organ is shown in the channel of which organ of the head and neck (names.HEAD_NECK): what a
-# planner spares there like it, and left and right where there are two.
-ORGANS = Vocabulary(
-    (
-        "PenileBulb",  # Brainstem
-        "Rectum",  # SpinalCord: behind the target, and the hardest limit
-        "Femur_Head_R",  # Parotid_R
-        "Femur_Head_L",  # Parotid_L
-        "Bladder",  # Esophagus
-        "SeminalVes",  # Larynx
-        "Bag_Bowel",  # Bone_Mandible
-        "other",  # other: the prostate
-    )
-)
+ORGANS = PROSTATE.organs  # a channel each; the shipped model has others, so these start at nothing
 DOSE_MARGIN_MM = 25.0  # as in OpenKBP dose is learned and scored this far above and below the targets
 HOT_CC = 0.1  # of an organ: its hottest dose (D_0.1cc)
 TARGET_RANKS = (1, 5, 99)  # percentiles: D99, D95 and D1
@@ -56,38 +42,43 @@ def patients(clinic: Path) -> list[Path]:
     return sorted(found, key=lambda path: (int((re.findall(r"\d+", path.name) or ["0"])[-1]), path.name))
 
 
-def render_clinic(clinic: Path, folder: Path, held: int, workers: int = 1) -> None:
-    """Draw a clinic's patients into `folder`/train, the last `held` of them into `folder`/held; what is there
-    is kept. ValueError if no patient would be left to train on."""
+def render_clinic(
+    clinic: Path, folder: Path, held: int, spacing_mm: tuple[float, ...] = (), workers: int = 1
+) -> None:
+    """Draw a clinic's patients into `folder`/train, the last `held` of them into `folder`/held, on voxels of
+    `spacing_mm` (x, y, z; () keeps theirs); what is there is kept. ValueError if no patient would be left to
+    train on."""
     found = patients(clinic)
     if not 0 < held < len(found):
         raise ValueError(f"{held} held patients: 1 to {len(found) - 1} of {len(found)} is accepted")
     jobs = [(path, folder / ("train" if k < len(found) - held else "held")) for k, path in enumerate(found)]
     for _, place in jobs:
         place.mkdir(parents=True, exist_ok=True)
+    draw = partial(render_one, spacing_mm=spacing_mm)
     if workers == 1:
         for job in jobs:
-            render_one(*job)
+            draw(*job)
         return
     with ProcessPoolExecutor(workers) as pool:
-        list(pool.map(render_one, *zip(*jobs, strict=True)))
+        list(pool.map(draw, *zip(*jobs, strict=True)))
 
 
-def render_one(source: Path, folder: Path, read: Callable[[Path], Case] = read_case) -> Path:
+def render_one(
+    source: Path,
+    folder: Path,
+    read: Callable[[Path], Case] = read_case,
+    spacing_mm: tuple[float, ...] = (),
+) -> Path:
     """Draw one patient where dose is possible, with ORGANS, unless it is there already."""
-    path = folder / f"{source.name}.safetensors"
-    if not path.is_file():
-        case = where_dose_is_possible(read(source))
-        start, shape = body_block(case)
-        part = case.block(start, shape)
-        assert part.body is not None
-        drawn = modality.render(part, modality.NAMES, ORGANS)
-        arrays = {name: volume.astype(np.float16) for name, volume in drawn.items()}
-        arrays["mask"] = part.body.astype(np.uint8)
-        about = {"spacing_mm": case.grid.spacing_mm, "rx_max_gy": case.rx_max_gy, "start": start}
-        with whole(path) as scratch:
-            save_file(arrays, scratch, metadata={"case": json.dumps(about)})
-    return path
+
+    def drawn(path: Path) -> Case:
+        case = read(path)
+        if spacing_mm:
+            x, y, z = spacing_mm
+            case = case.on(case.grid.with_spacing((x, y, z)))
+        return where_dose_is_possible(case)
+
+    return render_file(drawn, source, folder, ORGANS)
 
 
 def where_dose_is_possible(case: Case) -> Case:
@@ -106,7 +97,7 @@ def where_dose_is_possible(case: Case) -> Case:
 def predicted(model: Any2Any, sample: Sample, seed: int) -> Dose:
     """The dose (d, h, w) in Gy that a model gives a drawn patient: one step, one look, no dose mimicking."""
     volumes = {name: volume for name, volume in sample.volumes.items() if name != "dose"}
-    blind = Sample(sample.name, volumes, sample.body, sample.spacing_mm, sample.rx_max_gy)
+    blind = replace(sample, volumes=volumes)
     (found,) = sample_target(model, blind, Options(steps=1, looks=1, seed=seed, mimic=False))
     gy = modality.TABLE["dose"].from_range(found[0].numpy(), sample.rx_max_gy)
     return np.asarray(np.where(sample.body.numpy(), np.maximum(gy, 0.0), 0.0), dtype=np.float32)
@@ -119,10 +110,10 @@ def reference(sample: Sample) -> Dose:
 
 
 def masks(sample: Sample) -> dict[str, NDArray[np.bool_]]:
-    """The organs of ORGANS that the patient has, and each level of the prescription as 'target N Gy'."""
+    """The organs that the patient has, and each level of the prescription as 'target N Gy'."""
     found = {
         name: (channel > 0).numpy()
-        for name, channel in zip(ORGANS.organs, sample.volumes["oar"], strict=True)
+        for name, channel in zip(sample.organs, sample.volumes["oar"], strict=True)
         if name != "other" and bool((channel > 0).any())
     }
     level = modality.TABLE["ptv"].from_range(sample.volumes["ptv"][0].numpy(), sample.rx_max_gy)

@@ -60,17 +60,19 @@ def page(rows: Sequence[Row], says: Mapping[str, str], picture: str) -> str:
     devices = ", ".join(sorted({row["device"] for row in rows}))
     shared = f"; all with {', '.join(first['shared'])}" if first["shared"] else ""
     how = (
-        f"Written by `anydose bench second-clinic`: {first['steps']} steps of two patients for every "
+        f"Written by `anydose bench second-clinic`: {trained[0]['steps']} steps, "
+        f"{trained[0]['examples']} examples, for every "
         f"training, seeds {', '.join(map(str, seeds))}; {len(first['cases'])} held patients, one step, "
         f"one look, averaged weights, no dose mimicking; on {devices}{shared}."
     )
+    voxels = f", on voxels of {' x '.join(map(str, first['spacing_mm']))} mm" if first["spacing_mm"] else ""
     what = (
         "The clinic is simulated: procedural male pelves (`anydose clinic`) with plans of seven fields, 60 "
         "and 48 Gy in 20 fractions, by the package's own rays, through DICOM and back. Its patients have "
         f"nothing in common with those that `{first['model']}` was trained on (head and neck, nine fields, "
         "70, 63 and 56 Gy in 35 fractions). Dose is learned and scored up to 25 mm above and below the "
-        "targets. The organs are shown in the channels of others: rectum in that of the cord, femoral heads "
-        "in those of the parotids, bladder in that of the oesophagus (`bench/second_clinic_cases.py`)."
+        f"targets{voxels}. Each pelvic organ has a channel of its own, which starts at nothing in the model "
+        "that is transferred."
     )
     notes = (
         "Means over seeds and held patients with 95 % intervals: both are drawn with replacement (two seeds "
@@ -79,12 +81,17 @@ def page(rows: Sequence[Row], says: Mapping[str, str], picture: str) -> str:
         "error of D_0.1cc and mean dose of organs and D99, D95, D1 of targets. `MAE above 5 Gy`: where the "
         "plan exceeds 5 Gy."
     )
+    shares = sorted({row["share"] for row in rows} - {1.0})
+    earlier = "".join(
+        f"## After {100 * share:.0f} % of the steps\n\nThe same trainings, the rate still high.\n\n"
+        f"{table(rows, share)}\n"
+        for share in shares
+    )
     arms = "\n".join(f"- `{name}`: {says[name]}" for name in _arms(rows))
     return (
         f"# Second clinic\n\n{how}\n\n{what}\n\n![MAE against training patients]({picture})\n\n"
         f"{notes}\n\n"
-        f"{table(rows, 1.0)}\n## Half way\n\nThe same trainings after half of their steps, the rate still "
-        f"high.\n\n{table(rows, 0.5)}\n## Arms\n\n{arms}\n"
+        f"{table(rows, 1.0)}\n{earlier}## Arms\n\n{arms}\n"
     )
 
 
