@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -44,6 +44,7 @@ def predict_to(
     dicom: DoseOptions | None = None,
     intervals: bool = False,
     overwrite: bool = False,
+    on_stage: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Read the case at `source`, predict its dose and leave everything in `folder`; returns the run record.
 
@@ -57,11 +58,12 @@ def predict_to(
         dicom: how an RTDOSE is written.
         intervals: with calibrated uncertainty.
         overwrite: replace what `folder` holds, whatever it is.
+        on_stage: called with the name of each stage of the run record's seconds when it is done.
 
     Raises:
         ValueError: the case, the options, the model or the folder is refused; nothing is written.
     """
-    watch, options = Stopwatch(), options or Options()
+    watch, options = Stopwatch(on_stage), options or Options()
     network_file = model.file if isinstance(model, Any2Any) else registry.find(str(model))
     if isinstance(model, Any2Any):
         options = model.as_trained(options)

@@ -6,7 +6,7 @@ import logging
 import platform
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,10 @@ log = logging.getLogger(__name__)
 
 
 class Stopwatch:
-    """Seconds of each stage of a run, and of all of it."""
+    """Seconds of each stage of a run, and of all of it; on_done hears the name of each as it ends."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_done: Callable[[str], None] | None = None) -> None:
+        self.on_done = on_done
         self.begin = self.last = time.monotonic()
         self.stages: dict[str, float] = {}
 
@@ -47,6 +48,8 @@ class Stopwatch:
         self.stages[stage] = now - self.last
         log.info("%s: %.2f s", stage, self.stages[stage])
         self.last = now
+        if self.on_done is not None:
+            self.on_done(stage)
 
     @property
     def seconds(self) -> dict[str, float]:

@@ -75,13 +75,34 @@ def write_report(
     """
     if not dose.grid.matches(case.grid):
         raise ValueError(f"{case.name}: a dose on the case's own grid is needed; resample it first")
+    text = report_data(case, dose, bound, result, comparison, provenance, warnings, record)
+    for voxels in VOXELS:
+        html = _page(text, volumes(case, dose, voxels))
+        if len(html) <= MAX_BYTES:
+            path.write_bytes(html)
+            return
+    raise ValueError(f"{path}: the report of {case.name} does not fit into {MAX_BYTES // 10**6} MB")
+
+
+def report_data(
+    case: Case,
+    dose: Volume,
+    bound: BoundScorecard | None = None,
+    result: Score | None = None,
+    comparison: Comparison | None = None,
+    provenance: Mapping[str, str] | None = None,
+    warnings: Sequence[str] = (),
+    record: RunRecord | None = None,
+) -> dict[str, Any]:
+    """What a report says in words and figures, as plain values: facts, DVH with its table and bands, score
+    with limits, comparison, notes. The arguments are those of `write_report`; names are fit to be shown."""
     record = record or RunRecord()
     doses = {"dose": dose} | ({"reference": case.dose} if case.dose is not None else {})
     names = [name for name in palette.shades(case) if case.structures[name].any()]
     reference = score(bound, case.dose) if bound is not None and case.dose is not None else None
     said = [*record.warnings, *warnings, *_cautions(result, reference)]
     said += [*(result.warnings if result else ()), *(comparison.notes if comparison else ()), *case.inferred]
-    text = {
+    return {
         "case": shown(case.name),
         "lines": _facts(case),
         "rx_max_gy": _top_level(case, dose),
@@ -98,12 +119,6 @@ def write_report(
         "notes": list(dict.fromkeys(said)),
         "provenance": {**record.lines, **(provenance or {}), **_provenance(dose)},
     }
-    for voxels in VOXELS:
-        html = _page(text, volumes(case, dose, voxels))
-        if len(html) <= MAX_BYTES:
-            path.write_bytes(html)
-            return
-    raise ValueError(f"{path}: the report of {case.name} does not fit into {MAX_BYTES // 10**6} MB")
 
 
 def _cautions(result: Score | None, reference: Score | None) -> list[str]:
