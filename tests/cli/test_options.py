@@ -11,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from anydose.cli.app import app
-from anydose.cli.options import takes
+from anydose.cli.options import listed, takes
 from anydose.cli.words import Command
 from anydose.model.options import Options
 from anydose.train.settings import docstrings
@@ -117,6 +117,12 @@ def test_a_required_field_is_a_required_option_and_lists_of_numbers_hold_numbers
     refused = CliRunner().invoke(made, ["--where", "x", "--sizes", "1,two"])
     assert isinstance(refused.exception, ValueError) and "'1,two'" in str(refused.exception)
     assert not found
+
+
+def test_lists_of_shares_hold_numbers() -> None:
+    assert listed("points", ["0.5,1"], tuple[float, ...]) == (0.5, 1.0)
+    with pytest.raises(ValueError, match="--points 'half'"):
+        listed("points", ["half"], tuple[float, ...])
 
 
 def test_a_command_may_not_have_an_option_twice() -> None:

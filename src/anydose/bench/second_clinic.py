@@ -230,8 +230,7 @@ def rows(plan: Plan, file: Path, on_event: Callable[[str], None] = log.info) -> 
             )
     have = {(row["arm"], row["train_patients"], row["seed"]) for row in done if row["share"] == 1.0}
     wanted = [job for job in jobs(plan) if (job.arm, job.train_patients, job.seed) not in have]
-    if wanted and not all(any((plan.rendered / part).glob("*.safetensors")) for part in ("train", "held")):
-        on_event(f"{plan.clinic}: drawing its patients")
+    if wanted and plan.clinic.is_dir():
         render_clinic(plan.clinic, plan.rendered, plan.held, plan.spacing_mm, plan.processes)
     for job, found in _results(wanted, plan, on_event):
         lost = asdict(job).items()

@@ -136,10 +136,16 @@ def _is_list(kind: Any) -> bool:
 
 
 def listed(name: str, words: Sequence[str], kind: Any) -> tuple[Any, ...]:
-    """The parts of a list option, which may be repeated and hold commas: words, or whole numbers where the
-    type says so ('all' is 0). ValueError for anything else among the numbers, or for none of them."""
+    """The parts of a list option, which may be repeated and hold commas: words, or numbers where the type
+    says so (whole ones: 'all' is 0). ValueError for anything else among the numbers, or for no whole one."""
     parts = [part.strip() for word in words for part in BETWEEN.split(word)]
     found = [part for part in parts if part]
+    if kind.__args__[0] is float:
+        try:
+            return tuple(float(part) for part in found)
+        except ValueError:
+            given = ",".join(words)
+            raise ValueError(f"{_flag(name)} {given!r}: numbers are accepted, as 0.5,1.0") from None
     of_numbers = kind.__args__[0] is int
     if of_numbers and not (found and all(part.isdigit() or part == ALL for part in found)):
         given = ",".join(words)
