@@ -115,12 +115,15 @@ class Request:
     """How to predict."""
     device: str = "auto"
     """'auto', 'cpu' or 'cuda:0'."""
+    lpips: tuple[Path, Path] | None = None
+    """Weights of LPIPS' trunk and heads, which adds LPIPS to the figures."""
 
     def identity(self) -> dict[str, Any]:
         """What a score depends on beside the case; the doses of `predictions` go into each case's own."""
         model = None if self.predictions else hash_of(registry.find(self.model))
         options = asdict(self.options) | {"given": list(self.options.given)}
-        return {"model": model, "metrics": list(self.metrics), "options": options}
+        lpips = {"lpips": [hash_of(path) for path in self.lpips]} if self.lpips else {}
+        return {"model": model, "metrics": list(self.metrics), "options": options, **lpips}
 
 
 def _openkbp_row(folder: Path, request: Request) -> Row | None:
@@ -186,6 +189,7 @@ def evaluate(
     predictions: str | Path | None = None,
     options: Options | None = None,
     device: str = "auto",
+    lpips: tuple[Path, Path] | None = None,
     limit: int = 0,
     folder: str | Path | None = None,
     engine: Engine | None = None,
@@ -203,6 +207,7 @@ def evaluate(
         predictions: a folder of doses named by case, instead of a model.
         options: how to predict; the default is what ships.
         device: 'auto', 'cpu' or 'cuda:0'.
+        lpips: weight files of LPIPS' AlexNet and heads, which adds LPIPS; ST-LPIPS comes with 'paper'.
         limit: only the first so many cases; 0 for all.
         folder: where each case's scores are kept, from which a stopped evaluation goes on, with the tables
             and the page.
@@ -219,6 +224,7 @@ def evaluate(
         metrics=tuple(metrics),
         options=_filled_in(options or Options(), model, predictions),
         device=device,
+        lpips=lpips,
     )
     unknown = [name for name in request.metrics if name not in metric_sets.TABLE]
     if unknown or not request.metrics:
@@ -287,7 +293,8 @@ def _score_case(
     begin = time.monotonic()
     dose = _dose(case, request, dose_path)
     seconds = time.monotonic() - begin
-    found, notes = metric_sets.figures(case, dose, request.metrics, _perceptual(request.metrics))
+    distances = _perceptual(request.metrics, request.lpips)
+    found, notes = metric_sets.figures(case, dose, request.metrics, distances)
     row = CaseScore(name, found, round(seconds, 3), case.ct is not None, tuple(notes))
     if file is not None:
         write_json({"identity": own, "score": asdict(row)}, file)
@@ -316,11 +323,14 @@ def _network(model: str, device: str) -> Any2Any:
 
 
 @lru_cache(maxsize=1)
-def _perceptual(metrics: tuple[str, ...]) -> dict[str, metric_sets.Distance]:
-    """ST-LPIPS for the paper's set, where its weights are installed."""
-    from anydose.model.perceptual import st_lpips
+def _perceptual(
+    metrics: tuple[str, ...], weights: tuple[Path, Path] | None
+) -> dict[str, metric_sets.Distance]:
+    """ST-LPIPS for the paper's set, where its weights are installed, and LPIPS where its own are given."""
+    from anydose.model import perceptual
 
+    found = {"lpips": perceptual.lpips(*weights)} if weights else {}
     try:
-        return {"st_lpips": st_lpips()} if "paper" in metrics else {}
+        return found | ({"st_lpips": perceptual.st_lpips()} if "paper" in metrics else {})
     except ValueError:
-        return {}
+        return found

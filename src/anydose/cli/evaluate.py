@@ -37,6 +37,9 @@ def evaluate(
         Path | None,
         typer.Option(help="Folder for tables, page and each case's scores; a run goes on there."),
     ] = None,
+    lpips: Annotated[
+        tuple[Path, Path] | None, typer.Option(help="LPIPS too: your AlexNet and LPIPS head weights (.pth).")
+    ] = None,
     out: Out = None,
     as_json: JsonLines = False,
     *,
@@ -46,18 +49,20 @@ def evaluate(
     """Score a model, or somebody's predictions, on a cohort in any format: OpenKBP's scores, or others."""
     from anydose.evaluate import evaluate as score_cohort
     from anydose.evaluate import openkbp_split
+    from anydose.io.gdphmm_meta import is_cohort as is_challenge
     from anydose.io.openkbp import is_dataset
 
-    if metrics != "openkbp" or splits or tables or not is_dataset(cohort):
+    if metrics != "openkbp" or splits or tables or lpips or not is_dataset(cohort):
         found = score_cohort(
             cohort,
             model,
             metrics=[name.strip() for name in metrics.split(",")],
-            split=split if splits or is_dataset(cohort) else "",
+            split=split if splits or is_dataset(cohort) or is_challenge(cohort) else "",
             splits=splits,
             predictions=predictions,
             options=options,
             device=device,
+            lpips=lpips,
             limit=limit,
             folder=tables,
             engine=engine,

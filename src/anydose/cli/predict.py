@@ -75,6 +75,10 @@ def predict(
         bool, typer.Option(rich_help_panel="DICOM", help="RTDOSE: a beamless RTPLAN to refer to.")
     ] = False,
     overwrite: Overwrite = False,
+    zip: Annotated[
+        Path | None,
+        typer.Option(help="Of a cohort: one file with all doses, as GDP-HMM or OpenKBP take it."),
+    ] = None,
     as_json: JsonLines = False,
     *,
     options: Options,
@@ -93,7 +97,7 @@ def predict(
     read |= {"fill_gaps": fill_gaps, "names": name_map(names, name)}
     read |= {"dose_unit": dose_unit, "allow_dose_above": allow_dose_above}
     dicom = DoseOptions(grid=dose_grid, bits=bits, anonymize=anonymize, placeholder_plan=placeholder_plan)
-    if len(cases) > 1 or is_cohort(cases[0]):
+    if zip is not None or len(cases) > 1 or is_cohort(cases[0]):
         request = Request(
             model=model,
             options=options,
@@ -103,7 +107,7 @@ def predict(
             intervals=uncertainty,
             overwrite=overwrite,
         )
-        _predict_many(cases, out, request, engine, as_json)
+        _predict_many(cases, out, request, engine, as_json, zip)
         return
     with working(f"predicting {cases[0].name}"):
         run = predict_to(
@@ -120,7 +124,9 @@ def predict(
     say(run, out, as_json)
 
 
-def _predict_many(cases: list[Path], out: Path, request: Request, engine: Engine, as_json: bool) -> None:
+def _predict_many(
+    cases: list[Path], out: Path, request: Request, engine: Engine, as_json: bool, zip: Path | None
+) -> None:
     """A line a case as it is done; exit code 2 if one failed."""
     from anydose.deliver.cohort import counts, predict_cohort
 
@@ -134,6 +140,10 @@ def _predict_many(cases: list[Path], out: Path, request: Request, engine: Engine
     tell(f"{out}: {', '.join(counts(outcomes))}")
     if any(outcome.state == "failed" for outcome in outcomes):
         raise typer.Exit(2)
+    if zip is not None:
+        from anydose.deliver.submission import write_submission
+
+        tell(f"{zip}: {len(write_submission(outcomes, out, zip))} doses")
 
 
 @takes(Options, "options", without=("target", "samples", "mimic"), panel="Sampling")

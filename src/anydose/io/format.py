@@ -92,6 +92,8 @@ class Format(ABC):
     """What a case of it looks like, for the sentence on what is accepted."""
     dose_suffixes: tuple[str, ...] = ()
     """Endings of the dose files that `read_dose` takes."""
+    submission: str = ""
+    """The dose file that its challenge takes, as '{name}_pred.npy'; '' for a format of no challenge."""
     states_dose_unit: bool = False
     """True if its doses are known to be in Gy; else the user may say that they are in cGy."""
     organ_names: Sequence[str] = names.ORGAN_CHANNELS

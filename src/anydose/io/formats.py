@@ -29,6 +29,7 @@ class OpenKBP(Format):
     """Sparse CSV files over 128 x 128 x 128 voxels, one folder a patient."""
 
     name, accepts, dose_suffixes = "openkbp", "an OpenKBP patient (pt_N)", (".csv",)
+    submission = "{name}.csv"
     organ_names = (
         "Brainstem",
         "SpinalCord",
@@ -103,7 +104,8 @@ class Nifti(Format):
 class GdpHmm(Format):
     """One plan an .npz, as the GDP-HMM challenge of 2025 gives them."""
 
-    name, accepts, dose_suffixes = "gdphmm", "a GDP-HMM .npz", (".npy",)
+    name, accepts, dose_suffixes = "gdphmm", "a GDP-HMM .npz", ("_pred.npy", ".npy")
+    submission = "{name}_pred.npy"
 
     def recognises(self, path: Path) -> bool:
         return path.suffix == ".npz" if path.is_file() else any(path.glob("*.npz"))

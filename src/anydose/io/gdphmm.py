@@ -134,7 +134,7 @@ def _normalised(dose: Volume, targets: list[Target], masks: dict[str, np.ndarray
     if not high:
         return dose, f"dose: as planned, not normalised ({PTV_FILE} with this patient not found)"
     name, level_gy = high[0].structure, high[0].dose_gy
-    factor = level_gy / max(float(np.percentile(dose.array[masks[name]], 3)), 1e-5)
+    factor = level_gy / (float(np.percentile(dose.array[masks[name]], 3)) + 1e-5)  # as the challenge does
     return Volume(
         dose.array * np.float32(factor), dose.grid, "Gy"
     ), f"dose: scaled by {factor:.4f} so that D97% of {name} is {level_gy:g} Gy"

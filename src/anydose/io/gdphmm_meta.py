@@ -109,6 +109,11 @@ def plans(file: Path) -> Iterator[Plan]:
             )
 
 
+def is_cohort(root: Path) -> bool:
+    """Whether a folder holds plans and the file that says their site, phase and split."""
+    return root.is_dir() and find(root / "plan.npz", PLANS_FILE) is not None and any(root.rglob("*.npz"))
+
+
 def cohort(root: Path, site: str = "", phase: str = "", dev_split: str = "") -> list[tuple[Plan, Path]]:
     """The plans of a GDP-HMM folder with the file of each, of one site, phase or split if given. ValueError
     if there is no meta_data.csv, or no plan left."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from anydose.io.formats import accepted, dose_suffixes, format_of
+from anydose.io.gdphmm_meta import META_FOLDER
 from anydose.io.run_folder import is_result
 
 CASES = (".npz", "")  # endings of cases that hold a dose, beside those of dose files
@@ -59,7 +60,8 @@ def _cases(path: Path, seen: set[Path]) -> Iterator[Path]:
     if _is_case(path):
         yield path
     elif path.is_dir():
-        for below in sorted(p for p in path.iterdir() if not p.name.startswith(".")):
+        named = (p for p in path.iterdir() if not p.name.startswith(".") and p.name != META_FOLDER)
+        for below in sorted(named):
             yield from _cases(below, seen)
 
 

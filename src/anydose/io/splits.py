@@ -7,19 +7,25 @@ from pathlib import Path
 
 import yaml
 
-from anydose.io import openkbp
+from anydose.io import gdphmm_meta, openkbp
 from anydose.io.sources import sources
 
 
 def cases_of(cohort: Path, split: str, splits: Path | None) -> list[tuple[str, Path]]:
-    """(name, path) of the cases of one split of a cohort: an OpenKBP dataset's own, or those that a file of
-    splits names, or every case. Raises ValueError where there is no such split or case."""
+    """(name, path) of the cases of one split of a cohort: an OpenKBP dataset's own, the development split of
+    a GDP-HMM folder ('train', 'valid', 'test'), those that a file of splits names, or every case. Raises
+    ValueError where there is no such split or case."""
     if splits is None and openkbp.is_dataset(cohort):
         return [(path.name, path) for path in openkbp.patients(cohort, split or "validation")]
+    if splits is None and split and gdphmm_meta.is_cohort(cohort):
+        plans = gdphmm_meta.cohort(cohort, dev_split="valid" if split == "validation" else split)
+        return [(path.stem, path) for _, path in plans]
     found = sources(cohort)
     if splits is None:
         if split:
-            raise ValueError(f"{cohort}: split {split!r} needs a file of splits, or an OpenKBP dataset")
+            raise ValueError(
+                f"{cohort}: split {split!r} needs a file of splits, an OpenKBP dataset or a GDP-HMM folder"
+            )
         return found
     wanted = read_splits(splits)
     if split not in wanted:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+NORMALISED = 1e-5  # share of the prescription
 Dose = NDArray[np.floating]
 Mask = NDArray[np.bool_]
 
@@ -65,8 +66,11 @@ def cohort_scores(dose_errors: Iterable[float], dvh: Iterable[Mapping[str, float
 
 def normalise_to_d97(dose: Dose, high_ptv: Mask, prescription_gy: float) -> Dose:
     """GDP-HMM normalisation: scaled so that D97% of the high PTV is its prescription (Rx / (3rd percentile +
-    1e-5))."""
-    return dose * (prescription_gy / (np.percentile(dose[high_ptv], 3) + 1e-5))
+    1e-5)). A dose that is so already, within a hundred-thousandth, is left as it is: its reader did it."""
+    d97_gy = float(np.percentile(dose[high_ptv], 3))
+    if abs(d97_gy / prescription_gy - 1) < NORMALISED:
+        return dose
+    return dose * (prescription_gy / (d97_gy + 1e-5))
 
 
 def gdp_hmm_mae(reference: Dose, prediction: Dose, body: Mask, threshold_gy: float = 5.0) -> float:
