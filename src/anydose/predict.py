@@ -155,8 +155,7 @@ def predict(
 
     Raises:
         ValueError: the case lacks a wanted condition, a body or, for a dose, a prescription; or the model was
-        not
-            trained for the target, or what it gives cannot be a dose.
+            not trained for the target, or what it gives cannot be a dose.
     """
     source, case, model = _in_order(case, model)
     options, done = model.as_trained(options or Options()), on_stage or _ignore

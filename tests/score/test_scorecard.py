@@ -258,12 +258,12 @@ def test_scaling_by_k_scales_every_gy_threshold_exactly_once(total_gy: float, na
     assert once.total_gy == pytest.approx(total_gy)
     factor = total_gy / (card.total_gy or 0)
     for before, after, again in zip(card.items, once.items, twice.items, strict=True):
-        in_points, in_value, _ = absolute(before)
+        in_dose = absolute(before)
         for old, new, newer in zip(before.points, after.points, again.points, strict=True):
-            assert new.x == pytest.approx(old.x * (factor if in_points else 1))
+            assert new.x == pytest.approx(old.x * (factor if in_dose.points else 1))
             assert newer.x == pytest.approx(new.x), "a second time changes nothing"
         if before.of.value is not None:
-            assert after.of.value == pytest.approx(before.of.value * (factor if in_value else 1))
+            assert after.of.value == pytest.approx(before.of.value * (factor if in_dose.value else 1))
 
 
 def test_a_scorecard_without_a_prescription_cannot_be_scaled() -> None:

@@ -224,9 +224,9 @@ def rows(plan: Plan, file: Path, on_event: Callable[[str], None] = log.info) -> 
     for row in done:
         other = [key for key, value in plan.shared().items() if row.get(key) != value]
         if other:
-            found = f"rows made with {other[0]} {row.get(other[0])!r}"
+            made_with = f"rows made with {other[0]} {row.get(other[0])!r}"
             raise ValueError(
-                f"{file}: holds {found}, {plan.shared()[other[0]]!r} asked; another file is needed"
+                f"{file}: holds {made_with}, {plan.shared()[other[0]]!r} asked; another file is needed"
             )
     have = {(row["arm"], row["train_patients"], row["seed"]) for row in done if row["share"] == 1.0}
     wanted = [job for job in jobs(plan) if (job.arm, job.train_patients, job.seed) not in have]

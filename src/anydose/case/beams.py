@@ -184,11 +184,8 @@ def radiological_depth(
     if not chosen.any():
         return out
     points = (w[chosen], vv[chosen], u[chosen])
-    lows = (
-        w.min(),
-        points[1].min(),
-        points[2].min(),
-    )  # rays begin where the grid does, not where the points do
+    # rays begin where the grid does, not where the points do
+    lows = (w.min(), points[1].min(), points[2].min())
     axes = [
         step_mm * np.arange(low // step_mm - 1, p.max() // step_mm + 3)
         for low, p in zip(lows, points, strict=True)
@@ -266,8 +263,8 @@ def angle_plate(
     width: int = 4,
 ) -> Image:
     """The angle plate (d, h, w) in {0, 1}: a slab of `slices` axial slices at the isocentre that holds, for
-    each view, a line of `length` voxels and `width` voxels from the isocentre towards the source (formats.md,
-    GDP-HMM)."""
+    each view, a line of `length` by `width` voxels from the isocentre towards the source (GDP-HMM: R. Gao et
+    al., arXiv 2501.11803)."""
     centre = grid.to_index(isocentre_mm)
     out = np.zeros(grid.shape, dtype=np.float32)
     first = int(np.clip(np.rint(centre[0]) - slices // 2, 0, max(grid.shape[0] - slices, 0)))

@@ -83,9 +83,8 @@ def is_defined(case: Case, how: MimicConfig | None = None) -> bool:
 
 
 def mimic(doses_gy: Dose, case: Case, how: MimicConfig | None = None) -> Dose:
-    """Each of `doses_gy` (..., d, h, w) drawn towards the nearest dose that the beams can deliver;
-    ValueError for a case where
-    that is not defined (`is_defined`)."""
+    """Each of `doses_gy` (..., d, h, w) drawn towards the nearest dose that the beams can deliver. ValueError
+    for a case where that is not defined (`is_defined`)."""
     how = how or MimicConfig()
     if not is_defined(case, how) or case.body is None:
         raise ValueError(f"{case.name}: a body, a target and 1 to {how.most_views} beam angles are needed")
@@ -108,29 +107,26 @@ def influence(case: Case, how: MimicConfig) -> DoseInfluence:
     """What the beams of a case that is defined can do."""
     assert case.body is not None
     target = np.logical_or.reduce(list(case.targets.values()))[case.body]
-    one = partial(
+    of_view = partial(
         _of_view, grid=case.grid, body=case.body, target=target, density=modality.density(case), how=how
     )
-
+    views = beams_eye_views(case.beams, case.patient_position)
     with ThreadPoolExecutor(THREADS) as pool:
-        doses, steps, costs = zip(
-            *pool.map(one, beams_eye_views(case.beams, case.patient_position)), strict=True
-        )
+        parts = list(pool.map(of_view, views))
     return DoseInfluence(
-        sparse.hstack(doses, format="csr"), sparse.block_diag(steps, format="csr"), np.concatenate(costs)
+        dose=sparse.hstack([part.dose for part in parts], format="csr"),
+        steps=sparse.block_diag([part.steps for part in parts], format="csr"),
+        step_cost=np.concatenate([part.step_cost for part in parts]),
     )
 
 
 def _of_view(
     v: BeamsEyeView, grid: Grid, body: Mask, target: Mask, density: Dose, how: MimicConfig
-) -> tuple[Any, Any, Dose]:
-    """One view's part of `DoseInfluence`: inverse square, exp(-mu * radiological depth), bilinear between
-    pixels."""
+) -> DoseInfluence:
+    """One view's part: inverse square, exp(-mu * radiological depth), bilinear between pixels."""
     across, up, along = (k[body] for k in project(v, grid))
-    strength = (
-        np.exp(-MU_PER_MM * radiological_depth(v, density, grid, body, how.ray_step_mm)[body])
-        * (v.sad_mm / along) ** 2
-    )
+    depth = radiological_depth(v, density, grid, body, how.ray_step_mm)[body]
+    strength = np.exp(-MU_PER_MM * depth) * (v.sad_mm / along) ** 2
     # pixels are counted from the axis, so that a mirrored patient has exactly the mirrored ones
     at = np.stack([up, across]) / how.pixel_mm
     pixel = np.floor(at).astype(int)
@@ -138,26 +134,51 @@ def _of_view(
     first = pixel[:, target].min(axis=1) - how.margin_pixels - 1
     size = pixel[:, target].max(axis=1) + how.margin_pixels + 3 - first
     pixel -= first[:, None]
-    corners = [np.array(c)[:, None] for c in itertools.product((0, 1), repeat=2)]
+    column = _columns(pixel[:, target], part[:, target], size, how)
+    steps, step_cost = _steps(column, how)
+    return DoseInfluence(_bilinear(strength, pixel, part, column), steps, step_cost)
+
+
+CORNERS = tuple(np.array(corner)[:, None] for corner in itertools.product((0, 1), repeat=2))
+"""Of a pixel, (v, u): a point's dose comes from the pixels at its four corners."""
+
+
+def _share(part: Dose, corner: NDArray[Any]) -> Dose:
+    """How much of a point counts for a corner of its pixel, along (v, u). part: (2, n) in [0, 1)."""
+    return np.where(corner, part, 1 - part)
+
+
+def _columns(pixel: NDArray[Any], part: Dose, size: NDArray[Any], how: MimicConfig) -> NDArray[np.int32]:
+    """The column of every pixel (v, u) of a view, -1 for those that stay closed: open are those that a target
+    touches, and a margin. pixel, part: (2, n) of the targets' voxels."""
     outline = np.zeros(size, dtype=bool)
-    for corner in corners:
-        touched = target & (np.where(corner, part, 1 - part) > 1e-3).all(axis=0)
+    for corner in CORNERS:
+        touched = (_share(part, corner) > 1e-3).all(axis=0)
         outline[tuple(pixel[:, touched] + corner)] = True
     opened = ndimage.binary_dilation(outline, iterations=how.margin_pixels)
     column = np.full(size, -1, dtype=np.int32)
     column[opened] = np.arange(opened.sum())
-    entries = []
-    for corner in corners:
-        to = column[tuple(np.clip(pixel + corner, 0, size[:, None] - 1))]  # the rim is never open
-        rows = np.flatnonzero(to >= 0)
-        share = np.prod(np.where(corner, part, 1 - part)[:, rows], axis=0)
-        entries.append((strength[rows] * share, rows.astype(np.int32), to[rows]))
-    values, rows, to = (np.concatenate(each) for each in zip(*entries, strict=True))
-    dose = sparse.csr_array((values.astype(np.float32), (rows, to)), shape=(len(along), int(opened.sum())))
-    return dose, *_steps(column, how)
+    return column
 
 
-def _steps(column: NDArray[np.int_], how: MimicConfig) -> tuple[Any, Dose]:
+def _bilinear(strength: Floats, pixel: NDArray[Any], part: Dose, column: NDArray[np.int32]) -> Any:
+    """Gy to each voxel (rows) from each open pixel (columns). strength: (n,) of each voxel; pixel, part: (2,
+    n), where it lies."""
+    size = np.array(column.shape)[:, None]
+    values, rows, columns = [], [], []
+    for corner in CORNERS:
+        to = column[tuple(np.clip(pixel + corner, 0, size - 1))]  # the rim is never open
+        row = np.flatnonzero(to >= 0)
+        share = np.prod(_share(part, corner)[:, row], axis=0)
+        values.append(strength[row] * share)
+        rows.append(row.astype(np.int32))
+        columns.append(to[row])
+    where = (np.concatenate(rows), np.concatenate(columns))
+    shape = (len(strength), int(column.max()) + 1)
+    return sparse.csr_array((np.concatenate(values).astype(np.float32), where), shape=shape)
+
+
+def _steps(column: NDArray[np.int32], how: MimicConfig) -> tuple[Any, Dose]:
     """The steps between open pixels of a view (v, u) that holds their columns, and what each costs."""
     pairs = [
         np.stack([a.ravel(), b.ravel()])

@@ -24,6 +24,7 @@ from anydose.model.network.tokens import edges
 from anydose.model.network.unet import UNetConfig
 from anydose.model.options import Options, filled_in
 
+SLACK = 0.01  # so far beyond the spacings of training a case is still as usual
 PLATES = ("all", "plain", "attenuated")  # all ten, the plain mean alone, the mean of the attenuated alone
 
 
@@ -128,13 +129,14 @@ class Any2Any(nn.Module):
         """Record the spacings of the cases that training begins with, in mm along (x, y, z), and what a zoom
         of that share makes of them. They stand beside those of an earlier training, and in the place of the
         default of a model that had none."""
-        each = np.asarray(cohort_mm, dtype=float)
-        low, high = each.min(axis=0) / (1 + zoom) * 0.99, each.max(axis=0) / (1 - zoom) * 1.01
-        seen = [(round(a, 3), round(b, 3)) for a, b in zip(low.tolist(), high.tolist(), strict=True)]
+        spacings = np.asarray(cohort_mm, dtype=float)
+        lowest = spacings.min(axis=0) / (1 + zoom) * (1 - SLACK)
+        highest = spacings.max(axis=0) / (1 - zoom) * (1 + SLACK)
+        ends = zip(lowest.tolist(), highest.tolist(), strict=True)
+        seen = [(round(low, 3), round(high, 3)) for low, high in ends]
         if self.was_trained:
-            before = self.config.trained_mm
-            seen = [(min(a, c), max(b, d)) for (a, b), (c, d) in zip(seen, before, strict=True)]
-        x, y, z = (round(float(v), 3) for v in np.median(each, axis=0))
+            seen = [_both(now, before) for now, before in zip(seen, self.config.trained_mm, strict=True)]
+        x, y, z = (round(float(v), 3) for v in np.median(spacings, axis=0))
         self.config = replace(self.config, trained_mm=tuple(seen), working_mm=(x, y, z))
 
     def sampled(self, steps: int, mimic: bool) -> None:
@@ -201,6 +203,11 @@ class Any2Any(nn.Module):
         times = {name: clean for name in given if name != target} | {target: when}
         out = self.backbone({**given, target: seen}, times, target, spacing_mm, body)
         return flow.velocity_from_flow(sign * out.float(), noisy, t) if sign else out
+
+
+def _both(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
+    """The range (low, high) that holds two."""
+    return min(a[0], b[0]), max(a[1], b[1])
 
 
 def _seen_plates(beam: Tensor, plates: str) -> Tensor:

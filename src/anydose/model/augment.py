@@ -60,19 +60,8 @@ def rotated(
     out as if drawn anew; how a deformation turns them is left out."""
     if degrees == 0 and zoom == 1 and deformation_mm == 0:
         return sample
-    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    mm = np.array(sample.spacing_mm[1::-1])  # (y, x)
-    centre = (np.array(sample.body.shape[1:]) - 1) / 2
-    inside = np.argwhere(sample.body.any(dim=0).cpu().numpy()) if sample.body.any() else centre[None]
-    there = ((inside - centre) * mm) @ np.array([[c, -s], [s, c]]) * (zoom / mm)
-    margin = np.ceil(2 * deformation_mm / mm)
-    low, size = there.min(axis=0) - margin, np.ceil(np.ptp(there, axis=0) + 2 * margin - 1e-6).astype(int) + 1
-    y, x = ((np.indices(size) + low[:, None, None]).T * (mm / zoom)).T
-    if deformation_mm:
-        y, x = np.stack([y, x]) + deformation_mm * displacement((size[0], size[1]), mm, seed)
-    wanted = np.stack([(x * c + y * s) / mm[1], (y * c - x * s) / mm[0]], axis=-1)
-    grid = torch.from_numpy((wanted / np.maximum(centre[::-1], 0.5)).astype(np.float32))[None]
-    grid = grid.to(sample.body.device)
+    places = _places_before(sample, degrees, zoom=zoom, deformation_mm=deformation_mm, seed=seed)
+    grid = torch.from_numpy(places)[None].to(sample.body.device)
     volumes = {}
     for name, volume in sample.volumes.items():
         row = modality.TABLE[name]
@@ -86,6 +75,26 @@ def rotated(
     body = _sampled(sample.body[None].float(), grid, "nearest")[0] > 0.5
     sx, sy, sz = sample.spacing_mm
     return replace(sample, volumes=volumes, body=body, spacing_mm=(sx / zoom, sy / zoom, sz))
+
+
+def _places_before(
+    sample: Sample, degrees: float, *, zoom: float, deformation_mm: float, seed: int
+) -> NDArray[np.float32]:
+    """Where each voxel of the rotated plane was, (h', w', 2) as (x, y) from -1 to 1 over the voxel centres of
+    the plane as it is: what `grid_sample` takes. The new plane holds the whole rotated body."""
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    mm = np.array(sample.spacing_mm[1::-1])  # (y, x)
+    centre = (np.array(sample.body.shape[1:]) - 1) / 2
+    inside = np.argwhere(sample.body.any(dim=0).cpu().numpy()) if sample.body.any() else centre[None]
+    after = ((inside - centre) * mm) @ np.array([[c, -s], [s, c]]) * (zoom / mm)  # in new voxels
+    margin = np.ceil(2 * deformation_mm / mm)
+    low = after.min(axis=0) - margin
+    size = np.ceil(np.ptp(after, axis=0) + 2 * margin - 1e-6).astype(int) + 1
+    y, x = ((np.indices(size) + low[:, None, None]).T * (mm / zoom)).T  # in mm from the centre
+    if deformation_mm:
+        y, x = np.stack([y, x]) + deformation_mm * displacement((size[0], size[1]), mm, seed)
+    before = np.stack([(x * c + y * s) / mm[1], (y * c - x * s) / mm[0]], axis=-1)  # in voxels as they are
+    return np.asarray(before / np.maximum(centre[::-1], 0.5), dtype=np.float32)
 
 
 def displacement(size: tuple[int, int], mm: NDArray[np.float64], seed: int) -> NDArray[np.float32]:

@@ -142,7 +142,7 @@ def _disagreement(
     count = fractions or card.fractions
     if prescriptions_match(card, total / count, count):
         return ()
-    concerned = [f"{i.structure.label} {metrics.text(i.of)}" for i in card.items if any(absolute(i))]
+    concerned = [f"{i.structure.label} {metrics.text(i.of)}" for i in card.items if absolute(i).any]
     done = "were scaled to the plan" if rescale else "are taken as written"
     return (
         f"plan prescription {total:g} Gy in {count}, scorecard {card.total_gy:g} Gy in {card.fractions}: "

@@ -68,21 +68,22 @@ def ssim(reference: Dose, prediction: Dose) -> float:
     if min(reference.shape) < SSIM_WINDOW:
         raise ValueError(f"SSIM needs {SSIM_WINDOW} voxels along every axis, the dose has {reference.shape}")
     x, y = reference.astype(np.float64), prediction.astype(np.float64)
-    mean = [ndimage.uniform_filter(a, SSIM_WINDOW) for a in (x, y, x * x, y * y, x * y)]
+    mean_x, mean_y = _windowed(x), _windowed(y)
     count = SSIM_WINDOW**3
-    var_x, var_y, covariance = (
-        count / (count - 1) * (square - product)
-        for square, product in (
-            (mean[2], mean[0] ** 2),
-            (mean[3], mean[1] ** 2),
-            (mean[4], mean[0] * mean[1]),
-        )
-    )
+    unbiased = count / (count - 1)
+    var_x = unbiased * (_windowed(x * x) - mean_x**2)
+    var_y = unbiased * (_windowed(y * y) - mean_y**2)
+    covariance = unbiased * (_windowed(x * y) - mean_x * mean_y)
     c1, c2 = (0.01 * x.max()) ** 2, (0.03 * x.max()) ** 2
-    luminance = (2 * mean[0] * mean[1] + c1) / (mean[0] ** 2 + mean[1] ** 2 + c1)
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
     similarity = luminance * (2 * covariance + c2) / (var_x + var_y + c2)
     rim = SSIM_WINDOW // 2
     return float(similarity[rim:-rim, rim:-rim, rim:-rim].mean())
+
+
+def _windowed(values: Dose) -> Dose:
+    """The mean over the window about each voxel."""
+    return np.asarray(ndimage.uniform_filter(values, SSIM_WINDOW))
 
 
 def isodose_dice(reference: Dose, prediction: Dose, level_gy: float) -> float:

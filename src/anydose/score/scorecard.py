@@ -144,31 +144,57 @@ def to_prescription(card: Scorecard, total_gy: float, fractions: int | None = No
     )
 
 
-def absolute(item: Item) -> tuple[bool, bool, bool]:
-    """Whether PointX, InputValue, and the HI_ parameters of an item are absolute doses."""
-    row = find(item.of.metric)
+@dataclass(frozen=True)
+class AbsoluteDoses:
+    """Which numbers of an item are absolute doses, and so belong to one prescription."""
+
+    points: bool = False
+    """PointX of its curve."""
+    value: bool = False
+    """InputValue."""
+    levels: bool = False
+    """HI_HiValue and HI_LowValue."""
+    target: bool = False
+    """HI_Target."""
+
+    @property
+    def any(self) -> bool:
+        """Whether there is one."""
+        return self.points or self.value or self.levels or self.target
+
+
+def absolute(item: Item) -> AbsoluteDoses:
+    """The absolute doses of an item; none of a metric that is not known."""
+    row, of = find(item.of.metric), item.of
     if row is None:
-        return False, False, False
-    points = row.yields == "dose" and item.of.output != "%"
-    levels = item.of.metric == "ModifiedGradientIndex" and (item.of.target_unit or item.of.unit) != "%"
-    return (
-        points,
-        row.abscissa == "dose" and item.of.unit != "%",
-        levels or item.of.target_unit in ("Gy", "cGy"),
+        return AbsoluteDoses()
+    has_levels = of.metric == "ModifiedGradientIndex"
+    in_dose = of.target_unit in ("Gy", "cGy")
+    return AbsoluteDoses(
+        points=row.yields == "dose" and of.output != "%",
+        value=row.abscissa == "dose" and of.unit != "%",
+        levels=has_levels and (of.target_unit or of.unit) != "%",
+        target=in_dose and not has_levels,
     )
 
 
 def _scaled(item: Item, factor: float) -> Item:
-    in_points, in_value, in_parameters = absolute(item)
-    of = item.of
-    if in_value and of.value is not None:
-        of = replace(of, value=of.value * factor)
-    if in_parameters and of.metric == "ModifiedGradientIndex":
-        of = replace(of, **{k: v * factor for k in ("high", "low") if (v := getattr(of, k)) is not None})
-    elif in_parameters and of.target is not None:
-        of = replace(of, target=of.target * factor)
-    points = tuple(replace(p, x=p.x * factor) for p in item.points) if in_points else item.points
+    """The item with its absolute doses multiplied by `factor`."""
+    of, in_dose = item.of, absolute(item)
+    if in_dose.value:
+        of = replace(of, value=_times(of.value, factor))
+    if in_dose.levels:
+        of = replace(of, high=_times(of.high, factor), low=_times(of.low, factor))
+    if in_dose.target:
+        of = replace(of, target=_times(of.target, factor))
+    points = item.points
+    if in_dose.points:
+        points = tuple(replace(point, x=point.x * factor) for point in points)
     return replace(item, of=of, points=points)
+
+
+def _times(value: float | None, factor: float) -> float | None:
+    return None if value is None else value * factor
 
 
 # JSON key <-> field, in the order of the format

@@ -249,15 +249,35 @@ def total_of(bound: BoundScorecard, at: Callable[[str], Histogram]) -> Score:
         flag = item.flag(as_float(points))
         metric = metrics.find(item.of.metric)
         unit = item.of.output if metric is not None and metric.yields != "ratio" else None
-        row = (item.structure.label, key, metrics.text(item.of), as_float(value), unit)
-        results.append(Result(*row, as_float(points), item.maximum, flag))
+        results.append(
+            Result(
+                structure=item.structure.label,
+                matched=key,
+                metric=metrics.text(item.of),
+                value=as_float(value),
+                unit=unit,
+                score=as_float(points),
+                maximum=item.maximum,
+                flag=flag,
+            )
+        )
     maximum = sum(r.maximum for r in results if r.flag != "missing")
     return Score(total, maximum, tuple(results), bound.warnings, bound.card.name)
 
 
 def _missing(item: Item, key: str | None, why: str) -> Result:
-    label, metric = item.structure.label, metrics.text(item.of)
-    return Result(label, key, metric, None, item.of.output, None, item.maximum, "missing", why)
+    """The row of an item that could not be scored."""
+    return Result(
+        structure=item.structure.label,
+        matched=key,
+        metric=metrics.text(item.of),
+        value=None,
+        unit=item.of.output,
+        score=None,
+        maximum=item.maximum,
+        flag="missing",
+        why=why,
+    )
 
 
 def on_case(case: Case, dose: Any) -> Any:

@@ -1,9 +1,13 @@
 """Structures of a scorecard: finding them in a case, and building those that a StructureComment describes.
 
-Grammar, deepest braces first, operators from left to right: expression = operand { (AND | OR | SUB) operand
-} operand    = ( "<" StructureId ">" | "{" expression "}" ) [ "|" margin ] margin     = signed millimetres,
-or six of them joined by "^": left^right^superior^inferior^posterior^anterior Source: specification of the
-PlanScoreCard format, section 5.5."""
+Grammar, deepest braces first, operators from left to right:
+
+    expression = operand { (AND | OR | SUB) operand }
+    operand    = ( "<" StructureId ">" | "{" expression "}" ) [ "|" margin ]
+    margin     = signed millimetres, or six of them joined by "^":
+                 left^right^superior^inferior^posterior^anterior
+
+Source: specification of the PlanScoreCard format, section 5.5."""
 
 from __future__ import annotations
 

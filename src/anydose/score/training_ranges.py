@@ -57,22 +57,9 @@ class Ranges:
 
 def facts(case: Case) -> dict[str, float]:
     """The numbers of a case by the names of WORDS, those that it does not have left out."""
-    x, y, z = case.grid.spacing_mm
-    along = np.argmax(np.abs(np.asarray(case.grid.direction)), axis=1)
-    spacing = np.array([x, y, z])[along]
-    found = dict(zip(("spacing_x_mm", "spacing_y_mm", "spacing_z_mm"), map(float, spacing), strict=True))
-    cc, levels = case.grid.voxel_cc, case.prescription.levels_gy
-    if levels:
-        top, target = max(levels, key=lambda n: levels[n]), np.logical_or.reduce(list(case.targets.values()))
-        found |= {"prescription_gy": levels[top], "lowest_level": min(levels.values()) / levels[top]}
-        found |= {"levels": len(set(levels.values())), "target_cc": target.sum() * cc}
-        found |= {"high_target_cc": case.structures[top].sum() * cc}
-    if case.body is not None and case.body.any():
-        size = np.array(bounding_box(case.body)[1][::-1])[along] * spacing
-        found |= dict(zip(("body_x_mm", "body_y_mm", "body_z_mm"), map(float, size), strict=True))
-        found["body_cc"] = case.body.sum() * cc
-        if levels:
-            found["target_share"] = found["target_cc"] / found["body_cc"]
+    found = {**_of_voxels(case), **_of_targets(case), **_of_body(case)}
+    if "target_cc" in found and "body_cc" in found:
+        found["target_share"] = found["target_cc"] / found["body_cc"]
     organs = [names.HEAD_NECK.channel(case.meaning(name)) for name in case.of_role("oar")]
     other = names.ORGAN_CHANNELS.index("other")
     found |= {"organs": len(organs) - organs.count(other), "other_organs": organs.count(other)}
@@ -83,6 +70,45 @@ def facts(case: Case) -> dict[str, float]:
         tissue = inside[inside > BODY_HU]
         found["median_hu"] = float(np.median(tissue)) if tissue.size else float(np.median(inside))
     return {name: float(value) for name, value in found.items()}
+
+
+def _along_patient(case: Case) -> Any:
+    """The index axis (x, y, z) of the grid that lies nearest to each of the patient's axes."""
+    return np.argmax(np.abs(np.asarray(case.grid.direction)), axis=1)
+
+
+def _of_voxels(case: Case) -> dict[str, float]:
+    x, y, z = np.array(case.grid.spacing_mm)[_along_patient(case)]
+    return {"spacing_x_mm": x, "spacing_y_mm": y, "spacing_z_mm": z}
+
+
+def _of_targets(case: Case) -> dict[str, float]:
+    levels, voxel_cc = case.prescription.levels_gy, case.grid.voxel_cc
+    if not levels:
+        return {}
+    highest = max(levels, key=lambda name: levels[name])
+    target = np.logical_or.reduce(list(case.targets.values()))
+    return {
+        "prescription_gy": levels[highest],
+        "lowest_level": min(levels.values()) / levels[highest],
+        "levels": len(set(levels.values())),
+        "target_cc": target.sum() * voxel_cc,
+        "high_target_cc": case.structures[highest].sum() * voxel_cc,
+    }
+
+
+def _of_body(case: Case) -> dict[str, float]:
+    if case.body is None or not case.body.any():
+        return {}
+    _, shape = bounding_box(case.body)
+    size_mm = np.array(shape[::-1]) * np.array(case.grid.spacing_mm)
+    x, y, z = size_mm[_along_patient(case)]
+    return {
+        "body_x_mm": x,
+        "body_y_mm": y,
+        "body_z_mm": z,
+        "body_cc": case.body.sum() * case.grid.voxel_cc,
+    }
 
 
 def directions(case: Case) -> list[float]:

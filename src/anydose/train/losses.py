@@ -47,18 +47,25 @@ def dvh_loss(
     with weight `points`, the mean absolute difference of their mean doses and of the mean doses in
     `DVH_POINTS` (a criteria-based one: smoother than single percentiles).
     dose, reference: (d, h, w); structures: (s, d, h, w) masks, empty ones are left out."""
-    areas, criteria = [dose.sum() * 0.0], [dose.sum() * 0.0]
-    for mask in structures:
-        if mask.any():
-            gap = dose[mask].sort().values - reference[mask].sort().values
-            n = len(gap)
-            ranks = [(int(low * n), max(int(high * n), int(low * n) + 1)) for low, high in DVH_POINTS]
-            parts = [gap, *(gap[low:high] for low, high in ranks)]
-            areas.append(gap.abs().mean())
-            criteria.append(torch.stack([part.mean().abs() for part in parts]).mean())
-    area, at_points = (torch.stack(each).sum() / max(1, len(each) - 1) for each in (areas, criteria))
-    report = {"dvh": float(area.detach())} | ({"points": float(at_points.detach())} if points else {})
+    gaps = [dose[mask].sort().values - reference[mask].sort().values for mask in structures if mask.any()]
+    nothing = dose.sum() * 0.0  # keeps the graph of a patient without a structure
+    area = torch.stack([nothing, *(gap.abs().mean() for gap in gaps)]).sum() / max(1, len(gaps))
+    at_points = torch.stack([nothing, *map(_gap_of_points, gaps)]).sum() / max(1, len(gaps))
+    report = {"dvh": float(area.detach())}
+    if points:
+        report["points"] = float(at_points.detach())
     return area + points * at_points, report
+
+
+def _gap_of_points(gap: Tensor) -> Tensor:
+    """The mean absolute difference of a structure's mean dose and of those in `DVH_POINTS`. gap: (n,),
+    between its doses sorted from the coldest."""
+    n = len(gap)
+    parts = [gap]
+    for low, high in DVH_POINTS:
+        first = int(low * n)
+        parts.append(gap[first : max(int(high * n), first + 1)])
+    return torch.stack([part.mean().abs() for part in parts]).mean()
 
 
 def advantage(rewards: Tensor, spread: float = 2.0) -> Tensor:

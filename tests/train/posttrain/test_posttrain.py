@@ -25,7 +25,7 @@ from anydose.train.posttrain.candidates import load_patient, starting_noise
 from anydose.train.posttrain.config import PostConfig
 from anydose.train.posttrain.methods import METHODS
 from anydose.train.posttrain.reward import StopRule, read_reward
-from anydose.train.posttrain.trainer import PostTrainer, broken
+from anydose.train.posttrain.trainer import Check, PostTrainer, broken, stored_check
 
 TINY = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16, sigma_data=0.5))
 NAMES = ("phantom_0", "phantom_1", "phantom_2")
@@ -239,10 +239,11 @@ def test_the_stochastic_samplers_density_is_that_of_its_steps():
 
 def test_the_guard_speaks_only_when_a_whole_window_is_beyond_it():
     rule = StopRule(mae_growth=0.02, constraint_loss=0.01, window=2)
-    assert broken([[0.5, 0.0]], rule) == ""
-    assert broken([[0.5, 0.0], [0.0, 0.0], [0.01, 0.0]], rule) == ""
-    assert "error grew by 3.0%" in broken([[0.0, 0.0], [0.03, 0.0], [0.03, 0.0]], rule)
-    assert "lost 0.0200 of reward to hard constraints" in broken([[0.0, -0.02], [0.0, -0.02]], rule)
+    assert broken([Check(0.5, 0.0)], rule) == ""
+    assert stored_check([0.5, 0.1]) == stored_check({"growth": 0.5, "limits": 0.1}) == Check(0.5, 0.1)
+    assert broken([Check(0.5, 0.0), Check(0.0, 0.0), Check(0.01, 0.0)], rule) == ""
+    assert "error grew by 3.0%" in broken([Check(0.0, 0.0), Check(0.03, 0.0), Check(0.03, 0.0)], rule)
+    assert "lost 0.0200 of reward to hard constraints" in broken([Check(0.0, -0.02), Check(0.0, -0.02)], rule)
 
 
 def test_a_run_that_breaks_the_guard_stops_itself_with_a_sentence(places, tmp_path):

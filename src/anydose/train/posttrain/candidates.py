@@ -19,7 +19,7 @@ from anydose.case.case import Case
 from anydose.diffusion.sampler import Velocity, ddim
 from anydose.io.store import read_stored
 from anydose.model.any2any import Any2Any
-from anydose.model.sample import Sample, body_block, padded
+from anydose.model.sample import Sample, body_block, padded, padding
 from anydose.train.data import Cohort
 from anydose.train.posttrain.reward import Reward, RewardConfig, RewardOnCase, bind_reward
 
@@ -28,22 +28,29 @@ CHUNK = 4  # samples evaluated as one batch
 
 @dataclass(frozen=True)
 class Patient:
-    """One patient, encoded. given: latents (1, c, d, h, w) of the conditions; body, region: on the latent
-    grid (1, 1, d, h, w), `region` is what the network predicts; reference: latent of the reference dose;
-    background: latent where there is no patient; inside: the patient's block within the padded volume."""
+    """One patient, encoded."""
 
     sample: Sample
+    """As it was drawn."""
     reward_on_case: RewardOnCase
+    """The reward, bound to the case."""
     given: Mapping[str, Tensor]
+    """Latents (1, c, d, h, w) of the conditions."""
     body: Tensor
+    """The body on the latent grid, (1, 1, d, h, w)."""
     region: Tensor
+    """What the network predicts, likewise."""
     spacing_mm: Tensor
+    """Of the voxels, (1, 3)."""
     reference: Tensor
+    """Latent (1, c, d, h, w) of the reference dose."""
     background: Tensor
+    """Latent where there is no patient, likewise."""
     inside: tuple[slice, ...]
+    """The patient's block within the padded volume."""
 
     def velocity(self, model: Any2Any, x: Tensor, t: Tensor, precision: str = "bf16") -> Tensor:
-        """V (k, c, d, h, w) of the dose's latent x at times t (k,), in float32."""
+        """v (k, c, d, h, w) of the dose's latent x at times t (k,), in float32."""
         if model.blind_at_one and len(x) > 1 and bool((t >= 1).all()):
             return self.velocity(model, x[:1], t[:1], precision).expand_as(x)
         parts = []
@@ -88,17 +95,17 @@ def prepare(model: Any2Any, sample: Sample, case: Case, reward: RewardConfig) ->
     latents = {name: model.codec.encode(volume[None].to(device)) for name, volume in whole.volumes.items()}
     reference = latents.pop("dose")
     body = model.latent_body(whole.body[None].to(device))
-    pairs = list(zip(whole.body.shape, sample.body.shape, strict=True))
+    first = padding(sample.body.shape, model.multiple)[1]
     return Patient(
-        sample,
-        bind_reward(block, reward),
-        latents,
-        body,
-        model.region(body, "dose"),
-        torch.tensor([sample.spacing_mm], device=device),
-        reference,
-        model.background("dose", whole.body.shape, sample.rx_max_gy),
-        tuple(slice((n - m) // 2, (n - m) // 2 + m) for n, m in pairs),
+        sample=sample,
+        reward_on_case=bind_reward(block, reward),
+        given=latents,
+        body=body,
+        region=model.region(body, "dose"),
+        spacing_mm=torch.tensor([sample.spacing_mm], device=device),
+        reference=reference,
+        background=model.background("dose", whole.body.shape, sample.rx_max_gy),
+        inside=tuple(slice(s, s + n) for s, n in zip(first, sample.body.shape, strict=True)),
     )
 
 

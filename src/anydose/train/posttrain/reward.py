@@ -181,18 +181,29 @@ class RewardOnCase:
         """The reward of a dose (d, h, w) in Gy on the case's grid. base_mae_gy: the base model's own error
         for this case, which the anchor is relative to; without it there is no anchor. histogram: as in
         `scoring.score`."""
-        found = scoring.score(self.score, dose, histogram)
+        score = scoring.score(self.score, dose, histogram)
         limits = scoring.score(self.limits, dose, histogram)
-        scored = found.total / found.maximum if found.maximum else found.total
-        mae, lost, growth = self.mae_gy(dose), 0.0, None
-        if mae is not None and base_mae_gy:
-            excess = mae / base_mae_gy - 1
-            growth, anchor = as_float(excess), self.config.anchor
-            if anchor is not None and growth > anchor.tolerance:
-                lost = -anchor.weight * (excess - anchor.tolerance)
-        parts = (as_float(scored), as_float(limits.total), as_float(lost))
-        total = scored + limits.total + lost
-        return Reward(total, *parts, None if mae is None else as_float(mae), growth, found, limits)
+        scored = score.total / score.maximum if score.maximum else score.total
+        mae = self.mae_gy(dose)
+        growth = mae / base_mae_gy - 1 if mae is not None and base_mae_gy else None
+        lost = self._lost_to_anchor(growth)
+        return Reward(
+            total=scored + limits.total + lost,
+            scored=as_float(scored),
+            hinge=as_float(limits.total),
+            anchor=as_float(lost),
+            mae_gy=None if mae is None else as_float(mae),
+            growth=None if growth is None else as_float(growth),
+            score=score,
+            limits=limits,
+        )
+
+    def _lost_to_anchor(self, growth: Number | None) -> Number:
+        """What the error's growth beyond the anchor's tolerance costs, <= 0; 0 where it is not known."""
+        anchor = self.config.anchor
+        if anchor is None or growth is None or as_float(growth) <= anchor.tolerance:
+            return 0.0
+        return -anchor.weight * (growth - anchor.tolerance)
 
 
 def bind_reward(case: Case, config: RewardConfig) -> RewardOnCase:

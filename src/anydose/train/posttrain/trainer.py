@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ from anydose.train.posttrain.candidates import Patient, load_patient, one_step
 from anydose.train.posttrain.config import PostConfig, post_config_from_dict
 from anydose.train.posttrain.methods import METHODS, Group, rewarded
 from anydose.train.posttrain.policy import Policy
-from anydose.train.posttrain.reward import MEANS, Reward, StopRule, read_reward
+from anydose.train.posttrain.reward import MEANS, Anchor, Reward, StopRule, read_reward
 from anydose.train.tasks import EPOCH_STREAM
 
 FREE = (
@@ -82,7 +82,7 @@ class PostTrainer:
         )
         self.place = RunFolder(Path(config.out) / config.name)
         self.step, self.seconds = 0, 0.0
-        self.checks: list[list[float]] = []
+        self.checks: list[Check] = []
         self.best = -math.inf
         self._watched: list[tuple[Patient, Reward]] = []
 
@@ -217,24 +217,17 @@ class PostTrainer:
                 self._watched = [(p, one_step(model, p, c.precision)) for p in watched]
         with self.policy.holding(self.policy.ema) as model:
             pairs = [(one_step(model, p, c.precision), base) for p, base in self._watched]
-        found = {  # every process looks; their mean, so that all of them decide alike
-            "growth": float(np.mean([(new.mae_gy or 0.0) / (old.mae_gy or 1.0) - 1 for new, old in pairs])),
-            "limits": float(np.mean([new.hinge - old.hinge for new, old in pairs])),
-            "gain": float(np.mean([new.scored - old.scored for new, old in pairs])),
-        }
-        found = self._mean(found)
-        growth, limits, gain = found["growth"], found["limits"], found["gain"]
-        self.checks.append([growth, limits])
+        # every process looks; their mean, so that all of them decide alike
+        check = Check(**self._mean(asdict(checked(pairs))))
+        self.checks.append(check)
         if c.anchor:
             self.stopped = broken(self.checks, self.full.stop_rule)
-        anchor, value = self.full.anchor, gain
-        if c.anchor and anchor:
-            value += limits - anchor.weight * max(0.0, growth - anchor.tolerance)
+        value = check.value(self.full.anchor) if c.anchor else check.gain
         if value > self.best and not self.stopped:
             self.best = value
             if self.rank == 0:
                 self.policy.save(self.folder / "adapter.safetensors", self.record())
-        return {"watch_gain": gain, "watch_growth": growth, "watch_limits": limits}
+        return {"watch_gain": check.gain, "watch_growth": check.growth, "watch_limits": check.limits}
 
     def record(self) -> dict[str, Any]:
         """What the adapter file says of its training."""
@@ -259,7 +252,8 @@ class PostTrainer:
             self.policy.save(self.folder / "adapter.safetensors", self.record())
         state = self.policy.state()
         state |= stored([self.optimiser])
-        about = {"step": self.step, "seconds": self.seconds, "checks": self.checks, "best": self.best}
+        about: dict[str, Any] = {"step": self.step, "seconds": self.seconds, "best": self.best}
+        about |= {"checks": [asdict(check) for check in self.checks]}
         about |= {"config": asdict(self.config), "sha256": file_hash(self.policy.path)}
         save_tensors(state, self.place.state, {"state": json.dumps(about)})
 
@@ -286,7 +280,7 @@ class PostTrainer:
         self.policy.load_state(state)
         restore([self.optimiser], state)
         self.step, self.seconds = about["step"], about["seconds"]
-        self.checks, self.best = about["checks"], about["best"]
+        self.checks, self.best = [stored_check(row) for row in about["checks"]], about["best"]
 
 
 def _fits(path: Path, most_voxels: int) -> bool:
@@ -294,12 +288,45 @@ def _fits(path: Path, most_voxels: int) -> bool:
         return not most_voxels or math.prod(file.get_slice("mask").get_shape()) <= most_voxels
 
 
-def broken(checks: list[list[float]], rule: StopRule) -> str:
-    """The sentence to stop with where the stop rule is met over the last checks [growth of the error, reward
-    lost to the constraints]; '' where it holds or there are too few."""
+@dataclass(frozen=True)
+class Check:
+    """One look at the watched patients: means of the policy's doses against the base's."""
+
+    growth: float
+    """Growth of the error, as a share of the base's."""
+    limits: float
+    """Reward gained, or lost below 0, by the hard constraints."""
+    gain: float = 0.0
+    """Gain in score."""
+
+    def value(self, anchor: Anchor | None) -> float:
+        """What the best adapter has most of: the reward, with constraints and anchor where there is one."""
+        if anchor is None:
+            return self.gain
+        return self.gain + (self.limits - anchor.weight * max(0.0, self.growth - anchor.tolerance))
+
+
+def checked(pairs: Sequence[tuple[Reward, Reward]]) -> Check:
+    """The means over patients of (the policy's reward, the base's)."""
+    growth = [(new.mae_gy or 0.0) / (old.mae_gy or 1.0) - 1 for new, old in pairs]
+    limits = [new.hinge - old.hinge for new, old in pairs]
+    gain = [new.scored - old.scored for new, old in pairs]
+    return Check(growth=float(np.mean(growth)), limits=float(np.mean(limits)), gain=float(np.mean(gain)))
+
+
+def stored_check(row: Mapping[str, float] | Sequence[float]) -> Check:
+    """A check as a run's state holds it: by name, or [growth, limits] as states before version 0.2 do."""
+    return Check(**row) if isinstance(row, Mapping) else Check(growth=row[0], limits=row[1])
+
+
+def broken(checks: Sequence[Check], rule: StopRule) -> str:
+    """The sentence to stop with where the stop rule is met over the last checks; '' where it holds or there
+    are too few."""
     if len(checks) < rule.window:
         return ""
-    growth, limits = np.mean(checks[-rule.window :], axis=0)
+    last = checks[-rule.window :]
+    growth = np.mean([check.growth for check in last])
+    limits = np.mean([check.limits for check in last])
     if growth > rule.mae_growth:
         return (
             f"stopped: the watched patients' error grew by {growth:.1%} over the last {rule.window} checks, "
