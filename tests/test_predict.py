@@ -223,6 +223,12 @@ def test_the_command_writes_every_output_and_a_record_of_how(tmp_path):
     assert from_nifti.grid.matches(case.grid)
     assert np.allclose(from_csv, from_nifti.array, atol=6e-4)
     assert (out / "page.png").read_bytes()[:4] == b"\x89PNG"
+    taken = {row["roi"]: row["channel"] for row in run["structures"]}
+    assert taken["PTV70"] != "ignored"
+    page = tmp_path / "report.html"
+    shown = command("report", out, "--case", tmp_path / "pt_1", "--out", page)
+    assert shown.returncode == 0, shown.stderr
+    assert '"PTV70","PTV_7000"' in page.read_text().replace('", "', '","')
 
 
 @pytest.mark.parametrize(

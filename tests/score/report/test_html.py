@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import base64
 import gzip
-import hashlib
 import json
 import re
-import shutil
-import subprocess
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from browser import seen_in_browser
 from scored_phantom import CORD, CORD_MAX, COVERAGE, GRID, HEART, PTV, card, case, dose_gy
 
 from anydose.case.case import Case
@@ -30,14 +27,8 @@ from anydose.score.report.run_record import RunRecord
 from anydose.score.report.volumes import shown_grid
 from anydose.score.scoring import score
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = "--headless --no-sandbox --disable-quic --no-first-run --disable-background-networking --disable-sync"
-# a user's hands: scroll one slice, hover the histogram, then say on the console what was seen
-HANDS = """(async () => {
-  const wait = (ms) => new Promise((done) => setTimeout(done, ms));
-  const frame = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
-  while (!document.body.dataset.ready && !document.body.dataset.error) await wait(50);
-  await frame();
+# a user's hands: scroll one slice, move the cursor, click in a plane, hover the histogram
+HANDS = """
   const where = () => [...document.querySelectorAll("figcaption span")].map((span) => span.textContent);
   const seen = { before: where() };
   const [axial, coronal] = document.querySelectorAll(".view canvas"), first = axial.toDataURL();
@@ -74,9 +65,6 @@ HANDS = """(async () => {
   seen.wide = document.documentElement.scrollWidth <= innerWidth;
   seen.loaded = performance.getEntriesByType("resource").map((entry) => entry.name);
   return seen;
-})().then((seen) => seen, (error) => ({ error: String(error) })).then((seen) => {
-  console.log("SEEN" + btoa(unescape(encodeURIComponent(JSON.stringify(seen)))) + "END");
-});
 """
 
 pytest.importorskip("plotly")
@@ -107,40 +95,7 @@ def unpacked(html: str, name: str, kind: str) -> np.ndarray:
 
 
 def shown_by_a_browser(page: Path, folder: Path, width: int = 1400) -> Any:
-    if CHROMIUM is None:
-        pytest.skip("no chromium here: apt-get install chromium")
-    acted, digest = folder / "acted.html", hashlib.sha256(HANDS.encode()).digest()
-    allowed = f"script-src 'sha256-{base64.b64encode(digest).decode()}' "  # the page runs no other script
-    html = page.read_text().replace("script-src ", allowed, 1)
-    acted.write_text(html.replace("</body>", f"<script>{HANDS}</script></body>"))
-    command = [
-        CHROMIUM,
-        *FLAGS.split(),
-        f"--user-data-dir={folder / 'profile'}",
-        f"--window-size={width},1000",
-    ]
-    # real time: under a virtual clock timers run ahead of the frames in which the page draws
-    command += ["--enable-unsafe-swiftshader", "--enable-logging=stderr", "--remote-debugging-port=0"]
-    with subprocess.Popen([*command, acted.as_uri()], stderr=subprocess.PIPE, text=True) as browser:
-        limit = threading.Timer(120, browser.kill)
-        limit.start()
-        try:
-            said = list(_until_seen(browser.stderr))
-        finally:
-            limit.cancel()
-            browser.kill()
-    found = re.search(r"SEEN([A-Za-z0-9+/=]+)END", said[-1])
-    assert found, "".join(said[-20:])
-    return json.loads(base64.b64decode(found[1]))
-
-
-def _until_seen(lines: Any) -> Iterator[str]:
-    """What the browser logs, up to what its page saw."""
-    yield ""
-    for line in lines:
-        yield line
-        if "SEEN" in line and "END" in line:
-            return
+    return seen_in_browser(page, folder, HANDS, width=width)
 
 
 def test_the_page_holds_the_dose_the_masks_and_the_items(tmp_path: Path) -> None:
@@ -238,15 +193,14 @@ def test_a_browser_shows_a_patient_without_reference_or_ct(tmp_path: Path) -> No
 def test_a_page_without_a_scorecard_and_where_the_dose_is_unknown(tmp_path: Path) -> None:
     dose = Volume(np.where(np.arange(24)[:, None] < 19, dose_gy(), np.nan), GRID, "Gy")
     band = [{"structure": "PTV", "point": f"D_{p}", "low": 55.0 - p / 10, "high": 60.0} for p in (5, 50, 95)]
-    record = RunRecord(
-        ("unlike",), {"Model": "compact"}, {"SpinalCord": "SpinalCord", "Odd": "ignored"}, tuple(band)
-    )
+    naming = (("SpinalCord", "SpinalCord", "oar", "SpinalCord", ""), ("Odd", "", "", "ignored", "no name"))
+    record = RunRecord(("unlike",), {"Model": "compact"}, naming, tuple(band))
     write_report(tmp_path / "r.html", case(), dose, record=record)
     data = data_of((tmp_path / "r.html").read_text())
     rows = {row["name"]: row for row in data["table"]}
     assert rows["SpinalCord"]["dose"] is None and "covered in part" in rows["SpinalCord"]["why"]
     assert rows["PTV"]["dose"][0] == pytest.approx(PTV.sum() * GRID.voxel_cc)
-    assert data["provenance"]["Model"] == "compact" and data["mapping"][1] == ["Odd", "ignored"]
+    assert data["provenance"]["Model"] == "compact" and data["mapping"][1] == list(naming[1])
     assert data["notes"] == ["unlike"]
     seen = shown_by_a_browser(tmp_path / "r.html", tmp_path)
     assert (seen["error"], seen["ready"], seen["scored"], seen["bands"]) == ("", "yes", False, 1)

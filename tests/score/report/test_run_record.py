@@ -29,7 +29,8 @@ def written(folder: Path, value: Any) -> Path:
         ({"model": "x"}, "model: an object is needed, text"),
         ({"options": []}, "options"),
         ({"used": {"ct": 1}}, "used"),
-        ({"structures": []}, "structures"),
+        ({"structures": {"Lt Parotid": "Parotid_L"}}, "structures: a list of objects is needed, an object"),
+        ({"structures": ["Lt Parotid"]}, "structures"),
     ],
 )
 def test_what_is_no_record_is_one_sentence_with_the_file(tmp_path: Path, value: Any, found: str) -> None:
@@ -48,12 +49,16 @@ def test_the_report_takes_model_options_and_what_was_shown(tmp_path: Path) -> No
         "model": {"file": "m.safetensors", "sha256": "ab"},
         "options": {"steps": 1, "mimic": True, "given": [], "sampler": "ddim"},
         "used": ["ct", "ptv"],
-        "structures": {"Lt Parotid": "Parotid_L", "Other": "ignored"},
+        "structures": [
+            {"roi": "Lt P", "tg263": "Parotid_L", "role": "oar", "channel": "Parotid_L", "why": "a name"},
+            {"roi": "Other", "role": "", "channel": "ignored"},
+        ],
     }
     found = read_beside(written(tmp_path, record))
     assert found.warnings == ("unlike",)
     assert found.lines["Model"] == "file m.safetensors, sha256 ab"
     assert found.lines["Options"] == "steps 1, mimic yes, given all, sampler ddim"
     assert found.lines["Shown to the model"] == "ct, ptv"
-    assert found.structures == record["structures"]
+    assert found.structures[0] == ("Lt P", "Parotid_L", "oar", "Parotid_L", "a name")
+    assert found.structures[1] == ("Other", "", "", "ignored", "")
     assert read_beside(tmp_path) == found

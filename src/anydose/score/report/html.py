@@ -115,7 +115,7 @@ def report_data(
         "columns": COLUMNS,
         "table": [{**row, "name": shown(row["name"])} for row in table(case, doses, names)],
         "bands": [{**band, "structure": shown(band["structure"])} for band in record.bands],
-        "mapping": [[shown(name), shown(to)] for name, to in record.structures.items()],
+        "mapping": [[shown(text) for text in row] for row in record.structures],
         "notes": list(dict.fromkeys(said)),
         "provenance": {**record.lines, **(provenance or {}), **_provenance(dose)},
     }

@@ -12,6 +12,7 @@ from typing import Any
 
 NAME = "run.json"
 BANDS = "dvh_bands.csv"
+NAMING = ("roi", "tg263", "role", "channel", "why")
 
 
 @dataclass(frozen=True)
@@ -22,8 +23,8 @@ class RunRecord:
     """What makes the case unlike the model's training data."""
     lines: Mapping[str, str] = field(default_factory=dict)
     """Model, options, used inputs: heading -> text."""
-    structures: Mapping[str, str] = field(default_factory=dict)
-    """Structure of the case -> what the model took it for, or 'ignored'."""
+    structures: tuple[tuple[str, str, str, str, str], ...] = ()
+    """A row a structure of the case, of NAMING: what the model took it for, and why."""
     bands: tuple[Mapping[str, Any], ...] = ()
     """80 % intervals of DVH points: structure, point ('D_95', 'mean'), low_80 and high_80 in Gy."""
 
@@ -42,7 +43,7 @@ def read_beside(dose: Path) -> RunRecord:
     if not isinstance(raw, dict):
         raise ValueError(f"{path}: no run record: an object is needed, {_kind(raw)} found")
     known = _read_bands(bands) if bands.is_file() else ()
-    return RunRecord(_sentences(raw, "warnings", path), _lines(raw, path), _mapping(raw, path), known)
+    return RunRecord(_sentences(raw, "warnings", path), _lines(raw, path), _naming(raw, path), known)
 
 
 def _read_bands(path: Path) -> tuple[Mapping[str, Any], ...]:
@@ -87,9 +88,16 @@ def _lines(raw: dict[str, Any], path: Path) -> dict[str, str]:
     return {heading: text for heading, text in said.items() if text}
 
 
-def _mapping(raw: dict[str, Any], path: Path) -> dict[str, str]:
+def _naming(raw: dict[str, Any], path: Path) -> tuple[tuple[str, str, str, str, str], ...]:
     """What each structure was taken for; the record may lack it."""
-    return {name: _text(value) for name, value in _object(raw, "structures", path).items()}
+    rows = raw.get("structures", [])
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{path}: structures: a list of objects is needed, {_kind(rows)} found")
+    found = []
+    for row in rows:
+        roi, tg263, role, channel, why = (_text(row.get(key, "")) for key in NAMING)
+        found.append((roi, tg263, role, channel, why))
+    return tuple(found)
 
 
 def _text(value: Any) -> str:

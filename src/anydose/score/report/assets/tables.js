@@ -98,7 +98,7 @@ function tables() {
       row("differences", [name, fixed(a), fixed(b), (b >= a ? "+" : "") + fixed(b - a)], [1, 2, 3]);
   }
   el("mapping-section").hidden = !data.mapping.length;
-  for (const pair of data.mapping) row("mapping", pair);
+  for (const of of data.mapping) if (row("mapping", of) && of[3] === "ignored") el("mapping").querySelector("tbody").lastChild.className = "ignored";
   for (const note of data.notes) el("notes").append(make("li", note));
   if (!data.notes.length) el("notes").append(make("li", "none"));
   for (const [name, value] of Object.entries(data.provenance)) row("provenance", [name, value]);
