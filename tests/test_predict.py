@@ -166,7 +166,7 @@ def test_more_views_see_the_patient_otherwise_and_agree_on_where_he_lies(patient
         (Options(given=("mri",), looks=1, mimic=False), "mri"),
         (Options(target="petct", looks=1, mimic=False), "petct"),
         (Options(sampler="euler", looks=1, mimic=False), "ddim"),
-        (Options(steps=0, looks=1, mimic=False), "1 to 50"),
+        (Options(steps=51, looks=1, mimic=False), "1 to 50"),
     ],
 )
 def test_options_that_make_no_sense_are_refused_in_one_sentence(patient, options, words):
