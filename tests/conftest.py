@@ -40,9 +40,9 @@ def openkbp_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def phantom() -> Case:
     """The procedural patient of seed 0; frozen, do not write into its arrays."""
-    from anydose.io.phantom import make_phantom
+    from patients import phantom_of
 
-    return make_phantom(0)
+    return phantom_of(0)
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from patients import phantom_of
 
 from anydose.case.case import Case
 from anydose.case.names import NameMap, apply_names
 from anydose.cli.app import app
 from anydose.io import openkbp
-from anydose.io.phantom import make_phantom
 from anydose.predict import predict
 
 TG263 = (
@@ -53,7 +53,7 @@ def renamed(case: Case, spelled: tuple[str, ...]) -> Case:
 
 @pytest.mark.slow
 def test_the_dose_is_the_same_bit_for_bit_under_any_clinic_s_names():
-    case = make_phantom(0)
+    case = phantom_of(0)
     spelled = {"tg263": (*TG263, *TARGETS)} | {
         clinic: (*first, *second, *targets) for clinic, (first, second, targets) in CLINICS.items()
     }
@@ -66,7 +66,7 @@ def test_the_dose_is_the_same_bit_for_bit_under_any_clinic_s_names():
 def test_names_that_nobody_understands_are_told_and_answered(tmp_path, invoke):
     from anydose.io.nifti import write_case
 
-    case = make_phantom(0)
+    case = phantom_of(0)
     odd = {"LeftParotid": "Speichel A", "SpinalCord": "Strang"}
     masks = {odd.get(name, name): mask for name, mask in case.structures.items()}
     write_case(replace(case, structures=masks, naming=()), tmp_path / "pt")
@@ -90,7 +90,7 @@ def test_names_that_nobody_understands_are_told_and_answered(tmp_path, invoke):
 def test_a_map_of_the_odd_names_draws_what_their_right_names_draw():
     from anydose.case.modality import render
 
-    case = make_phantom(1)
+    case = phantom_of(1)
     masks = {("Strang" if name == "SpinalCord" else name): mask for name, mask in case.structures.items()}
     odd = replace(case, structures=masks, naming=())
     mapped = apply_names(odd, NameMap({"Strang": "SpinalCord"}))

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from patients import phantom_of, write_openkbp
 
 from anydose.case import modality
 from anydose.complete import answer, ask, completed, structures_of
 from anydose.deliver.completion import complete_to, volumes
 from anydose.deliver.measured import verdict
-from anydose.io import nifti, openkbp
-from anydose.io.phantom import make_phantom
+from anydose.io import nifti
 from anydose.io.read import read_case
 from anydose.model import registry
 from anydose.model.any2any import Any2Any, ModelConfig
@@ -38,7 +38,7 @@ def network(std=0.1):
 
 @pytest.fixture(scope="module")
 def patient():
-    case = make_phantom(0).block((45, 40, 40), (32, 40, 40))
+    case = phantom_of(0).block((45, 40, 40), (32, 40, 40))
     return replace(case, structures={name: m for name, m in case.structures.items() if m.any()})
 
 
@@ -106,7 +106,7 @@ def test_a_body_is_asked_for_in_the_box_of_the_ct(patient):
 
 
 def test_files_of_an_openkbp_patient_read_as_one_again(tmp_path):
-    openkbp.write_case(make_phantom(1), tmp_path / "pt_1")
+    write_openkbp(1, tmp_path / "pt_1")
     (tmp_path / "pt_1" / "ct.csv").unlink()
     save_model(network(std=0.001), tmp_path / "tiny.safetensors", {})
     options = Options(steps=1, target="ct", looks=1, mimic=False)
@@ -126,7 +126,7 @@ def test_files_of_an_openkbp_patient_read_as_one_again(tmp_path):
 
 
 def test_a_wrong_target_is_one_sentence_exit_code_2_and_no_output(tmp_path):
-    openkbp.write_case(make_phantom(1), tmp_path / "pt_1")
+    write_openkbp(1, tmp_path / "pt_1")
     line = [sys.executable, "-m", "anydose.cli", "complete", tmp_path / "pt_1", "--out", tmp_path / "out"]
     for extra, words in ((["--target", "mri"], "mri"), (["--target", "ct", "--levels", "a"], "as 70,63,56")):
         done = subprocess.run([*map(str, line), *extra], capture_output=True, text=True, check=False)

@@ -6,20 +6,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from patients import phantom_of
 
 import anydose as ad
 from anydose.case.volume import Volume
 from anydose.deliver.evaluation import write_evaluation
 from anydose.evaluate import evaluate
 from anydose.io import nifti, openkbp
-from anydose.io.phantom import make_phantom
 from anydose.io.splits import read_splits
 from anydose.score import challenge
 from anydose.score.cohort_scores import paired_models
 
 
 def with_dose(seed):
-    case = make_phantom(seed)
+    case = phantom_of(seed)
     gy = np.where(case.body, 20.0, 0.0)
     for name, level in sorted(case.prescription.levels_gy.items()):
         gy[case.structures[name]] = level
@@ -32,7 +32,7 @@ def cohort(tmp_path_factory):
     root = tmp_path_factory.mktemp("cohort")
     openkbp.write_case(with_dose(0), root / "patients" / "pt_1")
     nifti.write_case(with_dose(1), root / "patients" / "two")
-    nifti.write_case(make_phantom(2), root / "patients" / "without_dose")
+    nifti.write_case(phantom_of(2), root / "patients" / "without_dose")
     for name, seed in (("pt_1", 0), ("two", 1)):
         case = with_dose(seed)
         for excess in (1, 2):

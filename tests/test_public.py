@@ -5,10 +5,10 @@ import sys
 
 import numpy as np
 import pytest
+from patients import phantom_of, write_openkbp
 
 import anydose as ad
-from anydose.io import nifti, openkbp, run_folder
-from anydose.io.phantom import make_phantom
+from anydose.io import nifti, run_folder
 
 
 def test_importing_the_package_loads_no_torch_and_names_what_it_has():
@@ -34,14 +34,14 @@ def test_one_case_and_one_model_are_needed():
     with pytest.raises(ValueError, match="no such file"):
         ad.predict("compact-hn", "nowhere")
     with pytest.raises(ValueError, match="not found"):
-        ad.predict(make_phantom(0), "nowhere")
+        ad.predict(phantom_of(0), "nowhere")
     with pytest.raises(ValueError, match="one case and one model"):
-        ad.predict(make_phantom(0), make_phantom(1))
+        ad.predict(phantom_of(0), phantom_of(1))
 
 
 @pytest.mark.slow
 def test_python_equals_the_command_to_the_last_bit(tmp_path):
-    openkbp.write_case(make_phantom(0), tmp_path / "pt_1")
+    write_openkbp(0, tmp_path / "pt_1")
     line = [sys.executable, "-m", "anydose.cli", "predict", tmp_path / "pt_1", "--out", tmp_path / "command"]
     subprocess.run(list(map(str, line)), check=True, capture_output=True)
     ours = ad.predict("compact-hn", str(tmp_path / "pt_1"))

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from patients import phantom_of
 
 from anydose.bench import ablation
 from anydose.bench.ablation import VARIANTS, Plan, config_of
 from anydose.case.volume import Volume
 from anydose.io import openkbp
-from anydose.io.phantom import make_phantom
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import load_model, save_model
 from anydose.model.network.baselines import BaselineConfig
@@ -25,7 +25,7 @@ TINY = ("model.backbone.widths=[8, 16]", "model.backbone.down_blocks=[1, 1]", "m
 def dataset(tmp_path_factory):
     """One validation patient, a phantom with a dose, in OpenKBP's form."""
     root = tmp_path_factory.mktemp("kbp")
-    case = make_phantom(0)
+    case = phantom_of(0)
     level = np.zeros(case.grid.shape, dtype=np.float32)
     for name, gy in sorted(case.prescription.levels_gy.items(), key=lambda item: item[1]):
         level[case.structures[name]] = gy

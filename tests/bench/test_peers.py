@@ -1,9 +1,9 @@
 """The bench of the network alone: every network answers the same question, and the ratio is to the first."""
 
 import pytest
+from patients import phantom_of
 
 from anydose.bench.peers import compare
-from anydose.io.phantom import make_phantom
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.network.dit import DiTConfig
 from anydose.model.network.unet import UNetConfig
@@ -15,7 +15,7 @@ def test_each_patient_is_timed_by_every_network_and_the_last_row_compares():
         "unet": Any2Any(ModelConfig(small)).eval(),
         "dit": Any2Any(ModelConfig(DiTConfig(dim=32, depth=1, heads=2, ffn=32))).eval(),
     }
-    *patients, summary = compare([make_phantom()], models)
+    *patients, summary = compare([phantom_of(0)], models)
     assert len(patients) == 1 and patients[0]["unet_seconds"] > 0 and patients[0]["dit_seconds"] > 0
     assert summary["unet_times_unet"] == 1.0
     ratio = summary["dit_seconds"] / summary["unet_seconds"]

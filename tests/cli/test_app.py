@@ -35,12 +35,13 @@ def test_the_help_says_that_it_is_research_software() -> None:
 
 
 def test_phantom_writes_a_patient_that_reads_back(tmp_path: Path) -> None:
+    from patients import phantom_of
+
     from anydose.io.openkbp import read_case
-    from anydose.io.phantom import make_phantom
 
     done = anydose("phantom", tmp_path / "pt_3", "--seed", "3")
     assert (done.returncode, done.stderr) == (0, "")
-    case, drawn = read_case(tmp_path / "pt_3"), make_phantom(3)
+    case, drawn = read_case(tmp_path / "pt_3"), phantom_of(3)
     assert case.structures.keys() == drawn.structures.keys()
     assert all((case.structures[name] == mask).all() for name, mask in drawn.structures.items())
     assert not list(tmp_path.glob(".*")), "a scratch folder was left behind"

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from patients import phantom_of
 from typer.testing import CliRunner
 
 from anydose.bench.posttrain import Judged, row
@@ -58,9 +59,8 @@ def test_a_reward_file_that_is_none_is_one_sentence_and_exit_code_2(patient, cap
 
 def test_a_row_of_the_table_by_hand():
     """Gains 0, 2 and 4 %: mean 2, standard deviation 2, half width 4.303 * 2 / sqrt(3)."""
-    from anydose.io.phantom import make_phantom
 
-    held = bind_reward(make_phantom(0), read_reward("head_neck_70_63_56"))
+    held = bind_reward(phantom_of(0), read_reward("head_neck_70_63_56"))
     one = held.reward(np.zeros(held.score.case.grid.shape, np.float32))
 
     def group(scores, mae, d95):

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from patients import write_openkbp
 
 from anydose.deliver.cohort import Request, predict_cohort
-from anydose.io import openkbp, run_folder
-from anydose.io.phantom import make_phantom, write_phantom
+from anydose.io import run_folder
+from anydose.io.phantom import write_phantom
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import save_model
 from anydose.model.network.unet import UNetConfig
@@ -26,9 +27,9 @@ def cohort(tmp_path_factory):
     root = tmp_path_factory.mktemp("cohort")
     torch.manual_seed(0)
     save_model(Any2Any(UNET), root / "tiny.safetensors", {})
-    openkbp.write_case(make_phantom(1), root / "patients" / "pt_1")
+    write_openkbp(1, root / "patients" / "pt_1")
     write_phantom(2, root / "patients" / "two", "nifti")
-    openkbp.write_case(make_phantom(3), root / "patients" / "pt_3")
+    write_openkbp(3, root / "patients" / "pt_3")
     (root / "patients" / "pt_3" / "ct.csv").write_text(",data\n5,nan\n")
     return root
 
@@ -56,7 +57,7 @@ def test_every_case_has_its_folder_and_a_second_run_keeps_what_is_there(cohort, 
 
 
 def test_two_cases_of_one_name_are_refused(cohort, tmp_path):
-    openkbp.write_case(make_phantom(1), tmp_path / "other" / "pt_1")
+    write_openkbp(1, tmp_path / "other" / "pt_1")
     places = [cohort / "patients" / "pt_1", tmp_path / "other" / "pt_1"]
     with pytest.raises(ValueError, match="both would be called pt_1"):
         predict_cohort(places, tmp_path / "out", Request(model=str(cohort / "tiny.safetensors")))

@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from patients import write_openkbp
 
 from anydose.deliver import folder as folders
 from anydose.deliver.dose import predict_to
 from anydose.deliver.folder import COMPLETE, LOCK, WRITING, one_result
-from anydose.io import openkbp, run_folder
-from anydose.io.phantom import make_phantom, write_phantom
+from anydose.io import run_folder
+from anydose.io.phantom import write_phantom
 from anydose.io.read import read_case, read_dose
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import save_model
@@ -40,7 +41,7 @@ def places(tmp_path_factory):
         torch.nn.init.normal_(p, std=0.02) if p.abs().sum() == 0 else None
     save_model(model, root / "tiny.safetensors", {})
     for name, seed in (("pt_1", 1), ("pt_2", 2)):
-        openkbp.write_case(make_phantom(seed), root / name)
+        write_openkbp(seed, root / name)
     return root
 
 

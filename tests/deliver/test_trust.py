@@ -8,14 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from patients import phantom_of, write_openkbp
 
 from anydose.bench.trust import REMOVED, calibration_rows, condition_rows, removals
 from anydose.case.volume import Volume
 from anydose.deliver.dose import predict_to
 from anydose.deliver.trust import trust_files
-from anydose.io import nifti, openkbp
+from anydose.io import nifti
 from anydose.io.files import write_json
-from anydose.io.phantom import make_phantom
 from anydose.io.read import read_case
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import save_model
@@ -36,7 +36,7 @@ def model(tmp_path):
     for p in net.parameters():
         torch.nn.init.normal_(p, std=0.02) if p.abs().sum() == 0 else None
     save_model(net, tmp_path / "tiny.safetensors", {})
-    openkbp.write_case(make_phantom(1), tmp_path / "pt_1")
+    write_openkbp(1, tmp_path / "pt_1")
     return tmp_path / "tiny.safetensors"
 
 
@@ -56,7 +56,7 @@ def test_intervals_lie_beside_the_dose_and_warnings_in_the_record(model, tmp_pat
     about = {"sha256": "another", "steps": 1, "looks": 2, "samples": 1, "mimic": False}
     fitted = Calibration(weights, {"0.5": 0.5, "0.8": 1.5, "0.95": 3.0}, kinds, about)
     write_json(calibration.as_json(fitted), trust_files(model).uncertainty)
-    write_json(guard.as_json(guard.learn([make_phantom(1)])), trust_files(model).ranges)
+    write_json(guard.as_json(guard.learn([phantom_of(1)])), trust_files(model).ranges)
     out = tmp_path / "out"
     run = predict_to(tmp_path / "pt_1", out, str(model), OPTIONS, read={"beams": "1"}, intervals=True)
     assert any("beam directions: 1;" in sentence for sentence in run["warnings"])
@@ -79,14 +79,14 @@ def test_intervals_lie_beside_the_dose_and_warnings_in_the_record(model, tmp_pat
 
 
 def test_a_usual_case_has_no_warning(model, tmp_path):
-    write_json(guard.as_json(guard.learn([make_phantom(1)])), trust_files(model).ranges)
+    write_json(guard.as_json(guard.learn([phantom_of(1)])), trust_files(model).ranges)
     assert predict_to(tmp_path / "pt_1", tmp_path / "out", str(model), OPTIONS)["warnings"] == []
 
 
 def test_the_bench_measures_coverage_and_leaves_what_predict_reads(model):
     cases = []
     for seed in range(4):
-        case = make_phantom(seed)
+        case = phantom_of(seed)
         noise = np.random.default_rng(seed).normal(30, 10, case.grid.shape).astype(np.float32)
         cases.append(replace(case, dose=Volume(np.abs(noise) * case.body, case.grid, "Gy")))
     rows = calibration_rows(cases, str(model), OPTIONS, "cpu", fitted=True)
@@ -104,7 +104,7 @@ def test_conditions_are_taken_away_alone_and_one_after_the_other(model, monkeypa
     cannot lose it, is left out."""
     cases = []
     for seed in range(2):
-        case = make_phantom(seed)
+        case = phantom_of(seed)
         cases.append(replace(case, dose=Volume(20 * case.body.astype(np.float32), case.grid, "Gy")))
     asked = []
 

@@ -7,13 +7,13 @@ import challenge_plans
 import numpy as np
 import pytest
 import torch
+from patients import write_openkbp
 
 from anydose.case.naming.vocabulary import GDPHMM
 from anydose.deliver.cohort import Request, predict_cohort
 from anydose.deliver.submission import write_submission
 from anydose.evaluate import evaluate
-from anydose.io import gdphmm, openkbp
-from anydose.io.phantom import make_phantom
+from anydose.io import gdphmm
 from anydose.io.read import read_case
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import save_model
@@ -108,6 +108,6 @@ def test_a_cohort_s_doses_go_into_one_file_as_the_challenge_takes_them(cohort, t
     with pytest.raises(ValueError, match="1 cases failed"):
         more = [*outcomes, replace(outcomes[0], state="failed")]
         write_submission(more, tmp_path / "out", tmp_path / "s.zip")
-    openkbp.write_case(make_phantom(1), tmp_path / "kbp" / "pt_1")
+    write_openkbp(1, tmp_path / "kbp" / "pt_1")
     one = predict_cohort([tmp_path / "kbp"], tmp_path / "out2", request)
     assert write_submission(one, tmp_path / "out2", tmp_path / "kbp.zip") == ["pt_1.csv"]

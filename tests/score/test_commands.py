@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from patients import phantom_of
 
 from anydose.case.case import Case
 from anydose.case.volume import Volume
 from anydose.io.nifti import write_volume
 from anydose.io.openkbp import write_case, write_dose
-from anydose.io.phantom import make_phantom
 
 
 def anydose(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -36,7 +36,7 @@ def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two phantoms with a dose, and two predictions of each in folders a and b."""
     root = tmp_path_factory.mktemp("cohort")
     for seed in (0, 1):
-        case = make_phantom(seed)
+        case = phantom_of(seed)
         name = f"pt_{seed}"
         write_case(case, root / "cases" / name)
         write_dose(dose_for(case), case, root / "cases" / name / "dose.csv")
@@ -57,7 +57,7 @@ def test_score_writes_total_maximum_items_and_missing(patients: Path, tmp_path: 
 
 
 def test_score_takes_a_dose_in_another_form(patients: Path, tmp_path: Path) -> None:
-    case = make_phantom(0)
+    case = phantom_of(0)
     write_volume(dose_for(case), tmp_path / "dose.nii.gz")
     folder = patients / "cases" / "pt_0"
     same = [anydose("score", dose, "--case", folder).stdout for dose in (tmp_path / "dose.nii.gz", folder)]

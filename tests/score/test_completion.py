@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from patients import phantom_of
 
-from anydose.io.phantom import make_phantom
 from anydose.score import completion
 from anydose.score.report.completion import write_completion
 
@@ -67,7 +67,7 @@ def test_a_page_is_drawn_with_and_without_the_truth(tmp_path, target):
 
     from anydose.case import modality
 
-    case = make_phantom(0).block((40, 30, 30), (60, 64, 64))
+    case = phantom_of(0).block((40, 30, 30), (60, 64, 64))
     truth = modality.TABLE[target].draw(case)
     write_completion(case, target, truth, truth, tmp_path / "two.png", "two")
     write_completion(case, target, truth, None, tmp_path / "one.png", "one")

@@ -109,14 +109,15 @@ def test_an_edge_stands_for_its_own_mask_alone() -> None:
 
 def test_every_file_of_a_prediction_has_the_same_score(tmp_path: Path) -> None:
     """The dose as NIfTI and as RTDOSE on its default grid, of a patient with contours."""
+    from patients import phantom_of
+
     from anydose.io.dicom.write import dose_grid, write_rtdose, write_study
     from anydose.io.nifti import write_volume
-    from anydose.io.phantom import make_phantom
     from anydose.io.read import read_case, read_dose
     from anydose.score.binding import bind, own_template
     from anydose.score.scoring import score
 
-    write_study(make_phantom(0), tmp_path / "study")
+    write_study(phantom_of(0), tmp_path / "study")
     patient = read_case(tmp_path / "study")
     assert patient.edges, "contours are kept"
     level = np.zeros(patient.grid.shape, dtype=np.float32)

@@ -5,17 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from patients import phantom_of
 
 from anydose.case.beams import equispaced
 from anydose.case.case import Prescription
 from anydose.case.volume import Volume
-from anydose.io.phantom import make_phantom
 from anydose.score import training_ranges as guard
 
 
 @pytest.fixture(scope="module")
 def taught():
-    return guard.learn(make_phantom(seed) for seed in range(4))
+    return guard.learn(phantom_of(seed) for seed in range(4))
 
 
 def test_it_is_silent_on_every_case_it_was_taught_with(taught, phantom):

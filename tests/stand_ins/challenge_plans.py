@@ -11,9 +11,8 @@ from pathlib import Path
 
 import challenge_names
 import numpy as np
+from patients import phantom_of
 from scipy import ndimage
-
-from anydose.io.phantom import make_phantom
 
 SIDE_FILES = Path(__file__).parents[2].parent / "shared" / "gdphmm"
 FOLDERS = {"1": "HaN", "2": "Lung"}  # of the sites
@@ -78,7 +77,7 @@ def _lung(k):
 @lru_cache(maxsize=1)
 def anatomy():
     """A block of a procedural patient round its targets: CT, body, three nested targets, organs."""
-    whole = make_phantom(0)
+    whole = phantom_of(0)
     centre = np.argwhere(np.logical_or.reduce(list(whole.targets.values()))).mean(axis=0).astype(int)
     block = whole.block(tuple(int(c) - n // 2 for c, n in zip(centre, SHAPE, strict=True)), SHAPE)
     body = block.body.copy()

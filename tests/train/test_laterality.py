@@ -25,7 +25,7 @@ CONDITIONS = tuple(name for name in modality.NAMES if name != "dose")
 EXCHANGED = list(modality.TABLE["oar"].mirror)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def sample():
     return draw_sample(small_case(0))[0]
 

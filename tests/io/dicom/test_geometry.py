@@ -7,6 +7,7 @@ import numpy as np
 import pydicom
 import pytest
 from linear_patient import AXES, MIDDLE_MM, dose_at, patient
+from patients import phantom_of
 from scipy import ndimage
 
 from anydose.case.grid import Grid
@@ -15,7 +16,6 @@ from anydose.io.dicom import write
 from anydose.io.dicom.dose import read_rtdose
 from anydose.io.dicom.source import DicomSource
 from anydose.io.dicom.write import dose_grid, write_rtdose, write_study
-from anydose.io.phantom import make_phantom
 from anydose.io.read import read_case, read_dose
 
 
@@ -129,7 +129,7 @@ def test_dose_grids():
 
 def test_the_default_dose_grid_loses_nothing_in_the_body():
     """Its voxels are the case's about the body; where they would be too many, every k-th of them."""
-    case = replace(make_phantom(0), source=DicomSource(format="dicom"))
+    case = replace(phantom_of(0), source=DicomSource(format="dicom"))
     rng = np.random.default_rng(0)
     dose = Volume(rng.uniform(0, 70, case.grid.shape).astype(np.float32), case.grid, "Gy")
     grid = dose_grid(case)
@@ -139,7 +139,7 @@ def test_the_default_dose_grid_loses_nothing_in_the_body():
 
 
 def test_a_large_body_is_written_coarser_on_its_own_voxel_centres(monkeypatch):
-    case = replace(make_phantom(0), source=DicomSource(format="dicom"))
+    case = replace(phantom_of(0), source=DicomSource(format="dicom"))
     for most in (10_000, 50_000):
         monkeypatch.setattr(write, "MOST_VOXELS", most)
         grid = dose_grid(case)

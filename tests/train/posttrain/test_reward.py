@@ -91,9 +91,9 @@ def test_every_packaged_reward_reads_and_names_structures_of_its_card(name):
 
 
 def test_the_packaged_reward_of_a_head_and_neck_case_is_its_own():
-    from anydose.io.phantom import make_phantom
+    from patients import phantom_of
 
-    assert own_reward(make_phantom(0)).name == "head_neck_70_63_56"
+    assert own_reward(phantom_of(0)).name == "head_neck_70_63_56"
 
 
 @pytest.mark.parametrize(
