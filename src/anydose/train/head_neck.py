@@ -219,7 +219,7 @@ HN_TRANSFORMER_AUGMENTED = TrainConfig(
     warmup=30,
     **SLABS,
 )
-# Half of the patients as they are, the rate to its end. This is what ships as compact-hn-dit.
+# Half of the patients as they are, the rate to its end.
 HN_TRANSFORMER = replace(
     HN_TRANSFORMER_AUGMENTED,
     name="hn-transformer",
@@ -233,6 +233,39 @@ HN_TRANSFORMER = replace(
     dvh=0.1,
     ema=0.99,
 )
+# At full rate again: validation stood from step 300 to 600 and fell as the rate did (docs/notebook).
+HN_TRANSFORMER_LONGER = replace(
+    HN_TRANSFORMER,
+    name="hn-transformer-longer",
+    init="runs/hn-transformer/model.safetensors",
+    task=replace(
+        HN_TRANSFORMER.task,
+        rotation_probability=0.3,
+        rotation_jitter_deg=6.0,
+        zoom=0.06,
+        deformation_mm=4.0,
+        unaugmented_probability=0.4,
+    ),
+    seed=31,
+    steps=800,
+    learning_rate=1.5e-3,
+    warmup=20,
+    dvh=0.12,
+    dvh_points=1.0,
+)
+# Whole bodies, as they are predicted. This is what ships as compact-hn-dit.
+HN_TRANSFORMER_WHOLE_BODIES = replace(
+    HN_TRANSFORMER_LONGER,
+    name="hn-transformer-whole-bodies",
+    init="runs/hn-transformer-longer/model.safetensors",
+    crop=(),
+    seed=41,
+    steps=130,
+    learning_rate=7e-4,
+    warmup=10,
+    dvh=0.15,
+    ema=0.985,
+)
 STAGES = (
     HN_SLABS,
     HN_WHOLE_BODIES,
@@ -245,4 +278,6 @@ STAGES = (
     HN_COMPLETION,
     HN_TRANSFORMER_AUGMENTED,
     HN_TRANSFORMER,
+    HN_TRANSFORMER_LONGER,
+    HN_TRANSFORMER_WHOLE_BODIES,
 )
