@@ -207,3 +207,26 @@ def test_training_from_latents_never_runs_the_codec_and_resumes_exactly(cohort, 
 
 def refuse(*_):
     raise AssertionError("the codec ran")
+
+
+def test_equal_channels_pass_the_codec_once_and_the_latents_are_the_same(tmp_path, checkpoint):
+    from tiny_cohort import small_case
+
+    from anydose.train import encode as encoding
+
+    case = small_case(0)
+    for name in ("pt_0", "pt_1"):  # two plans of a patient
+        other = replace(case.dose, array=case.dose.array * 0.5) if name == "pt_1" else case.dose
+        store.write_stored(replace(case, dose=other), tmp_path / "store", name)
+    encoder = encoding._Encoder(checkpoint, EncodeConfig())
+    passed, inner = [], encoder.codec.encode
+    encoder.codec.encode = lambda volume: passed.append(1) or inner(volume)
+    for name in ("pt_0", "pt_1"):
+        sample = encoding.read_sample(tmp_path / "store", name, encoder.organs)
+        found = encoder.view(sample, latents.draw_view(0, name, 0))
+        plain = encode_view(encoder.model, sample, latents.draw_view(0, name, 0))
+        for key, value in plain.values.items():
+            assert torch.allclose(found.values[key], value, atol=1e-4), key
+    channels = {c.numpy().tobytes() for v in sample.volumes.values() for c in v}
+    alone = len(passed) - 2 * len(plain.values)  # encode_view encodes a modality at a time
+    assert alone == len(channels) + 1  # of the second plan the dose alone is new
