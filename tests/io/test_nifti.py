@@ -139,3 +139,13 @@ def test_what_unpacks_to_too_much_is_refused_before_it_is_read(tmp_path, monkeyp
         nifti.read_volume(path, "HU")
     assert tracemalloc.get_traced_memory()[1] < 2**26
     tracemalloc.stop()
+
+
+@pytest.mark.parametrize("spacing_mm", [(5.422, 5.422, 3.0), (3.906, 3.906, 2.5), (1.1, 0.7, 1 / 3)])
+def test_a_grid_of_decimals_comes_back_exactly_though_the_file_keeps_32_bits(tmp_path, spacing_mm):
+    grid = Grid((2, 3, 4), spacing_mm, (-123.4, 56.78, 0.1))
+    nifti.write_volume(Volume(np.zeros(grid.shape, np.float32), grid, "Gy"), tmp_path / "dose.nii.gz")
+    found = nifti.read_volume(tmp_path / "dose.nii.gz", "Gy").grid
+    assert found.origin_mm == grid.origin_mm
+    for ours, theirs in zip(grid.spacing_mm, found.spacing_mm, strict=True):
+        assert theirs == (ours if ours == round(ours, 6) else pytest.approx(ours, rel=1e-7))

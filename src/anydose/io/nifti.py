@@ -75,13 +75,20 @@ def _check_size(path: Path) -> None:
 
 def grid_from_affine(affine_ras: np.ndarray, shape_xyz: tuple[int, int, int]) -> Grid:
     """The grid of a NIfTI affine (index (x, y, z) to RAS+ mm). ValueError if it is sheared."""
-    affine = LPS_FROM_RAS @ affine_ras
+    affine = LPS_FROM_RAS @ _as_meant(affine_ras)
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     if not (np.isfinite(affine).all() and spacing.all()):
         raise ValueError("the affine is singular or not finite")
     x, y, z = spacing
     ox, oy, oz = affine[:3, 3]
     return Grid((shape_xyz[2], shape_xyz[1], shape_xyz[0]), (x, y, z), (ox, oy, oz), affine[:3, :3] / spacing)
+
+
+def _as_meant(affine: np.ndarray) -> np.ndarray:
+    """The file keeps 32-bit numbers: 5.422 comes back as 5.421999931. What was meant is the shortest decimal
+    that rounds to the number there."""
+    short = np.array([float(str(np.float32(value))) for value in affine.flat]).reshape(affine.shape)
+    return np.where(affine == affine.astype(np.float32), short, affine)
 
 
 def write_volume(volume: Volume, path: Path) -> None:
