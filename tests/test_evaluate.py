@@ -6,16 +6,26 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from patients import phantom_of
+from typer.testing import CliRunner
 
 import anydose as ad
+from anydose.case.names import NameMap
 from anydose.case.volume import Volume
+from anydose.cli.app import app
 from anydose.deliver.evaluation import write_evaluation
 from anydose.evaluate import evaluate
 from anydose.io import nifti, openkbp
 from anydose.io.splits import read_splits
+from anydose.model.any2any import Any2Any, ModelConfig
+from anydose.model.checkpoint import save_model
+from anydose.model.network.unet import UNetConfig
 from anydose.score import challenge
 from anydose.score.cohort_scores import paired_models
+from anydose.score.dvh_bands import AT_GY, bands
+
+UNET = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
 
 
 def with_dose(seed):
@@ -106,3 +116,67 @@ def test_score_from_python_takes_a_volume_or_a_file(cohort):
     one = ad.score(case.dose, case)
     two = ad.score(str(cohort / "plus1" / "two.nii.gz"), str(cohort / "patients" / "two"))
     assert one.percent >= 0 and two.percent >= 0
+    assert len(repr(one)) < 1000 and repr(one).startswith("Score(")
+
+
+def test_a_cross_validation_is_scored_in_parts_and_its_page_has_bands(cohort, tmp_path):
+    (tmp_path / "folds.yaml").write_text("fold_1: [pt_1]\nfold_2: [two]\n")
+    found = evaluate(
+        cohort / "patients",
+        split="all",
+        splits=tmp_path / "folds.yaml",
+        predictions=cohort / "plus2",
+        folder=tmp_path / "out",
+    )
+    assert {c.case: c.split for c in found.cases} == {"pt_1": "fold_1", "two": "fold_2"}
+    assert [len(part.cases) for part in found.splits().values()] == [1, 1]
+    assert set(found.to_json()["splits"]) == {"fold_1", "fold_2"}
+    for case in found.cases:
+        high = case.curves["PTV 70 Gy"]
+        assert high["reference"][70] > 99 and high["reference"][71] == 0, "70 Gy everywhere in it"
+        assert high["predicted"][71] > 99 and high["predicted"][73] == 0, "and 2 Gy more predicted"
+        assert "Parotid_L" in case.curves
+    write_evaluation(found, tmp_path / "out")
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "PTV 70 Gy, 2 cases" in page and "standard deviation over the splits" in page
+    assert '"curves": {}' in (tmp_path / "out" / "summary.json").read_text()
+    (tmp_path / "folds.yaml").write_text("fold_1: [pt_1]\nfold_2: [pt_1, two]\n")
+    with pytest.raises(ValueError, match="pt_1 stands in fold_1 and fold_2"):
+        evaluate(cohort / "patients", split="all", splits=tmp_path / "folds.yaml")
+
+
+def test_a_band_holds_the_middle_of_the_cases():
+    cases = [
+        {"Cord": {"predicted": [float(k)] * len(AT_GY), "reference": [50.0] * len(AT_GY)}} for k in range(11)
+    ]
+    (band,) = bands([*cases, {"Larynx": cases[0]["Cord"]}])
+    assert band.structure == "Cord" and band.cases == 11
+    assert band.predicted[:, 0].tolist() == [1.0, 5.0, 9.0] and band.reference[:, 9].tolist() == [50.0] * 3
+
+
+def test_a_persons_word_on_names_changes_what_is_scored(cohort, tmp_path):
+    """OpenKBP's DVH metrics need the organ's name: a parotid called something else has none."""
+    case = with_dose(1)
+    names = {"LeftParotid": "Organ X"} if "LeftParotid" in case.structures else {"Parotid_L": "Organ X"}
+    other = replace(case, structures={names.get(n, n): mask for n, mask in case.structures.items()})
+    nifti.write_case(other, tmp_path / "in" / "two")
+    how = {"predictions": cohort / "plus1", "folder": tmp_path / "out"}
+    plain = evaluate(tmp_path / "in", **how)
+    told = evaluate(tmp_path / "in", names=NameMap.of(["Organ X=Parotid_L"]), **how)
+    assert "Parotid_L" not in plain.cases[0].curves and "Parotid_L" in told.cases[0].curves
+    assert plain.about.get("names") is None and told.about["names"]
+
+
+def test_two_evaluations_are_compared_by_one_command(cohort, tmp_path, monkeypatch):
+    """`--versus`: the second model's rows beside the first's, paired; the cases that both have."""
+    torch.manual_seed(0)
+    save_model(Any2Any(UNET), tmp_path / "tiny.safetensors", {})
+    line = ["evaluate", "--cohort", str(cohort / "patients" / "two"), "--predictions", str(cohort / "plus1")]
+    line += ["--versus", str(tmp_path / "tiny.safetensors"), "--workers", "1", "--json"]
+    done = CliRunner().invoke(app, [*line, "--looks", "1", "--no-mimic", "--tables", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout.splitlines()[-1])
+    row = found["paired"]["openkbp_dose_gy"]
+    assert found["patients"] == 1 and row["first"] == pytest.approx(1.0, abs=2e-3)
+    assert row["difference"] == pytest.approx(row["second"] - row["first"])
+    assert (tmp_path / "out" / "versus" / "scores.csv").is_file()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -14,73 +14,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anydose.case.case import Case
+from anydose.case.names import NameMap
 from anydose.case.volume import Volume
 from anydose.engine.engine import Engine, each
 from anydose.io import openkbp
-from anydose.io.convert import files_hash, source_hash
+from anydose.io.convert import files_hash, names_hash, source_hash
 from anydose.io.files import file_name, write_json
 from anydose.io.read import read_case, read_dose
 from anydose.io.run_folder import hash_of
 from anydose.io.sources import dose_of
-from anydose.io.splits import cases_of
+from anydose.io.splits import EVERY, cases_of, splits_of
 from anydose.model import registry
 from anydose.model.any2any import Any2Any, pick_device
 from anydose.model.checkpoint import budget, describe
 from anydose.model.options import Options
 from anydose.predict import Prediction, predict
-from anydose.score import binding, challenge, importers, metric_sets
+from anydose.score import binding, importers, metric_sets
 from anydose.score.cohort_scores import CaseScore, Evaluation
+from anydose.score.dvh_bands import curves_of
+from anydose.score.openkbp_rows import Doses, Row, rows, summary
 from anydose.score.scoring import Score
 from anydose.score.scoring import score as score_dose
 
-Doses = Callable[[Case], NDArray[np.float32]]
+__all__ = ["Doses", "Row", "evaluate", "openkbp_split", "rows", "score", "summary"]
 
-
-@dataclass(frozen=True)
-class Row:
-    """One patient's scores: OpenKBP dose error in Gy, DVH metric errors in Gy, seconds for the prediction."""
-
-    patient: str
-    dose_error: float
-    dvh_errors: dict[str, float]
-    seconds: float
-    has_ct: bool
-
-    @property
-    def dvh_error(self) -> float:
-        """Mean DVH metric error of this patient in Gy."""
-        return float(np.mean(list(self.dvh_errors.values())))
-
-
-def rows(cases: Iterable[Case], dose_of: Doses) -> Iterator[Row]:
-    """Score every case that has a reference dose; `dose_of(case)` predicts (d, h, w) in Gy without seeing
-    it."""
-    for case in cases:
-        if case.dose is None or case.body is None:
-            continue
-        begin = time.monotonic()
-        dose = dose_of(case)
-        seconds = time.monotonic() - begin
-        reference = case.dose.in_unit("Gy")
-        voxel_mm3 = 1000.0 * case.grid.voxel_cc
-        dvh = challenge.dvh_errors(reference, dose, case.structures, case.body, voxel_mm3)
-        error = challenge.dose_error(reference, dose, case.body)
-        yield Row(case.name, error, dvh, seconds, case.ct is not None)
-
-
-def summary(table: list[Row]) -> dict[str, float | int]:
-    """The cohort's official scores and the mean time a case; ValueError for a cohort with no reference
-    dose."""
-    if not table:
-        raise ValueError("no case with a reference dose: nothing to evaluate")
-    dose, dvh = challenge.cohort_scores([r.dose_error for r in table], [r.dvh_errors for r in table])
-    return {
-        "patients": len(table),
-        "patients_without_ct": sum(not r.has_ct for r in table),
-        "dose_score": round(dose, 4),
-        "dvh_score": round(dvh, 4),
-        "seconds_per_case": round(float(np.mean([r.seconds for r in table])), 2),
-    }
+SPLIT_OF_MODEL = "{split}"
 
 
 def from_folder(folder: Path) -> Doses:
@@ -117,13 +75,27 @@ class Request:
     """'auto', 'cpu' or 'cuda:0'."""
     lpips: tuple[Path, Path] | None = None
     """Weights of LPIPS' trunk and heads, which adds LPIPS to the figures."""
+    names: NameMap | None = None
+    """What structures are, above what their names say."""
+    split: str = ""
+    """The part of a cross-validation; `{split}` in the model's path stands for it."""
+    curves: bool = False
+    """With the DVH curves of each case."""
 
     def identity(self) -> dict[str, Any]:
         """What a score depends on beside the case; the doses of `predictions` go into each case's own."""
         model = None if self.predictions else hash_of(registry.find(self.model))
         options = asdict(self.options) | {"given": list(self.options.given)}
         lpips = {"lpips": [hash_of(path) for path in self.lpips]} if self.lpips else {}
-        return {"model": model, "metrics": list(self.metrics), "options": options, **lpips}
+        named = {"names": found} if (found := names_hash(self.names)) else {}
+        return {"model": model, "metrics": list(self.metrics), "options": options, **lpips, **named}
+
+    def of(self, split: str) -> Request:
+        """The same of one part of a cross-validation, the options as its model was trained for."""
+        model = self.model.replace(SPLIT_OF_MODEL, split)
+        return replace(
+            self, split=split, model=model, options=_filled_in(self.options, model, self.predictions)
+        )
 
 
 def _openkbp_row(folder: Path, request: Request) -> Row | None:
@@ -192,6 +164,7 @@ def evaluate(
     lpips: tuple[Path, Path] | None = None,
     limit: int = 0,
     folder: str | Path | None = None,
+    names: NameMap | None = None,
     engine: Engine | None = None,
     on_case: Callable[[str], None] | None = None,
 ) -> Evaluation:
@@ -199,10 +172,10 @@ def evaluate(
 
     Args:
         cohort: an OpenKBP dataset, a cohort store, or a folder of patients in any format.
-        model: a shipped model's name or a checkpoint's path.
+        model: a shipped model's name or a checkpoint's path; `{split}` in it is the split of each case.
         metrics: any of 'openkbp', 'gdphmm' and 'paper'.
         split: of an OpenKBP dataset 'train', 'validation' (the default) or 'test'; with `splits`, its name
-            there.
+            there, or 'all' for a cross-validation.
         splits: a CSV file with the columns case and split, or a YAML file of split: [cases].
         predictions: a folder of doses named by case, instead of a model.
         options: how to predict; the default is what ships.
@@ -211,6 +184,7 @@ def evaluate(
         limit: only the first so many cases; 0 for all.
         folder: where each case's scores are kept, from which a stopped evaluation goes on, with the tables
             and the page.
+        names: what structures are, above what their names say.
         engine: where the cases are worked on; the default is this process.
         on_case: told a sentence a case.
 
@@ -222,9 +196,11 @@ def evaluate(
         model=str(model),
         predictions=Path(predictions) if predictions else None,
         metrics=tuple(metrics),
-        options=_filled_in(options or Options(), model, predictions),
+        options=options or Options(),
         device=device,
         lpips=lpips,
+        names=names,
+        curves=folder is not None,
     )
     unknown = [name for name in request.metrics if name not in metric_sets.TABLE]
     if unknown or not request.metrics:
@@ -233,18 +209,22 @@ def evaluate(
     kept = Path(folder) / "cases" if folder else None
     found: dict[str, CaseScore] = {}
     failed: dict[str, str] = {}
-    identity = request.identity()
+    parts = splits_of(Path(splits)) if splits and split == EVERY else {}
+    requests = {part: (own := request.of(part), own.identity()) for part in {*parts.values()} or {""}}
     engine = (engine or Engine()).on_device(pick_device(device).type)
-    for done in each(partial(_score_case, request=request, identity=identity, kept=kept), jobs, engine):
+    work = partial(_score_case, requests=requests, parts=parts, kept=kept)
+    for done in each(work, sorted(jobs, key=lambda job: parts.get(job[0], "")), engine):
         name = done.job[0]
         if done.why:
             failed[name] = done.why
         else:
             found[name] = done.result
         (on_case or _ignore)(f"{name}: {done.why or _words(found[name])}")
-    how = {"model": str(predictions) if predictions else Path(model).stem, "split": split}
+    how: dict[str, Any] = {"model": str(predictions) if predictions else Path(model).stem, "split": split}
+    if parts:
+        how["models"] = {part: identity["model"] for part, (_, identity) in sorted(requests.items())}
     ordered = tuple(found[name] for name, _ in jobs if name in found)
-    return Evaluation({**identity, **how}, ordered, failed)
+    return Evaluation({**next(iter(requests.values()))[1], **how}, ordered, failed)
 
 
 def _filled_in(options: Options, model: str | Path, predictions: str | Path | None) -> Options:
@@ -278,10 +258,15 @@ def _words(row: CaseScore) -> str:
 
 
 def _score_case(
-    job: tuple[str, Path], request: Request, identity: dict[str, Any], kept: Path | None
+    job: tuple[str, Path],
+    requests: Mapping[str, tuple[Request, dict[str, Any]]],
+    parts: Mapping[str, str],
+    kept: Path | None,
 ) -> CaseScore:
-    """One case's scores, from `kept` where they are there of the same bytes."""
+    """One case's scores, from `kept` where they are there of the same bytes. requests: of each part of a
+    cross-validation; parts: case -> its part."""
     name, path = job
+    request, identity = requests[parts.get(name, "")]
     dose_path = dose_of(request.predictions, name, False) if request.predictions else None
     own = {**identity, "case": source_hash(path), "dose": files_hash(dose_path) if dose_path else None}
     file = kept / f"{file_name(name)}.json" if kept else None
@@ -289,13 +274,23 @@ def _score_case(
         before = json.loads(file.read_text(encoding="utf-8"))
         if before.get("identity") == own:
             return CaseScore(**{**before["score"], "notes": tuple(before["score"]["notes"])})
-    case = replace(read_case(path), name=name)
+    case = replace(read_case(path, names=request.names), name=name)
     begin = time.monotonic()
     dose = _dose(case, request, dose_path)
     seconds = time.monotonic() - begin
     distances = _perceptual(request.metrics, request.lpips)
     found, notes = metric_sets.figures(case, dose, request.metrics, distances)
-    row = CaseScore(name, found, round(seconds, 3), case.ct is not None, tuple(notes))
+    assert case.dose is not None
+    curves = curves_of(case, Volume(dose, case.grid, "Gy"), case.dose) if request.curves else {}
+    row = CaseScore(
+        case=name,
+        figures=found,
+        seconds=round(seconds, 3),
+        has_ct=case.ct is not None,
+        notes=tuple(notes),
+        split=request.split,
+        curves=curves,
+    )
     if file is not None:
         write_json({"identity": own, "score": asdict(row)}, file)
     return row

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from anydose.cli.names import Name, Names, name_map
 from anydose.cli.options import EACH_CORE, Cohort, Device, JsonLines, Limit, Model, Out, Split, takes
 from anydose.cli.output import print_line, tell, write_result
 from anydose.engine.engine import Engine
@@ -31,8 +32,15 @@ def evaluate(
         str, typer.Option(help="Any of openkbp, gdphmm, paper (MAE, Score, PSNR, SSIM, LPIPS), with commas.")
     ] = "openkbp",
     splits: Annotated[
-        Path | None, typer.Option(help="CSV (case, split) or YAML (split: [cases]); --split names one.")
+        Path | None,
+        typer.Option(
+            help="CSV (case, split) or YAML (split: [cases]); --split names one, or all for a "
+            "cross-validation, in which {split} in --model stands for each case's own."
+        ),
     ] = None,
+    versus: Annotated[
+        str, typer.Option(help="A second model (name or file) on the same cases: paired differences.")
+    ] = "",
     tables: Annotated[
         Path | None,
         typer.Option(help="Folder for tables, page and each case's scores; a run goes on there."),
@@ -40,6 +48,8 @@ def evaluate(
     lpips: Annotated[
         tuple[Path, Path] | None, typer.Option(help="LPIPS too: your AlexNet and LPIPS head weights (.pth).")
     ] = None,
+    names: Names = None,
+    name: Name = None,
     out: Out = None,
     as_json: JsonLines = False,
     *,
@@ -52,23 +62,33 @@ def evaluate(
     from anydose.io.gdphmm_meta import is_cohort as is_challenge
     from anydose.io.openkbp import is_dataset
 
-    if metrics != "openkbp" or splits or tables or lpips or not is_dataset(cohort):
-        found = score_cohort(
-            cohort,
-            model,
-            metrics=[name.strip() for name in metrics.split(",")],
-            split=split if splits or is_dataset(cohort) or is_challenge(cohort) else "",
-            splits=splits,
-            predictions=predictions,
-            options=options,
-            device=device,
-            lpips=lpips,
-            limit=limit,
-            folder=tables,
-            engine=engine,
-            on_case=tell,
-        )
-        _show(found, tables, out, as_json)
+    known = name_map(names, name)
+    if metrics != "openkbp" or splits or tables or lpips or versus or known or not is_dataset(cohort):
+
+        def scored(by: str, doses: Path | None, folder: Path | None) -> Evaluation:
+            return score_cohort(
+                cohort,
+                by,
+                metrics=[word.strip() for word in metrics.split(",")],
+                split=split if splits or is_dataset(cohort) or is_challenge(cohort) else "",
+                splits=splits,
+                predictions=doses,
+                options=options,
+                device=device,
+                lpips=lpips,
+                limit=limit,
+                folder=folder,
+                names=known,
+                engine=engine,
+                on_case=tell,
+            )
+
+        found = scored(model, predictions, tables)
+        if versus:
+            second = scored(versus, None, tables and tables / "versus")
+            _show_both(found, second, tables, out, as_json)
+        else:
+            _show(found, tables, out, as_json)
         return
     rows = openkbp_split(
         cohort,
@@ -105,6 +125,38 @@ def _show(found: Evaluation, tables: Path | None, out: Path | None, as_json: boo
     for name, why in found.failed.items():
         typer.echo(f"{name}: {why}", err=True)
     if found.failed:
+        raise typer.Exit(2)
+
+
+def _show_both(
+    first: Evaluation, second: Evaluation, tables: Path | None, out: Path | None, as_json: bool
+) -> None:
+    """Two models on the cases that both have; exit code 2 if a case failed."""
+    from anydose.deliver.evaluation import write_evaluation
+    from anydose.score.cohort_scores import paired_models
+
+    failed = first.failed | second.failed
+    both = {case.case for case in first.cases} & {case.case for case in second.cases}
+    first, second = first.of(both), second.of(both)
+    paired = paired_models(first, second)
+    if tables is not None:
+        tell(f"{tables}: {', '.join(write_evaluation(first, tables))}; versus: the second model's")
+        write_evaluation(second, tables / "versus")
+    names = [str(found.about["model"]) for found in (first, second)]
+    result = {"first": names[0], "second": names[1], "patients": len(both), "paired": paired}
+    write_result(result, out)
+    if as_json:
+        print_line(result)
+    else:
+        typer.echo(f"{names[1]} minus {names[0]}, {len(both)} cases")
+        for name, row in paired.items():
+            interval = f"95 % {row['low']:+.4f} to {row['high']:+.4f}, Wilcoxon p {row['p']:.2g}"
+            typer.echo(
+                f"{name}: {row['first']:.4f}, {row['second']:.4f}; {row['difference']:+.4f} ({interval})"
+            )
+    for name, why in failed.items():
+        typer.echo(f"{name}: {why}", err=True)
+    if failed:
         raise typer.Exit(2)
 
 

@@ -10,11 +10,14 @@ import yaml
 from anydose.io import gdphmm_meta, openkbp
 from anydose.io.sources import sources
 
+EVERY = "all"
+"""In place of a split's name: the cases of every split of the file."""
+
 
 def cases_of(cohort: Path, split: str, splits: Path | None) -> list[tuple[str, Path]]:
     """(name, path) of the cases of one split of a cohort: an OpenKBP dataset's own, the development split of
-    a GDP-HMM folder ('train', 'valid', 'test'), those that a file of splits names, or every case. Raises
-    ValueError where there is no such split or case."""
+    a GDP-HMM folder ('train', 'valid', 'test'), those that a file of splits names (EVERY: of all of them), or
+    every case. Raises ValueError where there is no such split or case."""
     if splits is None and openkbp.is_dataset(cohort):
         return [(path.name, path) for path in openkbp.patients(cohort, split or "validation")]
     if splits is None and split and gdphmm_meta.is_cohort(cohort):
@@ -27,7 +30,7 @@ def cases_of(cohort: Path, split: str, splits: Path | None) -> list[tuple[str, P
                 f"{cohort}: split {split!r} needs a file of splits, an OpenKBP dataset or a GDP-HMM folder"
             )
         return found
-    wanted = read_splits(splits)
+    wanted = {EVERY: list(splits_of(splits))} if split == EVERY else read_splits(splits)
     if split not in wanted:
         raise ValueError(f"{splits}: split {split!r} not found; {', '.join(wanted)} is accepted")
     places = dict(found)
@@ -35,6 +38,18 @@ def cases_of(cohort: Path, split: str, splits: Path | None) -> list[tuple[str, P
     if missing:
         raise ValueError(f"{splits}: no case {missing[0]} in {cohort} ({len(missing)} missing)")
     return [(name, places[name]) for name in wanted[split]]
+
+
+def splits_of(splits: Path) -> dict[str, str]:
+    """Case -> its split, of a file in which every case stands once, as those of a cross-validation. Raises
+    ValueError for a case in two splits."""
+    found: dict[str, str] = {}
+    for split, names in read_splits(splits).items():
+        for name in names:
+            if name in found:
+                raise ValueError(f"{splits}: {name} stands in {found[name]} and {split}; one is accepted")
+            found[name] = split
+    return found
 
 
 def read_splits(path: Path) -> dict[str, list[str]]:

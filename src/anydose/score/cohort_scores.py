@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from anydose.score import challenge
+from anydose.score.dvh_bands import Curves
 from anydose.score.metric_sets import DVH_ERROR
 from anydose.score.spreadsheet import write_csv
 from anydose.score.statistics import bootstrap, paired
@@ -36,6 +37,10 @@ class CaseScore:
     """Whether the case holds a CT."""
     notes: tuple[str, ...] = ()
     """What could not be computed, and why."""
+    split: str = ""
+    """The part of a cross-validation that the case belongs to."""
+    curves: Curves = field(default_factory=dict)
+    """DVH curves by structure, where they were asked for."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -74,6 +79,18 @@ class Evaluation:
             found[f"{name}_interval"] = [round(interval.low, 4), round(interval.high, 4)]
         return found | {"seconds_per_case": round(float(np.mean([c.seconds for c in self.cases])), 2)}
 
+    def splits(self) -> dict[str, Evaluation]:
+        """The parts of a cross-validation by name, in order; empty without one."""
+        names = sorted({case.split for case in self.cases if case.split}, key=lambda name: (len(name), name))
+        return {
+            name: replace(self, cases=tuple(c for c in self.cases if c.split == name), failed={})
+            for name in names
+        }
+
+    def of(self, cases: Collection[str]) -> Evaluation:
+        """The evaluation of these cases alone."""
+        return replace(self, cases=tuple(case for case in self.cases if case.case in cases))
+
     def _dose_errors(self) -> list[float]:
         return [c.figures["openkbp_dose_gy"] for c in self.cases if "openkbp_dose_gy" in c.figures]
 
@@ -82,7 +99,12 @@ class Evaluation:
 
     def to_rows(self) -> list[dict[str, Any]]:
         """One flat row a case."""
-        return [{"case": c.case, "seconds": c.seconds, "has_ct": c.has_ct, **c.figures} for c in self.cases]
+        of_split = bool(self.splits())
+        return [
+            {"case": c.case, **({"split": c.split} if of_split else {})}
+            | {"seconds": c.seconds, "has_ct": c.has_ct, **c.figures}
+            for c in self.cases
+        ]
 
     def to_dataframe(self) -> DataFrame:
         """`to_rows` as a pandas table. Raises ValueError where pandas is not installed."""
@@ -99,9 +121,11 @@ class Evaluation:
         return sorted(having, key=lambda case: sign * case.figures[figure])
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, as plain values."""
-        cases = [asdict(case) for case in self.cases]
-        return {"about": dict(self.about), "summary": self.summary(), "cases": cases, "failed": self.failed}
+        """Everything but the DVH curves, as plain values."""
+        cases = [asdict(replace(case, curves={})) for case in self.cases]
+        parts = {name: part.summary() for name, part in self.splits().items()}
+        whole = {"about": dict(self.about), "summary": self.summary(), "cases": cases, "failed": self.failed}
+        return whole | ({"splits": parts} if parts else {})
 
     def __repr__(self) -> str:
         return f"Evaluation({self.about.get('model')}: {len(self.cases)} cases, {len(self.failed)} failed)"

@@ -47,7 +47,7 @@ class Result:
     """Why it could not be scored."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Score:
     """The points of a dose, and what stands beside them. Two percentages may be compared only if their
     `missing` items are the same."""
@@ -112,6 +112,9 @@ class Score:
             "missing": list(self.missing),
             "warnings": list(self.warnings),
         }
+
+    def __repr__(self) -> str:
+        return f"Score({self.scorecard}: {self.summary()})"
 
     def text(self) -> str:
         """A table for a terminal: one line an item, the hard limits, target coverage, the warnings, and the

@@ -8,14 +8,20 @@ from html import escape
 import numpy as np
 
 from anydose.score.cohort_scores import Evaluation
+from anydose.score.dvh_bands import AT_GY, Band, bands
+from anydose.score.report.embed import shown as plain
 
 BINS, WIDTH, HEIGHT = 16, 320, 90
+BAND_HEIGHT = 180
+FOOT = 18  # pixels below the curves, for the axis
 STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:70rem;padding:0 1rem;"
     "color:CanvasText;background:Canvas;color-scheme:light dark}"
     "table{border-collapse:collapse}td,th{padding:.2rem .7rem;text-align:right;border-bottom:1px solid #8886}"
     "th:first-child,td:first-child{text-align:left}div{overflow-x:auto}figure{display:inline-block;margin:1rem}"
-    "rect{fill:#4477aa}"
+    "rect{fill:#4477aa}.of{fill:#006abf;fill-opacity:.25}.om{stroke:#006abf}"
+    ".rf{fill:#9aa4b0;fill-opacity:.3}.rm{stroke:currentColor;stroke-dasharray:5 3}path{stroke-width:1.5}"
+    ".om,.rm{fill:none}text{font-size:11px;fill:currentColor}"
 )
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
@@ -31,7 +37,9 @@ def cohort_page(evaluation: Evaluation) -> str:
         f"<style>{STYLE}</style><h1>{model} on {len(evaluation.cases)} cases</h1>"
         "<p>AI predictions for research, not for clinical use.</p>"
         f"<div>{_summary(evaluation, shown)}</div>"
+        f"{_splits(evaluation, shown)}"
         f"{''.join(_distribution(name, evaluation.values(name)) for name in shown)}"
+        f"{_bands(evaluation)}"
         f"<h2>Cases, the worst first</h2><div>{_cases(evaluation, shown)}</div>{_failed(evaluation)}</html>"
     )
 
@@ -47,6 +55,63 @@ def _summary(evaluation: Evaluation, shown: list[str]) -> str:
             f"<tr><td>{escape(name)}</td><td>{found[name]:.4f}</td><td>{low:.4f} to {high:.4f}</td></tr>"
         )
     return f"<table><tr><th>figure</th><th>mean</th><th>95 % interval</th></tr>{''.join(rows)}</table>"
+
+
+def _splits(evaluation: Evaluation, shown: list[str]) -> str:
+    """The parts of a cross-validation side by side, with their mean and standard deviation."""
+    parts = evaluation.splits()
+    if not parts:
+        return ""
+    means = {name: [np.nanmean(part.values(figure)) for figure in shown] for name, part in parts.items()}
+    rows = {f"{name} ({len(parts[name].cases)} cases)": values for name, values in means.items()}
+    every = np.array(list(means.values()))
+    rows["mean of the splits"] = list(every.mean(axis=0))
+    if len(parts) > 1:
+        rows["standard deviation over the splits"] = list(every.std(axis=0, ddof=1))
+    lines = (
+        f"<tr><td>{escape(plain(name))}</td>{''.join(f'<td>{value:.4f}</td>' for value in values)}</tr>"
+        for name, values in rows.items()
+    )
+    heads = "".join(f"<th>{escape(name)}</th>" for name in shown)
+    table = f"<table><tr><th>split</th>{heads}</tr>{''.join(lines)}</table>"
+    return f"<h2>Cross-validation</h2><div>{table}</div>"
+
+
+def _bands(evaluation: Evaluation) -> str:
+    """DVH bands over the cases, a picture a structure."""
+    found = bands(case.curves for case in evaluation.cases)
+    if not found:
+        return ""
+    return (
+        "<h2>Dose-volume histograms over the cases</h2><p>Median and the band from the 10th to the 90th "
+        "percentile at every dose: predicted (solid, blue) and clinical (dashed, grey).</p>"
+        f"{''.join(_band(band) for band in found)}"
+    )
+
+
+def _band(band: Band) -> str:
+    across = AT_GY * (WIDTH / AT_GY[-1])
+    parts = []
+    for of, curves in (("r", band.reference), ("o", band.predicted)):
+        low, middle, high = (BAND_HEIGHT * (1 - curve / 100) for curve in curves)
+        edge = [*zip(across, high, strict=True), *zip(across[::-1], low[::-1], strict=True)]
+        parts.append(f'<path class="{of}f" d="{_path(edge)}Z"/>')
+        parts.append(f'<path class="{of}m" d="{_path(list(zip(across, middle, strict=True)))}"/>')
+    ticks = "".join(
+        f'<text x="{gy * WIDTH / AT_GY[-1]:.0f}" y="{BAND_HEIGHT + FOOT - 4}" text-anchor="{anchor}">'
+        f"{gy}{' Gy' if anchor == 'end' else ''}</text>"
+        for gy, anchor in ((0, "start"), (20, "middle"), (40, "middle"), (60, "middle"), (80, "end"))
+    )
+    caption = f"{escape(plain(band.structure))}, {band.cases} cases"
+    size = f'width="{WIDTH}" height="{BAND_HEIGHT + FOOT}"'
+    return (
+        f'<figure><svg {size} role="img" aria-label="{caption}">{"".join(parts)}{ticks}</svg>'
+        f"<figcaption>{caption}</figcaption></figure>"
+    )
+
+
+def _path(points: list[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
 
 
 def _distribution(name: str, values: list[float]) -> str:
