@@ -17,6 +17,7 @@ from anydose.bench import averages
 from anydose.bench.clock import median_seconds
 from anydose.bench.patients import Patients
 from anydose.bench.registry import Row, Rows, benchmark
+from anydose.bench.watch import killed, shares, watched
 from anydose.case.case import Case
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
@@ -181,15 +182,13 @@ def measure_convert(settings: Patients) -> Rows:
     with tempfile.TemporaryDirectory() as folder:
         stored = Path(folder) / "cohort"
         line = [sys.executable, "-m", "anydose.cli", "data", "convert", str(settings.cohort), str(stored)]
-        _run_and_kill(line)
+        started = time.perf_counter()
+        killed(line, lambda: time.perf_counter() - started > KILLED_AFTER_S)
         before = {place.name: place.stat().st_mtime_ns for place in stored.glob("[!.]*/")}
-        begin = time.perf_counter()
-        said, busy = _watched(line)
-        wall = time.perf_counter() - begin
+        said, busy, wall = watched(line)
         names = store.names(stored)
         kept = sum((stored / name).stat().st_mtime_ns == stamp for name, stamp in before.items())
         reads_ms = [1000 * _reading_seconds(stored / name) for name in names]
-    shares = sorted((round(seconds / wall, 2) for seconds in busy.values()), reverse=True)[:2]
     return [
         {
             "bench": "convert",
@@ -198,44 +197,14 @@ def measure_convert(settings: Patients) -> Rows:
             "before_the_kill": len(before),
             "untouched_by_the_second_run": kept,
             "seconds_second_run": round(wall, 1),
-            "busy_share_of_each_worker": shares,
+            "busy_share_of_each_worker": shares(busy, wall, 2),
             "read_back_ms_median": round(float(np.median(reads_ms)), 1),
             "read_back_ms_95th": round(float(np.percentile(reads_ms, 95)), 1),
         }
     ]
 
 
-def _run_and_kill(line: list[str]) -> None:
-    """Start a command, kill it, and wait until its workers are gone."""
-    killed = subprocess.Popen(line, stdout=subprocess.DEVNULL)
-    time.sleep(KILLED_AFTER_S)
-    killed.kill()
-    killed.wait()
-    time.sleep(3)
-
-
-def _watched(line: list[str]) -> tuple[list[str], dict[int, float]]:
-    """A command's lines, and the seconds that each of its workers was busy."""
-    busy: dict[int, float] = {}
-    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as running:
-        while running.poll() is None:
-            busy |= _busy_seconds(running.pid)
-            time.sleep(0.5)
-        said = running.stdout.read().splitlines() if running.stdout else []
-    return said, busy
-
-
 def _reading_seconds(place: Path) -> float:
     from anydose.io import store
 
     return median_seconds(lambda: store.read_stored(place), repeats=1)
-
-
-def _busy_seconds(parent: int) -> dict[int, float]:
-    """Seconds that each child of a process ran or waited for a core (Linux: /proc/PID/schedstat)."""
-    found = {}
-    for children in Path(f"/proc/{parent}/task").glob("*/children"):
-        for pid in children.read_text().split():
-            run, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
-            found[int(pid)] = (int(run) + int(waited)) / 1e9
-    return found

@@ -77,7 +77,9 @@ def tables(rows: Sequence[dict[str, Any]]) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, list):
         return "; ".join(map(str, value)) or "-"
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.2f}" if value == 0 or abs(value) >= 0.005 else f"{value:.1e}"
+    return str(value)
 
 
 def into_readme(readme: Path, name: str, shown: str) -> None:
