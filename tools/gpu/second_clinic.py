@@ -2,8 +2,8 @@
 
 Here: `second_clinic.py pack CLINIC PACKED` (0.3 MB a patient of `anydose clinic`).
 There: `second_clinic.py run PACKED OUT [--seconds 180] [--processes 12]`: patients are drawn on all cores,
-the pace of every arm is measured beside the others, and the rows are written to OUT as they are made. DynUNet
-needs MONAI: carry its wheel.
+the pace of every arm is measured beside the others (unless --steps says how many), and the rows are written
+to OUT as they are made. DynUNet needs MONAI: carry its wheel.
 """
 
 import os
@@ -95,33 +95,33 @@ def fitted(plan: Any, seconds: float) -> int:
     each = len(plan.patients) * len(plan.seeds)
     rows = each * len(mean)
     idle = -(-rows // plan.processes) * plan.processes / rows  # of processes that have nothing left to do
-    scoring = sum(each * len(plan.points) * HELD * score for _, score in mean.values())
+    scoring = sum(each * len(plan.points) * plan.held * score for _, score in mean.values())
     steps = (seconds * plan.processes / idle - scoring) / (each * sum(step for step, _ in mean.values()))
     return int(min(MOST, max(FEWEST, steps // 10 * 10)))
 
 
-def run(packed: Path, out: Path, seconds: float, processes: int, device: str) -> None:
+def run(packed: Path, out: Path, seconds: float, steps: int, held: int, **others: Any) -> None:
     """Draw the patients, find the pace, make the rows."""
     from anydose.bench import second_clinic as bench
 
     out.mkdir(parents=True, exist_ok=True)
     found = sorted(packed.glob("*.xz"), key=lambda path: int(path.stem.split("_")[-1]))
-    places = [WORK / "rendered" / ("train" if k < len(found) - HELD else "held") for k in range(len(found))]
+    places = [WORK / "rendered" / ("train" if k < len(found) - held else "held") for k in range(len(found))]
     for place in places:
         place.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(min(os.cpu_count() or 1, 16), multiprocessing.get_context("spawn")) as pool:
         list(pool.map(draw, found, places))
     say(f"{len(found)} patients drawn")
     plan = bench.Plan(
+        clinic=WORK / "none",  # the patients are drawn already
         rendered=WORK / "rendered",
-        held=HELD,
-        processes=processes,
-        device=device,
+        held=held,
         runs=str(WORK / "runs"),
+        **others,
     )
     weights = packed.parent / "alex_shift_tolerant.pth"
     plan = replace(plan, st_lpips=str(weights) if weights.is_file() else "")
-    plan = replace(plan, training_steps=fitted(plan, seconds))
+    plan = replace(plan, training_steps=steps or fitted(plan, seconds))
     say(f"{plan.training_steps} steps a row")
     bench.rows(plan, out / "second-clinic.json", say)
 
@@ -135,8 +135,22 @@ if __name__ == "__main__":
     ask.add_argument("--seconds", type=float, default=180.0)
     ask.add_argument("--processes", type=int, default=12)
     ask.add_argument("--device", default="cuda")
+    ask.add_argument("--steps", type=int, default=0)
+    ask.add_argument("--held", type=int, default=HELD)
+    ask.add_argument("--patients", type=int, nargs="+", default=(5, 20, 50))
+    ask.add_argument("--model", default="compact-hn")
     given = ask.parse_args()
     if given.what == "pack":
         pack_all(given.source, given.out)
     else:
-        run(given.source, given.out, given.seconds, given.processes, given.device)
+        run(
+            given.source,
+            given.out,
+            given.seconds,
+            given.steps,
+            given.held,
+            processes=given.processes,
+            device=given.device,
+            patients=tuple(given.patients),
+            model=given.model,
+        )
