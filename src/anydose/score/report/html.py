@@ -75,9 +75,15 @@ def write_report(
     """
     if not dose.grid.matches(case.grid):
         raise ValueError(f"{case.name}: a dose on the case's own grid is needed; resample it first")
-    text = report_data(case, dose, bound, result, comparison, provenance, warnings, record)
+    data = report_data(case, dose, bound, result, comparison, provenance, warnings, record)
+    write_data(path, data, case, dose)
+
+
+def write_data(path: Path, data: Mapping[str, Any], case: Case, dose: Volume) -> None:
+    """Write the report of a dose whose words and figures `report_data` has made. ValueError if it does not
+    fit."""
     for voxels in VOXELS:
-        html = _page(text, volumes(case, dose, voxels))
+        html = _page(data, volumes(case, dose, voxels))
         if len(html) <= MAX_BYTES:
             path.write_bytes(html)
             return

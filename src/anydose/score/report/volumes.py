@@ -48,7 +48,7 @@ def volumes(case: Case, dose: Volume, voxels: int) -> dict[str, Any]:
         "dose_step_gy": DOSE_STEP_GY,
         "unknown": UNKNOWN,
         "structures": structures,
-        "start": _start(case, grid),
+        "start": start_voxel(case, grid),
         "packed": packed,
     }
 
@@ -79,7 +79,7 @@ def _on(mask: Mask, source: Grid, grid: Grid) -> Mask:
     return inside
 
 
-def _start(case: Case, grid: Grid) -> list[int]:
+def start_voxel(case: Case, grid: Grid) -> list[int]:
     """The slices shown first: through the centre of the highest target, else of the box."""
     centre = np.array(grid.shape) / 2
     if case.targets:
