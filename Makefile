@@ -1,4 +1,4 @@
-# make setup | demo | test | slow | lint | docs | wheel | mutants | peers. Needs make and Python >= 3.11; everything else goes into $(VENV).
+# make setup | demo | web | test | slow | lint | docs | wheel | mutants | peers. Needs make and Python >= 3.11; everything else goes into $(VENV).
 PYTHON ?= python3
 VENV ?= .venv
 DEMO ?= out/demo
@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(PIP_FL
 SETUP := $(VENV)/.setup
 DEV := $(VENV)/.dev
 
-.PHONY: setup dev demo test slow lint docs wheel mutants peers
+.PHONY: setup dev demo web test slow lint docs wheel mutants peers
 setup: $(SETUP)
 dev: $(DEV)
 
@@ -59,7 +59,11 @@ $(VENV)/.docs: $(SETUP)
 	$(PIP) --editable '.[docs]'
 	@touch $@
 
-wheel: $(DEV)
+# The page's third-party JavaScript (NiiVue), from the npm registry, pinned and checked; needs npm.
+web: $(BIN)/python
+	$(BIN)/python tools/fetch_web.py
+
+wheel: $(DEV) web
 	$(PIP) build
 	$(BIN)/python -m build --wheel --outdir dist .
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from anydose.cli import bench as bench_room
-from anydose.cli import data, evaluate, names, posttrain, predict, prior, score, simulate, train
+from anydose.cli import data, evaluate, names, posttrain, predict, prior, score, serve, simulate, train
 from anydose.cli.options import Json
 from anydose.cli.output import configure, print_json
 from anydose.cli.words import Command, Root, WritingCommand
@@ -80,6 +80,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], type[Command]], ...] = (
     (PREDICT, score.compare, WritingCommand),
     (PREDICT, score.report, Command),
     (PREDICT, predict.complete, Command),
+    (PREDICT, serve.serve, Command),
     (PREDICT, info, Command),
     (DATA, names.names, Command),
     (DATA, data.phantom, Command),

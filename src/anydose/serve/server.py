@@ -1,0 +1,110 @@
+"""The server as a whole: the HTTP side in this process, predictions in another, which is started again if it
+dies."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+from anydose.serve.api import make_app
+from anydose.serve.guard import Guard, Impatient, is_loopback
+from anydose.serve.jobs import Jobs
+from anydose.serve.metrics import Traffic
+from anydose.serve.room import Room
+
+MOST_CONNECTIONS = 200
+LOOK_S = 1.0
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Crew:
+    """The worker process of a server."""
+
+    room: Room
+    jobs: Jobs
+    device: str = "auto"
+    process: subprocess.Popen[bytes] | None = field(default=None)
+
+    def living(self) -> int:
+        """How many workers live."""
+        return int(self.process is not None and self.process.poll() is None)
+
+    async def keep(self) -> None:
+        """Start a worker, and another whenever it has died; what a dead one had waits again at once."""
+        while True:
+            if not self.living():
+                if self.process is not None:
+                    log.warning("the worker ended with %s; another one is started", self.process.returncode)
+                    self.jobs.abandon(str(self.process.pid))
+                self.process = self._start()
+            await asyncio.sleep(LOOK_S)
+
+    def end(self) -> None:
+        """Let the worker finish its job for a moment, then end it: its job stays in the queue."""
+        if self.process is None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(2)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.jobs.abandon(str(self.process.pid))
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "anydose.serve.worker", str(self.room.data), self.device]
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, env=dict(os.environ))
+
+
+def guarded(room: Room, token: str, device: str = "auto", with_worker: bool = True) -> Any:
+    """The whole ASGI application. token: '' for none; with_worker: whether predictions are made too."""
+    room.prepare()
+    jobs, traffic = Jobs(room.queue), Traffic()
+    crew = Crew(room, jobs, device)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(crew.keep()) if with_worker else None
+        yield
+        if task is not None:
+            task.cancel()
+            await asyncio.to_thread(crew.end)
+
+    app: Any = make_app(room, jobs, traffic, crew.living if with_worker else lambda: 1)
+    app.router.lifespan_context = lifespan
+    return Guard(app, room.limits, traffic, token)
+
+
+def serve(
+    room: Room, host: str, port: int, token: str, device: str = "auto", with_worker: bool = True
+) -> None:
+    """Serve until the process is told to end. Raises ValueError for a host beyond this machine without a
+    token."""
+    if not token and not is_loopback(host):
+        raise ValueError(f"host {host}: without a token only 127.0.0.1, ::1 and localhost are accepted")
+    Impatient.patience_s = room.limits.patience_s
+    config = uvicorn.Config(
+        guarded(room, token, device, with_worker),
+        host=host,
+        port=port,
+        http=Impatient,
+        ws="none",
+        lifespan="on",
+        log_level="warning",
+        server_header=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=5,
+    )
+    uvicorn.Server(config).run()

@@ -1,0 +1,205 @@
+// Three linked planes of one dose. NiiVue paints CT and wash; lines, letters and the cross are drawn over it.
+import { lines } from "./contours.js";
+import { MAPS, drawScale, mapOf } from "./colours.js";
+import { SHOWN, WINDOWS } from "./scene.js";
+import { make } from "./dom.js";
+import { withValues } from "./nifti.js";
+
+const DASHES = { solid: [], dash: [7, 3], dot: [2, 3], dashdot: [7, 3, 2, 3], longdash: [12, 4] };
+const FLOOR = 0.1; // of the highest prescription: below it the wash is transparent
+// axis: of the voxel that the plane's slices follow; u, v: voxel axes to the right and down; letters: left, right, top, bottom
+const PLANES = [
+  { name: "axial", type: 0, axis: 0, u: 2, v: 1, letters: "RLAP" },
+  { name: "coronal", type: 1, axis: 1, u: 2, v: 0, letters: "RLSI" },
+  { name: "sagittal", type: 2, axis: 2, u: 1, v: 0, letters: "APSI" },
+];
+const OPTIONS = { isRadiologicalConvention: true, sagittalNoseLeft: true, crosshairWidth: 0, isOrientationTextVisible: false,
+  show3Dcrosshair: false, isColorbar: false, backColor: [0, 0, 0, 1], dragAndDropEnabled: false, loadingText: "", isResizeCanvas: false, logLevel: "error" };
+
+export class Planes {
+  constructor(host, scene, wash) {
+    Object.assign(this, { host, scene, wash });
+    this.tiles = PLANES.map((plane) => this.tile(plane));
+    this.canvas = make("canvas", "", { "aria-hidden": "true" });
+    this.stage = make("div", "", { class: "stage" });
+    this.scale = make("canvas", "", { class: "scale", role: "img" });
+    this.stage.append(this.canvas, ...this.tiles.map((tile) => tile.canvas));
+    host.replaceChildren(make("h3"), this.stage, this.scale);
+    this.observer = new ResizeObserver(() => this.fit());
+  }
+
+  async open() {
+    this.nv = new niivue.Niivue(OPTIONS);
+    await this.nv.attachToCanvas(this.canvas);
+    for (const [name, map] of Object.entries(MAPS)) this.nv.addColormap(name, map);
+    const [low, high] = WINDOWS[this.scene.window];
+    const behind = this.scene.buffers.ct ?? withValues(this.scene.buffers.dose, (_, k) => (this.scene.arrays.masks[k] ? 0 : -1000));
+    this.nv.addVolume(await niivue.NVImage.loadFromUrl({ url: behind.slice(0), name: "ct.nii", colormap: "gray", cal_min: low, cal_max: high }));
+    await this.show(this.wash);
+    this.scene.watch((what) => this.heard(what));
+    this.observer.observe(this.stage);
+    this.fit();
+  }
+
+  close() {
+    this.observer.disconnect();
+    this.closed = true;
+    this.nv?.gl.getExtension("WEBGL_lose_context")?.loseContext();
+  }
+
+  async show(wash) {
+    this.wash = wash;
+    const { scene } = this, top = scene.tops[wash], both = wash === "difference";
+    const of = scene.buffers[both ? "dose" : wash];
+    const buffer = withValues(of, both ? (gy, k) => Math.min(Math.max(gy - scene.arrays.reference[k], -top), top) : (gy) => Math.min(gy, top));
+    if (this.nv.volumes.length > 1) this.nv.removeVolume(this.nv.volumes[1]);
+    const low = both ? -top : wash === "dose" || wash === "reference" ? FLOOR * scene.view.rx_max_gy : 0.05 * top;
+    const image = await niivue.NVImage.loadFromUrl({ url: buffer, name: `${wash}.nii`, colormap: mapOf(wash), opacity: scene.opacity, cal_min: low, cal_max: top });
+    image.colormapType = both ? 0 : 1; // from 0 to the top, transparent below the floor
+    this.nv.addVolume(image);
+    this.host.querySelector("h3").textContent = SHOWN[wash];
+    this.redraw();
+    this.drawScale();
+  }
+
+  drawScale() {
+    this.scale.setAttribute("aria-label", `colour scale of the ${SHOWN[this.wash]}, up to ${this.scene.tops[this.wash].toFixed(1)} Gy`);
+    drawScale(this.scale, this.scene, this.wash);
+  }
+
+  heard(what) {
+    if (this.closed) return;
+    if (what === "window") {
+      const [low, high] = WINDOWS[this.scene.window];
+      Object.assign(this.nv.volumes[0], { cal_min: low, cal_max: high });
+      this.nv.updateGLVolume();
+    }
+    if (what === "opacity") this.nv.setOpacity(1, this.scene.opacity);
+    this.redraw();
+  }
+
+  // Sizes: a row of planes where there is room, else one below the other.
+  fit() {
+    const { scene } = this, width = this.stage.clientWidth, ratio = window.devicePixelRatio || 1;
+    if (!width || this.closed) return;
+    const rows = width < 620, mm = (plane, side) => scene.volumes.shape[plane[side]] * scene.volumes.spacing_mm[2 - plane[side]];
+    const wide = rows ? width : width / 3;
+    const tall = PLANES.map((plane) => Math.min((wide * mm(plane, "v")) / mm(plane, "u"), 1.3 * wide));
+    const height = Math.round(rows ? tall.reduce((a, b) => a + b) : Math.max(...tall));
+    this.canvas.style.height = this.stage.style.height = `${height}px`;
+    this.canvas.width = Math.round(width * ratio); this.canvas.height = Math.round(height * ratio);
+    this.nv.uiData.dpr = 1;
+    let top = 0;
+    this.nv.customLayout = PLANES.map((plane, k) => {
+      const place = rows ? [0, top / height, 1, tall[k] / height] : [k / 3, 0, 1 / 3, 1];
+      top += tall[k];
+      return { sliceType: plane.type, position: place };
+    });
+    this.tiles.forEach((tile, k) => {
+      const [x, y, w, h] = this.nv.customLayout[k].position;
+      Object.assign(tile.canvas.style, { left: `${x * width}px`, top: `${y * height}px`, width: `${w * width}px`, height: `${h * height}px` });
+      tile.canvas.width = Math.round(w * width * ratio); tile.canvas.height = Math.round(h * height * ratio);
+      tile.from = [Math.round(x * width * ratio), Math.round(y * height * ratio)];
+    });
+    this.redraw();
+    this.drawScale();
+  }
+
+  redraw() {
+    if (this.closed || !this.nv.customLayout?.length) return;
+    const [x, y, z] = this.scene.millimetres(this.scene.cursor);
+    this.nv.scene.crosshairPos = this.nv.mm2frac([-x, -y, z]);
+    this.nv.drawScene();
+    for (const tile of this.tiles) this.over(tile);
+  }
+
+  tile(plane) {
+    const canvas = make("canvas", "", { tabindex: "0", role: "application", class: "plane", "aria-roledescription": "slice" });
+    const tile = { plane, canvas };
+    canvas.addEventListener("wheel", (event) => { event.preventDefault(); this.scene.step(plane.axis, event.deltaY > 0 ? -1 : 1); }, { passive: false });
+    const go = (event) => { canvas.setPointerCapture(event.pointerId); this.scene.moveTo(this.under(tile, event)); };
+    canvas.addEventListener("pointerdown", go);
+    canvas.addEventListener("pointermove", (event) => { if (event.buttons) go(event); });
+    canvas.addEventListener("keydown", (event) => this.key(event, plane));
+    return tile;
+  }
+
+  key(event, plane) {
+    const moves = { ArrowLeft: [plane.u, -1], ArrowRight: [plane.u, 1], ArrowUp: [plane.v, plane.v ? -1 : 1], ArrowDown: [plane.v, plane.v ? 1 : -1], PageUp: [plane.axis, 1], PageDown: [plane.axis, -1] };
+    if (!moves[event.key]) return;
+    event.preventDefault();
+    this.scene.step(...moves[event.key]);
+  }
+
+  // How a plane's voxels lie on its canvas: pixel = from + (voxel + 0.5) * step, along u and v.
+  place(tile) {
+    const slice = this.nv.screenSlices.find((each) => each.axCorSag === tile.plane.type), { shape } = this.scene.volumes;
+    const [left, top, w, h] = slice.leftTopWidthHeight, { u, v } = tile.plane;
+    const px = Math.abs(w) / shape[u], py = (h / shape[v]) * (v ? 1 : -1);
+    return { left: Math.min(left, left + w) - tile.from[0], top: top - tile.from[1] + (v ? 0 : h), px, py };
+  }
+
+  under(tile, event) {
+    const { left, top, px, py } = this.place(tile), ratio = window.devicePixelRatio || 1, to = [...this.scene.cursor];
+    to[tile.plane.u] = Math.floor((event.offsetX * ratio - left) / px);
+    to[tile.plane.v] = Math.floor((event.offsetY * ratio - top) / py);
+    return to;
+  }
+
+  over({ plane, canvas, from }) {
+    const { scene } = this, g = canvas.getContext("2d"), at = this.place({ plane, from }), ratio = window.devicePixelRatio || 1;
+    g.clearRect(0, 0, canvas.width, canvas.height);
+    const w = scene.volumes.shape[plane.u], h = scene.volumes.shape[plane.v], field = new Float32Array(w * h);
+    const stride = [scene.H * scene.W, scene.W, 1], first = scene.cursor[plane.axis] * stride[plane.axis];
+    const fill = (value) => { for (let r = 0, k = 0; r < h; r++) for (let c = 0; c < w; c++, k++) field[k] = value(first + r * stride[plane.v] + c * stride[plane.u]); };
+    const to = ([c, r]) => [at.left + (c + 0.5) * at.px, at.top + (r + 0.5) * at.py];
+    const stroke = (found, colour, width, dash) => {
+      g.beginPath();
+      for (const line of found) line.forEach((point, k) => (k ? g.lineTo(...to(point)) : g.moveTo(...to(point))));
+      g.setLineDash([]); g.strokeStyle = "rgb(0 0 0 / 50%)"; g.lineWidth = (width + 1) * ratio; g.stroke();
+      g.setLineDash(dash.map((d) => d * ratio)); g.strokeStyle = colour; g.lineWidth = width * ratio; g.stroke(); g.setLineDash([]);
+    };
+    const { masks } = scene.arrays;
+    scene.volumes.structures.forEach((structure, n) => {
+      if (scene.hidden.has(n)) return;
+      let any = false;
+      fill((k) => { const on = (masks[k] >>> n) & 1; any ||= on; return on; });
+      if (any) stroke(lines(field, w, h, 0.5), structure.colour, structure.target ? 2 : 1.4, DASHES[structure.dash]);
+    });
+    if (this.wash === "dose" || this.wash === "reference") this.isodoses(g, stroke, to, fill, field, w, h);
+    this.cross(g, canvas, ...to([scene.cursor[plane.u], scene.cursor[plane.v]]));
+    g.font = `600 ${13 * ratio}px system-ui, sans-serif`; g.textAlign = "center"; g.textBaseline = "middle";
+    const [L, R, T, B] = plane.letters, edge = 11 * ratio;
+    for (const [text, x, y] of [[L, edge, canvas.height / 2], [R, canvas.width - edge, canvas.height / 2], [T, canvas.width / 2, edge], [B, canvas.width / 2, canvas.height - edge]]) haloed(g, text, x, y, "#fff", ratio);
+    const mm = scene.millimetres(scene.cursor)[2 - plane.axis];
+    const where = `${plane.name}, ${"zyx"[plane.axis]} = ${mm.toFixed(1)} mm`;
+    g.textAlign = "left";
+    haloed(g, where, 8 * ratio, 12 * ratio, "#fff", ratio);
+    canvas.setAttribute("aria-label", `${where}, slice ${scene.cursor[plane.axis] + 1} of ${scene.volumes.shape[plane.axis]}, ${SHOWN[this.wash]}. Arrow keys move the cursor, page keys the slice.`);
+  }
+
+  isodoses(g, stroke, to, fill, field, w, h) {
+    const array = this.scene.arrays[this.wash], ratio = window.devicePixelRatio || 1;
+    fill((k) => array[k] || 0);
+    g.font = `600 ${11 * ratio}px system-ui, sans-serif`; g.textAlign = "center"; g.textBaseline = "middle";
+    let turn = 0; // labels go around the lines, so that neighbours do not cover each other
+    for (const isodose of this.scene.isodoses.filter((line) => line.on)) {
+      const found = lines(field, w, h, isodose.gy);
+      if (!found.length) continue;
+      stroke(found, isodose.colour, 1.3, []);
+      const longest = found.reduce((a, b) => (b.length > a.length ? b : a));
+      if (longest.length > 12) haloed(g, isodose.gy.toFixed(1), ...to(longest[Math.floor(longest.length * ((0.12 + 0.29 * turn++) % 1))]), isodose.colour, ratio);
+    }
+  }
+
+  cross(g, canvas, x, y) {
+    const gap = 9 * (window.devicePixelRatio || 1);
+    g.strokeStyle = "rgb(255 255 255 / 55%)"; g.lineWidth = 1; g.beginPath();
+    for (const [x0, y0, x1, y1] of [[0, y, x - gap, y], [x + gap, y, canvas.width, y], [x, 0, x, y - gap], [x, y + gap, x, canvas.height]]) { g.moveTo(x0, y0); g.lineTo(x1, y1); }
+    g.stroke();
+  }
+}
+
+function haloed(g, text, x, y, fill, ratio) {
+  g.lineWidth = 3 * ratio; g.strokeStyle = "rgb(0 0 0 / 75%)"; g.strokeText(text, x, y); g.fillStyle = fill; g.fillText(text, x, y);
+}
