@@ -28,7 +28,7 @@ def ddim(velocity: Velocity, noise: Tensor, steps: int) -> Tensor:
     """Deterministic DDIM (Song et al., arXiv 2010.02502, equation 12 with sigma = 0)."""
     x, ts = noise, times(steps)
     for now, then in zip(ts[:-1], ts[1:], strict=True):
-        t = now.expand(len(x))
+        t = now.expand(len(x)).to(x.device)
         v = velocity(x, t)
         x0, eps = data_from_velocity(x, v, t), noise_from_velocity(x, v, t)
         a, s = alpha_sigma(then)
@@ -42,7 +42,7 @@ def dpm_solver_2m(velocity: Velocity, noise: Tensor, steps: int) -> Tensor:
     x, ts = noise, times(steps)
     previous: tuple[Tensor, Tensor] | None = None  # (data prediction, log-SNR/2) of the step before
     for now, then in zip(ts[:-1], ts[1:], strict=True):
-        t = now.expand(len(x))
+        t = now.expand(len(x)).to(x.device)
         x0 = data_from_velocity(x, velocity(x, t), t)
         (a_now, s_now), (a, s) = alpha_sigma(now), alpha_sigma(then)
         lam_now, lam = torch.log(a_now / s_now), torch.log(a / s)
@@ -92,7 +92,7 @@ def ancestral(
     noise is drawn from `generator`."""
     x, ts, taken = noise, times(steps), []
     for now, then in zip(ts[:-1], ts[1:], strict=True):
-        t = now.expand(len(x))
+        t = now.expand(len(x)).to(x.device)
         mean, sigma = ancestral_mean(x, velocity(x, t), t, then)
         after = mean + sigma * torch.randn(x.shape, generator=generator).to(x)
         if sigma > 0:
