@@ -35,7 +35,7 @@ def place(cohort_folder, tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("machine", ["24gb", "80gb"])
+@pytest.mark.parametrize("machine", ["24gb", pytest.param("80gb", marks=pytest.mark.slow)])
 def test_maisi_trains_and_predicts_on_every_machine(place, monkeypatch, machine):
     monkeypatch.chdir(place)
     fewer = ("lora=4",) if machine == "24gb" else ()
@@ -55,6 +55,7 @@ def test_maisi_trains_and_predicts_on_every_machine(place, monkeypatch, machine)
     assert not any(value for name, value in change.items() if name.startswith("codec"))
     assert model.trained_for == model.config.modalities and start.trained_for == ()
     case = small_case(5)
+    model.file = None  # half trained: what it gives may be no dose
     options = Options(steps=2, precision="fp32", given=("ct", "ptv"), looks=1, mimic=False)
     result = predict(model, replace(case, dose=None), options)
     assert np.isfinite(result.mean).all() and (result.mean[0][~case.body] == 0).all()

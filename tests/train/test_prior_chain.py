@@ -69,6 +69,7 @@ def test_from_moving_pictures_to_a_dose(cohort_folder, tmp_path, monkeypatch):
     model = load_model(path)
     assert moved(start, model) > 1e-4
     case = small_case(5)
+    model.file = None  # half trained: what it gives may be no dose
     result = predict(
         model,
         replace(case, dose=None),
