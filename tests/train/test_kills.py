@@ -7,44 +7,22 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from tiny_run import log_rows, tiny_run
 
-from anydose.model.any2any import ModelConfig
-from anydose.model.network.unet import UNetConfig
 from anydose.model.tensors import load_tensors
 from anydose.train import log, run
 from anydose.train.changes import write_yaml
-from anydose.train.config import TrainConfig
 from anydose.train.folder import SCRATCH, RunFolder
-from anydose.train.tasks import ANY2ANY
 from anydose.train.trainer import Trainer
-
-TINY = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
 
 
 def config(cohort_folder, out, **changes):
-    base = TrainConfig(
-        name="t",
-        model=TINY,
-        data=str(cohort_folder),
-        out=str(out),
-        steps=40,
-        warmup=2,
-        save_every=10,
-        task=ANY2ANY,
-        precision="fp32",
-        threads=1,
-    )
-    return replace(base, **changes)
-
-
-def rows(folder):
-    with (folder / "t" / "log.csv").open() as file:
-        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
+    longer = {"steps": 40, "save_every": 10, "precision": "fp32", "threads": 1}
+    return tiny_run(cohort_folder, out, **longer | changes)
 
 
 def command(recipe, *words, ranks=1):
@@ -83,7 +61,7 @@ def same_tensors(one, two):
 
 
 def assert_as_undisturbed(folder, undisturbed):
-    assert rows(folder) == rows(undisturbed)
+    assert log_rows(folder) == log_rows(undisturbed)
     for name in ("model.safetensors", "state.safetensors"):
         assert same_tensors(folder / "t" / name, undisturbed / "t" / name), name
     left = [path.name for path in (folder / "t").iterdir() if SCRATCH.fullmatch(path.name)]
@@ -134,11 +112,11 @@ def test_killed_before_the_first_save_resume_starts_again_and_a_fresh_start_is_r
     for _ in range(2):
         next(steps)
     steps.close()
-    assert len(rows(tmp_path)) == 2
+    assert len(log_rows(tmp_path)) == 2
     with pytest.raises(ValueError, match="holds a run already"):
         run.start(c, resume=False, device="cpu")
     run.start(c, resume=True, device="cpu")
-    assert [row["step"] for row in rows(tmp_path)] == ["1", "2", "3", "4"]
+    assert [row["step"] for row in log_rows(tmp_path)] == ["1", "2", "3", "4"]
 
 
 def test_from_python_a_run_without_resume_forgets_the_one_before(cohort_folder, tmp_path):
@@ -146,7 +124,7 @@ def test_from_python_a_run_without_resume_forgets_the_one_before(cohort_folder, 
     steps = Trainer(config(cohort_folder, tmp_path, steps=4, save_every=4, seed=1)).run()
     next(steps)
     steps.close()
-    assert [row["step"] for row in rows(tmp_path)] == ["1"]
+    assert [row["step"] for row in log_rows(tmp_path)] == ["1"]
     assert not RunFolder(tmp_path / "t").state.is_file()  # nor can one resume the other run into this log
 
 
@@ -168,7 +146,7 @@ def test_two_trainings_in_one_folder_are_refused(cohort_folder, tmp_path):
         next(Trainer(c).run())
     with pytest.raises(ValueError, match="another process is training here"):
         Trainer(c).resume()  # which would cut the log of the first
-    assert len(rows(tmp_path)) == 1
+    assert len(log_rows(tmp_path)) == 1
     first.close()
 
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 import torch
 from tiny_cohort import small_case
+from tiny_run import TINY
 
 from anydose.case import modality
-from anydose.model.any2any import Any2Any, ModelConfig
+from anydose.model.any2any import Any2Any
 from anydose.model.augment import flipped
 from anydose.model.checkpoint import load_model, save_model
 from anydose.model.looks import sample_looks
-from anydose.model.network.unet import UNetConfig
 from anydose.model.sample import draw_sample
 from anydose.predict import Options
 from anydose.train.config import TrainConfig
@@ -20,7 +20,6 @@ from anydose.train.examples import example
 from anydose.train.tasks import Augmentation, Draw
 from anydose.train.trainer import Trainer
 
-TINY = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
 CONDITIONS = tuple(name for name in modality.NAMES if name != "dose")
 EXCHANGED = list(modality.TABLE["oar"].mirror)
 

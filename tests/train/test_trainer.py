@@ -1,6 +1,5 @@
 """Training: exact resume, draws that depend on the step alone, mirrored patients, and that it learns."""
 
-import csv
 import itertools
 import pickle
 from dataclasses import replace
@@ -9,52 +8,33 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tiny_run import TINY, log_rows, tiny_run
 
 from anydose.case import modality
-from anydose.model.any2any import ModelConfig
 from anydose.model.augment import cropped, flipped, rotated
 from anydose.model.checkpoint import load_model
-from anydose.model.network.unet import UNetConfig
 from anydose.model.sample import Sample, draw_sample, padded
 from anydose.train import recipes
-from anydose.train.config import TrainConfig
 from anydose.train.data import Cohort, render, render_file
 from anydose.train.examples import Patients, geometry_of
 from anydose.train.losses import dvh_loss, organ_loss, velocity_loss
 from anydose.train.tasks import ANY2ANY, TaskConfig, draw
 from anydose.train.trainer import Trainer
 
-TINY = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
 
-
-def config(cohort_folder, out, **changes):
-    base = TrainConfig(
-        name="t",
-        model=TINY,
-        data=str(cohort_folder),
-        out=str(out),
-        steps=8,
-        warmup=2,
-        save_every=4,
-        task=ANY2ANY,
-    )
-    return replace(base, **changes)
-
-
-def losses(folder):
-    with (folder / "t" / "log.csv").open() as file:
-        return [(row["step"], row["target"], row["loss"], row["grad"]) for row in csv.DictReader(file)]
+def losses(out):
+    return log_rows(out, "step", "target", "loss", "grad")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_run_killed_between_checkpoints_resumes_with_the_same_losses(cohort_folder, tmp_path, precision):
-    whole = Trainer(config(cohort_folder, tmp_path / "whole", precision=precision))
+    whole = Trainer(tiny_run(cohort_folder, tmp_path / "whole", precision=precision))
     list(whole.run())
-    killed = Trainer(config(cohort_folder, tmp_path / "cut", precision=precision)).run()
+    killed = Trainer(tiny_run(cohort_folder, tmp_path / "cut", precision=precision)).run()
     for _ in range(6):
         next(killed)  # two steps past the checkpoint at 4, then gone
     killed.close()
-    again = Trainer(config(cohort_folder, tmp_path / "cut", precision=precision))
+    again = Trainer(tiny_run(cohort_folder, tmp_path / "cut", precision=precision))
     again.resume()
     assert again.step == 4
     list(again.run())
@@ -68,16 +48,16 @@ def test_slabs_muon_and_several_examples_a_step_resume_exactly_too(
 ):
     changes = {"crop": (16, 64, 64), "optimiser": "muon", "accumulate": 3, "workers": workers}
     changes["side_by_side"] = side_by_side
-    list(Trainer(config(cohort_folder, tmp_path / "whole", **changes)).run())
-    list(itertools.islice(Trainer(config(cohort_folder, tmp_path / "cut", **changes)).run(), 5))
-    again = Trainer(config(cohort_folder, tmp_path / "cut", **changes))
+    list(Trainer(tiny_run(cohort_folder, tmp_path / "whole", **changes)).run())
+    list(itertools.islice(Trainer(tiny_run(cohort_folder, tmp_path / "cut", **changes)).run(), 5))
+    again = Trainer(tiny_run(cohort_folder, tmp_path / "cut", **changes))
     again.resume()
     list(again.run())
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
 
 
 def test_an_adapter_learns_other_targets_and_leaves_the_model_it_was_made_for_alone(cohort_folder, tmp_path):
-    list(Trainer(config(cohort_folder, tmp_path)).run())
+    list(Trainer(tiny_run(cohort_folder, tmp_path)).run())
     base = tmp_path / "t" / "model.safetensors"
     task = replace(ANY2ANY, dose_share=0.0, targets=("ct", "oar"))
     changes = {
@@ -89,8 +69,8 @@ def test_an_adapter_learns_other_targets_and_leaves_the_model_it_was_made_for_al
         "learning_rate": 1e-2,
     }
     with pytest.raises(ValueError, match="adapter: lora"):
-        Trainer(config(cohort_folder, tmp_path / "any", **{**changes, "lora": 0}))
-    list(Trainer(config(cohort_folder, tmp_path / "any", **changes)).run())
+        Trainer(tiny_run(cohort_folder, tmp_path / "any", **{**changes, "lora": 0}))
+    list(Trainer(tiny_run(cohort_folder, tmp_path / "any", **changes)).run())
     assert {row[1] for row in losses(tmp_path / "any")} == {"ct", "oar"}
     before = load_model(base).state_dict()
     after = load_model(tmp_path / "any" / "t" / "adapter.safetensors").state_dict()
@@ -115,7 +95,7 @@ def test_an_organ_that_a_voxel_has_one_time_in_five_is_seen_at_once_and_not_by_a
 
 def test_an_organ_s_weight_is_for_voxels(cohort_folder, tmp_path):
     with pytest.raises(ValueError, match="compact:4 has no voxels"):
-        Trainer(config(cohort_folder, tmp_path, model=replace(TINY, codec="compact:4"), organ_weight=8.0))
+        Trainer(tiny_run(cohort_folder, tmp_path, model=replace(TINY, codec="compact:4"), organ_weight=8.0))
 
 
 def test_the_dvh_loss_is_the_area_between_the_curves_and_is_trained(cohort_folder, tmp_path):
@@ -129,7 +109,8 @@ def test_the_dvh_loss_is_the_area_between_the_curves_and_is_trained(cohort_folde
     criteria = ((2.5 + 1 + 1 + 4) / 4 + (1 / 3 + 1 + 1 + 0) / 4) / 2
     assert report["points"] == pytest.approx(criteria)
     assert with_points == pytest.approx(float(dvh_loss(dose, reference, masks)[0]) + 2 * criteria)
-    c = config(cohort_folder, tmp_path, steps=60, save_every=60, learning_rate=3e-3, dvh=1.0, dvh_points=0.5)
+    changes = {"steps": 60, "save_every": 60, "learning_rate": 3e-3, "dvh": 1.0, "dvh_points": 0.5}
+    c = tiny_run(cohort_folder, tmp_path, **changes)
     seen = [s.metrics["dvh"] for s in Trainer(replace(c, task=TaskConfig(t1_probability=1.0))).run()]
     assert np.mean(seen[-10:]) < 0.6 * np.mean(seen[:5])
 
@@ -144,7 +125,7 @@ def test_a_case_that_cannot_be_read_is_named_and_the_others_are_drawn(tmp_path):
 
 def test_examples_side_by_side_give_the_gradient_of_one_after_the_other(cohort_folder, tmp_path):
     one, many = (
-        next(Trainer(config(cohort_folder, tmp_path / str(n), accumulate=3, side_by_side=n)).run())
+        next(Trainer(tiny_run(cohort_folder, tmp_path / str(n), accumulate=3, side_by_side=n)).run())
         for n in (1, 3)
     )
     assert many.metrics == pytest.approx(one.metrics, rel=1e-3)  # the order of sums within an example
@@ -152,7 +133,7 @@ def test_examples_side_by_side_give_the_gradient_of_one_after_the_other(cohort_f
 
 def test_what_other_processes_get_holds_no_weights(cohort_folder, tmp_path):
     """A process beside the one that owns a GPU must not touch it: what is pickled for it has no tensor."""
-    trainer = Trainer(config(cohort_folder, tmp_path))
+    trainer = Trainer(tiny_run(cohort_folder, tmp_path))
     patients = Patients(geometry_of(trainer.model), trainer.cohort, trainer.config.task, (), 0)
     assert len(pickle.dumps(patients)) < 10_000
     again, drawn = pickle.loads(pickle.dumps(patients))[(0.0, 3)]
@@ -172,14 +153,14 @@ def test_a_crop_is_cut_to_the_body_it_holds():
 
 
 def test_resuming_with_another_configuration_is_refused(cohort_folder, tmp_path):
-    list(Trainer(config(cohort_folder, tmp_path, steps=4)).run())
+    list(Trainer(tiny_run(cohort_folder, tmp_path, steps=4)).run())
     with pytest.raises(ValueError, match="learning_rate"):
-        Trainer(config(cohort_folder, tmp_path, steps=4, learning_rate=1e-5)).resume()
+        Trainer(tiny_run(cohort_folder, tmp_path, steps=4, learning_rate=1e-5)).resume()
 
 
 def test_training_lowers_the_error_and_regression_shares_the_trainer(cohort_folder, tmp_path):
     for objective in ("diffusion", "regression"):
-        c = config(cohort_folder, tmp_path / objective, steps=60, save_every=60, objective=objective)
+        c = tiny_run(cohort_folder, tmp_path / objective, steps=60, save_every=60, objective=objective)
         c = replace(c, task=TaskConfig(t1_probability=1.0), learning_rate=3e-3)
         loss = [s.metrics["loss"] for s in Trainer(c).run()]
         assert np.mean(loss[-10:]) < 0.6 * np.mean(loss[:5])
@@ -187,7 +168,7 @@ def test_training_lowers_the_error_and_regression_shares_the_trainer(cohort_fold
 
 def test_the_learning_rate_s_schedule_by_hand(cohort_folder, tmp_path):
     """2 steps of warm-up, then half a cosine over 6: half way at step 5, a tenth left at the end."""
-    trainer = Trainer(config(cohort_folder, tmp_path, learning_rate=1.0, last_rate=0.1))
+    trainer = Trainer(tiny_run(cohort_folder, tmp_path, learning_rate=1.0, last_rate=0.1))
     found = []
     for step in range(9):
         trainer.step = trainer.examples = step

@@ -5,17 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tiny_run import TINY
 
-from anydose.model.any2any import ModelConfig
 from anydose.model.checkpoint import describe, load_model
-from anydose.model.network.unet import UNetConfig
 from anydose.model.options import Options
 from anydose.predict import predict
 from anydose.train.config import TrainConfig
 from anydose.train.tasks import TaskConfig
 from anydose.train.trainer import Trainer
-
-TINY = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
 
 
 class Recorded:

@@ -30,17 +30,16 @@ HN_SLABS = TrainConfig(
     last_rate=0.1,
     **SLABS,
 )
-HN_WHOLE_BODIES = TrainConfig(
+HN_WHOLE_BODIES = replace(
+    HN_SLABS,
     name="hn-whole-bodies",
-    model=DENSE,
     init="runs/hn-slabs/model.safetensors",
-    task=TaskConfig(
-        dose_share=0.95, condition_keep_probability=(0.99, 0.99), t1_probability=0.9, cranio_caudal=False
-    ),
+    task=replace(HN_SLABS.task, condition_keep_probability=(0.99, 0.99), t1_probability=0.9),
+    crop=(),
     steps=200,
     accumulate=3,
-    optimiser="muon",
     learning_rate=3e-4,
+    last_rate=0.0,
     warmup=10,
     dvh=0.2,
 )
@@ -92,9 +91,7 @@ HN_UNAUGMENTED = replace(
     HN_DEFORMED,
     name="hn-unaugmented",
     init="runs/hn-deformed/model.safetensors",
-    task=TaskConfig(
-        dose_share=1.0, condition_keep_probability=(0.99, 0.99), t1_probability=0.95, cranio_caudal=False
-    ),
+    task=replace(HN_WHOLE_BODIES.task, dose_share=1.0, t1_probability=0.95),
     seed=4,
     steps=240,
     learning_rate=4e-4,

@@ -29,6 +29,7 @@ from anydose.train.folder import RunFolder
 from anydose.train.followers import Follower, TensorBoard
 from anydose.train.gradients import Gradients
 from anydose.train.optimiser import make_optimisers, restore, stored
+from anydose.train.resumable import Resumable
 from anydose.train.start import cohort_of, starting_model
 from anydose.train.validation import Validation, quality
 
@@ -58,7 +59,7 @@ class Step:
     """Computing time of all steps so far."""
 
 
-class Trainer:
+class Trainer(Resumable):
     """Owns the state of one run in `out/name`: weights, optimiser, averaged weights and place in the data."""
 
     def __init__(self, config: TrainConfig, device: str = "cpu", followers: Sequence[Follower] = ()) -> None:
@@ -83,11 +84,6 @@ class Trainer:
         self.step, self.examples, self.seconds = 0, 0, 0.0
         self.best = math.inf
         self._whole: int | None = None
-
-    @property
-    def folder(self) -> Path:
-        """The run's folder."""
-        return self.place.path
 
     @property
     def examples_a_step(self) -> int:
@@ -259,16 +255,6 @@ class Trainer:
             with merged(self.model):
                 save_model(self.model, self.folder / f"{name}.safetensors", self.record())
 
-    def resume(self) -> None:
-        """Continue from state.safetensors, or from the start where the run was ended before it wrote one; the
-        log goes back to there. ValueError if the run was made with another configuration."""
-        if self.place.state.is_file():
-            self._restore()
-        if self.rank == 0:
-            with self.place.held():
-                self.place.rewind(self.step)
-        wait_for_all()
-
     def _restore(self) -> None:
         stored_state, meta = load_tensors(self.place.state)
         state = present_tensors(stored_state)
@@ -276,8 +262,7 @@ class Trainer:
         theirs = train_config_from_dict(about["config"])
         names = [f.name for f in fields(theirs) if f.name not in FREE]
         changed = [name for name in names if getattr(theirs, name) != getattr(self.config, name)]
-        if changed:
-            raise ValueError(f"{self.folder}: the run was started with other values of {', '.join(changed)}")
+        self._refuse_changed(changed)
         self.model.load_state_dict(_part(state, "model."))
         self.ema.state = {k: v.to(self.device) for k, v in _part(state, "ema.").items()}
         restore(self.optimisers, state)

@@ -36,6 +36,7 @@ from anydose.train.posttrain.config import PostConfig, post_config_from_dict
 from anydose.train.posttrain.methods import METHODS, Group, rewarded
 from anydose.train.posttrain.policy import Policy
 from anydose.train.posttrain.reward import MEANS, Anchor, Reward, StopRule, read_reward
+from anydose.train.resumable import Resumable
 from anydose.train.tasks import EPOCH_STREAM
 
 FREE = (
@@ -53,7 +54,7 @@ WATCHED = ("watch_gain", "watch_growth", "watch_limits")
 COLUMNS = ("step", *MEANS, "deviation", *LOSSES, "grad", *WATCHED, "waited", "seconds")
 
 
-class PostTrainer:
+class PostTrainer(Resumable):
     """Owns the state of one run in `out/name`. `stopped`: the sentence that it stopped itself with."""
 
     def __init__(self, config: PostConfig, device: str = "cpu") -> None:
@@ -85,11 +86,6 @@ class PostTrainer:
         self.checks: list[Check] = []
         self.best = -math.inf
         self._watched: list[tuple[Patient, Reward]] = []
-
-    @property
-    def folder(self) -> Path:
-        """The run's folder."""
-        return self.place.path
 
     def run(self) -> Iterator[dict[str, float]]:
         """Train to the last step, yielding a row of COLUMNS a step; saves every `save_every` steps and at the
@@ -257,17 +253,6 @@ class PostTrainer:
         about |= {"config": asdict(self.config), "sha256": file_hash(self.policy.path)}
         save_tensors(state, self.place.state, {"state": json.dumps(about)})
 
-    def resume(self) -> None:
-        """Continue from state.safetensors, or from the start where the run was ended before it wrote one; the
-        log goes back to there. ValueError if the run was made with another configuration or other base
-        weights."""
-        if self.place.state.is_file():
-            self._restore()
-        if self.rank == 0:
-            with self.place.held():
-                self.place.rewind(self.step)
-        wait_for_all()
-
     def _restore(self) -> None:
         state, meta = load_tensors(self.place.state)
         about = json.loads(meta["state"])
@@ -275,8 +260,7 @@ class PostTrainer:
         changed = [k for k in mine if k not in FREE and mine[k] != theirs[k]]
         if about["sha256"] != file_hash(self.policy.path):
             changed.append("base (its weights)")
-        if changed:
-            raise ValueError(f"{self.folder}: the run was started with other values of {', '.join(changed)}")
+        self._refuse_changed(changed)
         self.policy.load_state(state)
         restore([self.optimiser], state)
         self.step, self.seconds = about["step"], about["seconds"]
