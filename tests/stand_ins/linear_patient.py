@@ -25,7 +25,7 @@ AXES = {
 
 def dose_at(points_mm):
     """Gy at LPS points (..., 3): linear, so that interpolation is exact."""
-    return 33.0 + (np.asarray(points_mm) - MIDDLE_MM) @ SLOPE_GY_PER_MM
+    return 60.0 + (np.asarray(points_mm) - MIDDLE_MM) @ SLOPE_GY_PER_MM
 
 
 def patient(position: str = "HFS", turn: np.ndarray | None = None, spacing_mm=(2.0, 1.5, 3.0)) -> Case:

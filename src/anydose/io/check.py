@@ -14,10 +14,7 @@ from anydose.io.sources import sources
 
 FEW_VOXELS = 10  # fewer say little about a DVH
 OUTSIDE_BODY = 0.01  # part of a target outside the body
-HOT, COLD = 1.3, 0.9  # maximum and target median against the prescription: no clinical plan is beyond
-WATER_HU = (-250.0, 300.0)  # mean CT number of a body: lungs included, metal excluded
 COARSE_MM = 6.0
-TRIVIAL_GY = 1.0
 USUAL = ("beams: ", "isocentre: ", "body: possible_dose_mask", "patient position: HFS (", "dose: scaled by")
 
 
@@ -78,7 +75,6 @@ def findings(case: Case) -> Iterator[str]:
     body = next(iter(bodies.values())) if len(bodies) == 1 else None
     if body is not None:
         yield from _in_body(case, body)
-    yield from _dose(case)
     yield from (sentence for sentence in case.inferred if not sentence.startswith(USUAL))
 
 
@@ -87,23 +83,3 @@ def _in_body(case: Case, body: np.ndarray) -> Iterator[str]:
         outside = float((mask & ~body).sum() / mask.sum())
         if outside > OUTSIDE_BODY:
             yield f"{name}: {outside:.0%} outside the body"
-    if case.ct is not None:
-        mean = float(case.ct.array[body].mean())
-        if not WATER_HU[0] <= mean <= WATER_HU[1]:
-            yield f"ct: mean of {mean:.0f} HU in the body"
-
-
-def _dose(case: Case) -> Iterator[str]:
-    if case.dose is None:
-        return
-    highest = float(np.nanmax(case.dose.array))
-    if highest < TRIVIAL_GY:
-        yield f"dose: at most {highest:g} Gy"
-    elif case.targets:
-        ratio = highest / case.rx_max_gy
-        if not COLD <= ratio <= HOT:
-            yield f"dose: maximum {highest:.1f} Gy is {ratio:.0%} of the highest prescription"
-        for name, level in case.prescription.levels_gy.items():
-            median = float(np.nanmedian(case.dose.array[case.structures[name]]))
-            if median < COLD * level:
-                yield f"{name}: median {median:.1f} Gy for {level:g} Gy prescribed"

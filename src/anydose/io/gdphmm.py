@@ -81,10 +81,18 @@ def _case(plan: dict[str, Any], path: Path) -> Case:
     }
     masks = {key: mask for key, mask in masks.items() if mask.any()}
     renamed = _one_body(masks)
+    listed = [str(name) for name in _names(plan.get("all_mask"))]
+    lost = [
+        name
+        for name in listed
+        if name in plan and name not in masks and f"{name} (not the body)" not in masks
+    ]
+    renamed += [f"structure {name}: no mask with a voxel, left out" for name in lost]
     targets = [target for target in gdphmm_meta.targets(path) if target.structure in masks]
     levels = {target.structure: target.dose_gy for target in targets}
     beams, said = _beams(plan, grid)
     said += renamed
+    said += [] if "direction" in plan else ["grid: axes along the patient's, no direction stated"]
     said += [f"{name}: passed over, drawn anew from the beams" for name in PLATES if name in plan]
     dose = None
     if "dose" in plan:
@@ -225,6 +233,10 @@ def _volume(value: Any, name: str) -> np.ndarray:
     if not isinstance(value, np.ndarray) or value.dtype.kind not in "buif" or value.ndim != 3:
         raise ValueError(f"{name!r} is no 3D array of numbers")
     return value.astype(np.float32)
+
+
+def _names(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple | np.ndarray) else []
 
 
 def _isocentre(value: Any) -> tuple[float, float, float]:

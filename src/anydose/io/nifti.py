@@ -170,8 +170,10 @@ def _mask(volume: Volume, path: Path) -> np.ndarray:
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
+    if not (path.exists() or path.is_symlink()):
         return {}
+    if not path.is_file():
+        raise ValueError(f"{path}: no file; a JSON file is accepted, or none")
     try:
         value = json.loads(path.read_text())
     except (ValueError, RecursionError) as error:

@@ -29,6 +29,7 @@ LEVELS_GY = {"PTV56": 56.0, "PTV63": 63.0, "PTV70": 70.0}
 ORGANS = ("Brainstem", "SpinalCord", "RightParotid", "LeftParotid", "Esophagus", "Larynx", "Mandible")
 ACCEPTED = ("ct", "dose", "possible_dose_mask", "voxel_dimensions", *ORGANS, *LEVELS_GY)
 BEAMS = 9
+FEW_WITHOUT_CT = 0.0025  # of the dose mask: the dataset's patients have up to 0.002 at -1024 HU
 
 
 def is_patient(folder: Path) -> bool:
@@ -40,6 +41,7 @@ def read_case(folder: Path) -> Case:
     """Read pt_N. ct and dose may be missing. Raises ValueError with one sentence (file, found, accepted) on a
     file that is not OpenKBP's, an index outside the grid or twice, a value that is no number, a mask with no
     voxel, no target or no dose mask."""
+    said: list[str] = []
     unknown = sorted(p.name for p in folder.iterdir() if not is_litter(p) and _is_strange(p))
     if unknown:
         raise ValueError(
@@ -67,8 +69,10 @@ def read_case(folder: Path) -> Case:
                 f"{folder / 'ct.csv'}: values from {found}; 0 to {CT_MAX:g} (HU + 1024) is accepted"
             )
         ct = Volume(stored - np.float32(HU_SHIFT), grid, "HU")
+        said += _incomplete("ct", stored[structures["possible_dose_mask"]], "air", FEW_WITHOUT_CT)
     if (folder / "dose.csv").is_file():
         dose = Volume(to_zyx(_dense(folder / "dose.csv")), grid, "Gy")
+        said += _incomplete("dose", dose.array[structures["possible_dose_mask"]], "0 Gy", 0.0)
     target = np.logical_or.reduce([structures[name] for name in levels])
     isocentre = grid.to_mm(np.argwhere(target).mean(axis=0))
     return Case(
@@ -83,6 +87,7 @@ def read_case(folder: Path) -> Case:
             "beams: nine equispaced coplanar fields from 0 degrees (the OpenKBP protocol)",
             "isocentre: centroid of the targets (OpenKBP does not state it)",
             "body: possible_dose_mask (OpenKBP has no external contour)",
+            *said,
         ),
         source=Source("openkbp"),
     )
@@ -162,8 +167,17 @@ def from_zyx(array: NDArray[np.generic]) -> NDArray[np.generic]:
     return np.ascontiguousarray(np.moveaxis(array[::-1], 0, 2))
 
 
+def _incomplete(what: str, in_mask: NDArray[np.float32], taken: str, usual: float) -> list[str]:
+    """A sentence on the voxels of the dose mask that a file gives no value for, as one that was cut off at
+    the end of a line; [] for no more than usual."""
+    part = float(np.mean(in_mask == 0))
+    return (
+        [f"{what}: no value for {part:.2%} of possible_dose_mask, taken as {taken}"] if part > usual else []
+    )
+
+
 def _is_strange(path: Path) -> bool:
-    return path.suffix != ".csv" or path.stem not in ACCEPTED
+    return path.suffix != ".csv" or path.stem not in ACCEPTED or not path.is_file()
 
 
 def _number(folder: Path) -> int:
@@ -211,6 +225,10 @@ def _rows(path: Path, mask: bool) -> tuple[NDArray[np.int64], NDArray[np.float32
         raise ValueError(f"{path}: first line {head[:40]!r}; ',data' is accepted")
     if not body.strip():
         return np.empty(0, np.int64), np.empty(0, np.float32)
+    if not body.endswith(b"\n"):
+        raise ValueError(f"{path}: ends in the middle of a line; a whole file is accepted")
+    if b"\n\n" in text:
+        raise ValueError(f"{path}: an empty line; 'index,value' is accepted")
     if mask:
         body = f"{body.decode(errors='replace').rstrip()}\n".replace(",\n", ",1\n").encode()
     try:

@@ -3,6 +3,7 @@ with the way to say otherwise where there is one."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +14,11 @@ from anydose.case.volume import Volume, block, bounding_box
 
 VOXEL_MM = (0.1, 20.0)
 EXTENT_MM = 3000.0
+FURTHEST_MM = 20000.0  # scanners count from the middle of their bore or from the end of the table
+HOT, COLD = 1.3, 0.9  # maximum and target median against the prescription: no clinical plan is beyond
+TRIVIAL_GY = 1.0
+WATER_HU = (-250.0, 300.0)  # mean CT number of a body: lungs included, metal excluded
+NO_AIR_HU = -300.0
 HU = (-40000.0, 70000.0)  # CT stores 16 bits; padding and metal reach far, nothing reaches further
 BELOW_ZERO_GY = -0.01  # rounding of an interpolated dose; a dose is never negative
 OVER_RX = 3.0  # times the highest prescription: beyond any hot spot of a plan
@@ -45,6 +51,11 @@ def check_grid(grid: Grid, where: str) -> None:
     if not all(low <= spacing <= high for spacing in grid.spacing_mm):
         found = " x ".join(f"{spacing:g}" for spacing in grid.spacing_mm)
         raise ValueError(f"{where}: voxels of {found} mm; {low:g} to {high:g} mm is accepted")
+    furthest = float(np.abs(grid.origin_mm).max())
+    if not furthest <= FURTHEST_MM:
+        raise ValueError(
+            f"{where}: begins {furthest:g} mm from the origin; up to {FURTHEST_MM:g} is accepted"
+        )
     extent = np.multiply(grid.spacing_mm, grid.shape[::-1])
     if extent.max() > EXTENT_MM:
         raise ValueError(f"{where}: {extent.max():.0f} mm long; up to {EXTENT_MM:.0f} mm is accepted")
@@ -101,6 +112,36 @@ def on_case(dose: Volume, case: Case, where: str) -> Volume:
             "mm; a dose in the patient's own coordinates is accepted"
         )
     return moved
+
+
+def suspicious(case: Case) -> Iterator[str]:
+    """Sentences on CT numbers and doses that a patient could have but hardly ever has."""
+    bodies = list(case.of_role("body").values())
+    if case.ct is not None:
+        lowest = float(case.ct.array.min())
+        if lowest > NO_AIR_HU and case.source.format != "store":  # which is cropped to the patient
+            yield f"ct: no air found (lowest value {lowest:g} HU): check the rescale of the series"
+        mean = float(case.ct.array[bodies[0]].mean()) if len(bodies) == 1 and bodies[0].any() else 0.0
+        if not WATER_HU[0] <= mean <= WATER_HU[1]:
+            yield f"ct: mean of {mean:.0f} HU in the body"
+    if case.dose is not None:
+        yield from unusual_dose(case.dose, case)
+
+
+def unusual_dose(dose: Volume, case: Case) -> Iterator[str]:
+    """Sentences on a dose on the case's grid that does not look like one of its prescription."""
+    highest = float(np.nanmax(dose.array))
+    if highest < TRIVIAL_GY:
+        yield f"dose: at most {highest:g} Gy"
+    elif case.prescription.levels_gy:
+        ratio = highest / case.rx_max_gy
+        if not COLD <= ratio <= HOT:
+            yield f"dose: maximum {highest:.1f} Gy is {ratio:.0%} of the highest prescription"
+        for name, level in case.prescription.levels_gy.items():
+            known = dose.array[case.structures[name]]
+            known = known[~np.isnan(known)]
+            if known.size and np.median(known) < COLD * level:
+                yield f"{name}: median {np.median(known):.1f} Gy for {level:g} Gy prescribed"
 
 
 def covered_in_part(case: Case) -> list[str]:

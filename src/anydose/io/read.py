@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,8 @@ from anydose.io import plan_options, plausible, run_folder
 from anydose.io.format import ReadOptions
 from anydose.io.formats import format_of, format_of_dose
 from anydose.io.plausible import DoseReading
+
+log = logging.getLogger(__name__)
 
 
 def read_case(
@@ -41,7 +44,8 @@ def read_case(
         names: what structures are, above what their names say.
 
     What was inferred stands in Case.inferred. Raises ValueError with one sentence (file, found, accepted) for
-    anything that is not exactly one case, and for numbers that no patient has.
+    anything that is not exactly one case, and for numbers that no patient has; what is hardly ever so is a
+    sentence too.
     """
     path, reading = Path(path), DoseReading(dose_unit, allow_dose_above)
     row = format_of(path)
@@ -56,7 +60,8 @@ def read_case(
         dose = case.dose if row.states_dose_unit else plausible.in_gy(case.dose, reading)
         case = replace(case, dose=dose)
         plausible.check_dose(dose, case.prescription, reading, str(path))
-    return replace(case, inferred=(*case.inferred, *plausible.covered_in_part(case)))
+    said = (*case.inferred, *plausible.covered_in_part(case), *plausible.suspicious(case))
+    return replace(case, inferred=tuple(dict.fromkeys(said)))  # a stored case tells some of it itself
 
 
 def read_dose(
@@ -71,7 +76,8 @@ def read_dose(
         unit: 'Gy' or 'cGy', for a file that states no unit.
         allow_above_gy: None refuses doses beyond 3 times the highest prescription of the case.
 
-    Raises ValueError if it is none of these, lies in another frame of reference or beside the case, is
+    A dose that does not look like one of the prescription is said by the library's log. Raises ValueError
+    if it is none of these, lies in another frame of reference or beside the case, is
     negative or not finite, or beyond what its prescription allows.
     """
     path, reading = Path(path), DoseReading(unit, allow_above_gy)
@@ -94,4 +100,7 @@ def read_dose(
         if np.isnan(dose.array).any():
             raise ValueError(f"{path}: a dose with values that are not a number; finite ones are accepted")
     plausible.check_dose(dose, case.prescription, reading, str(path))
-    return plausible.on_case(dose, case, str(path))
+    moved = plausible.on_case(dose, case, str(path))
+    for sentence in plausible.unusual_dose(moved, case):
+        log.warning("%s: %s", path, sentence)
+    return moved

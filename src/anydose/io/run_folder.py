@@ -16,15 +16,17 @@ def read_record(folder: Path) -> dict[str, Any] | None:
     of version 0.1, which kept no hashes). None if there is no record, or it is something else's."""
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(record, dict) or not {"case", "options", "outputs"} <= record.keys():
         return None
-    if isinstance(record["outputs"], list):  # version 0.1 kept no hashes
-        record = {**record, "outputs": dict.fromkeys(record["outputs"])}
-    options = record["options"]
-    target = options.get("target", "dose") if isinstance(options, dict) else "dose"
-    return {"target": target, **record}
+    outputs, options = record["outputs"], record["options"]
+    if isinstance(outputs, list) and all(isinstance(name, str) for name in outputs):
+        outputs = dict.fromkeys(outputs)  # version 0.1 kept no hashes
+    if not isinstance(outputs, dict) or not isinstance(options, dict):
+        return None
+    record = {"target": options.get("target", "dose"), **record, "outputs": outputs}
+    return record if isinstance(record["target"], str) and isinstance(record["case"], str) else None
 
 
 def is_result(folder: Path) -> bool:

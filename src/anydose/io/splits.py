@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -54,27 +55,53 @@ def splits_of(splits: Path) -> dict[str, str]:
 
 def read_splits(path: Path) -> dict[str, list[str]]:
     """Split -> names of its cases, of a CSV file with the columns case and split, or a YAML file of
-    split: [cases]. Raises ValueError for anything else, and for a case that stands in one split twice."""
+    split: [cases]. Raises ValueError for anything else, and for a case that stands there twice."""
     if path.suffix == ".csv":
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if not {"case", "split"} <= set(reader.fieldnames or ()):
-                raise ValueError(f"{path}: columns {reader.fieldnames} found; case and split are accepted")
-            found: dict[str, list[str]] = {}
-            for row in reader:
-                found.setdefault(row["split"], []).append(row["case"])
+        found = _from_csv(path)
     elif path.suffix in (".yaml", ".yml"):
         try:
-            found = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except yaml.YAMLError as error:
+            value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
             raise ValueError(f"{path}: no YAML; split: [cases] is accepted") from error
-        usual = isinstance(found, dict) and all(isinstance(names, list) for names in found.values())
-        if not usual:
-            raise ValueError(f"{path}: split: [cases] is accepted")
-        found = {str(split): [str(name) for name in names] for split, names in found.items()}
+        if not isinstance(value, dict) or not all(_are_names(names) for names in value.values()):
+            raise ValueError(f"{path}: split: [cases] is accepted, cases by name")
+        found = {str(split): [str(name) for name in names] for split, names in value.items()}
     else:
         raise ValueError(f"{path}: a .csv or .yaml file is accepted")
+    seen: dict[str, str] = {}
     for split, names in found.items():
-        if len(set(names)) < len(names):
-            raise ValueError(f"{path}: a case stands in {split} twice")
+        for name in names:
+            if name in seen:
+                where = f"in {split} twice" if seen[name] == split else f"in {seen[name]} and in {split}"
+                raise ValueError(f"{path}: the case {name} stands {where}; each once is accepted")
+            seen[name] = split
+    if not seen:
+        raise ValueError(f"{path}: no case found; a case and its split are accepted")
     return found
+
+
+def _from_csv(path: Path) -> dict[str, list[str]]:
+    """Split -> cases, of a table with the columns case and split, and any others."""
+    found: dict[str, list[str]] = {}
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, strict=True)
+            columns = [str(name)[:40] for name in reader.fieldnames or ()]
+            if not {"case", "split"} <= set(columns) or len(set(columns)) < len(columns):
+                raise ValueError(f"columns {columns[:8]} found; case and split, once each, are accepted")
+            for row in reader:
+                name, split = row["case"], row["split"]
+                if None in row or not (_is_name(name) and _is_name(split)):
+                    raise ValueError(f"line {reader.line_num}: a case and its split are accepted")
+                found.setdefault(split, []).append(name)
+    except (csv.Error, ValueError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    return found
+
+
+def _are_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, int) or _is_name(name) for name in value)
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip()) and value.isprintable()

@@ -14,6 +14,7 @@ stores of schema 1 are read without.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -54,11 +55,23 @@ def write_stored(case: Case, cohort: Path, name: str, **about: Any) -> Path:
     """Write a case, cropped, as group `name` of a local cohort, by atomic rename; replaces one of that name.
     about: further attributes. Returns its folder."""
     case = cropped(case)
-    open_cohort(cohort)
     place = cohort / stored_name(name)
     scratch = cohort / f".{os.getpid()}.{place.name}"
-    shutil.rmtree(scratch, ignore_errors=True)
-    group = zarr.open_group(scratch, mode="w", zarr_format=3)
+    try:
+        open_cohort(cohort)
+        shutil.rmtree(scratch, ignore_errors=True)
+        _write(case, scratch, about)
+        shutil.rmtree(place, ignore_errors=True)
+        scratch.rename(place)
+    except OSError as error:  # zarr does not name the file that a full disk took
+        raise OSError(error.errno or errno.EIO, error.strerror or str(error), str(place)) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return place
+
+
+def _write(case: Case, folder: Path, about: Mapping[str, Any]) -> None:
+    group = zarr.open_group(folder, mode="w", zarr_format=3)
     arrays: dict[str, np.ndarray] = {}
     if case.ct is not None:
         arrays["ct"] = _small(case.ct.in_unit("HU"))
@@ -75,9 +88,6 @@ def write_stored(case: Case, cohort: Path, name: str, **about: Any) -> Path:
     }
     hashes = {label: _hash(array) for label, array in arrays.items()} | {WORDS: _words_hash(content)}
     group.attrs.update({**about, "schema": SCHEMA, **content, "sha256": hashes})
-    shutil.rmtree(place, ignore_errors=True)
-    scratch.rename(place)
-    return place
 
 
 def stored_name(name: str) -> str:
@@ -232,7 +242,9 @@ def _words_hash(content: Mapping[str, Any]) -> str:
 def _open(path: Path | str) -> zarr.Group:
     try:
         return zarr.open_group(path, mode="r")
-    except (FileNotFoundError, ValueError, KeyError) as error:
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # zarr raises anything on damaged metadata
         raise ValueError(f"{path}: no Zarr group; a cohort store's case is accepted") from error
 
 

@@ -9,7 +9,6 @@ one of them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from scipy.optimize import nnls
 
 from anydose.case.case import Case
 from anydose.case.grid import Grid
+from anydose.score import sealed
 
 Array = NDArray[np.floating]
 COVERAGES = (0.5, 0.8, 0.95)
@@ -204,12 +204,18 @@ def bands(calibration: Calibration, points: Sequence[Point]) -> list[dict[str, A
 
 
 def read(path: Path) -> Calibration:
-    """A calibration as `as_json` wrote it."""
-    stored = json.loads(path.read_text())
-    stored["about"] = {RENAMED.get(key, key): value for key, value in stored.get("about", {}).items()}
-    return Calibration(**stored)
+    """A calibration as `as_json` wrote it. Raises ValueError for a damaged file."""
+    stored = sealed.read(path)
+    try:
+        stored["about"] = {RENAMED.get(key, key): value for key, value in stored.get("about", {}).items()}
+        found = Calibration(**stored)
+        if missing := [name for name in FEATURES if name not in found.weights]:
+            raise ValueError(f"no weight of {missing[0]}")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path}: damaged, no calibration ({type(error).__name__}: {error})") from error
+    return found
 
 
 def as_json(calibration: Calibration) -> dict[str, Any]:
     """What `read` reads."""
-    return asdict(calibration)
+    return sealed.seal(asdict(calibration))

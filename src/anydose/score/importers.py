@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,14 @@ def read_any(path: Path) -> Scorecard:
     """A scorecard of any kind: PlanScoreCard JSON, ProKnow JSON (has a list `computed`) or ePeerReview CSV.
     ValueError for anything else."""
     if path.suffix.lower() == ".csv":
-        return from_epeerreview(path.read_text(encoding="utf-8-sig"), str(path))
+        try:
+            text = path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path}: not a scorecard, no text ({error})") from error
+        return from_epeerreview(text, str(path))
     try:
         root = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not a scorecard, neither JSON nor .csv ({error})") from error
     if isinstance(root, dict) and isinstance(root.get("computed"), list):
         return from_proknow(root, str(path))
@@ -73,11 +78,18 @@ def _proknow_item(raw: dict[str, Any], rank: int) -> Item:
     if name == "HomogeneityIndex":
         of = Definition(name, high=1.0, low=99.0, target=argument, target_unit="Gy")
     points = _proknow_points(raw.get("objectives") or [])
-    return Item(StructureReference(template_id=raw.get("roi_name")), of, points, rank)
+    name_there = raw.get("roi_name")
+    if not isinstance(name_there, str | None):
+        raise ValueError(f"roi_name {str(name_there)[:40]}; text is needed")
+    return Item(StructureReference(template_id=name_there), of, points, rank)
 
 
 def _proknow_points(objectives: list[dict[str, Any]]) -> tuple[Point, ...]:
-    scored = [(float(m.group(1)), o) for o in objectives if (m := IN_BRACKETS.search(o.get("label") or ""))]
+    scored = []
+    for objective in objectives:
+        label = objective["label"]
+        if found := IN_BRACKETS.search(label or ""):
+            scored.append((float(found.group(1)), objective))
     if not scored:
         return ()
     best = max(scored, key=lambda pair: pair[0])[1]
@@ -87,6 +99,8 @@ def _proknow_points(objectives: list[dict[str, Any]]) -> tuple[Point, ...]:
         x = next((float(objective[k]) for k in worse if objective.get(k) is not None), None)
         if x is None:
             raise ValueError(f"objective {objective.get('label')!r} has neither min nor max")
+        if not math.isfinite(x):
+            raise ValueError(f"objective {objective.get('label')!r}: {x} is no number")
         variation = objective["label"].strip().upper().startswith("ACCEPTABLE")
         colors = tuple(float(c) for c in objective.get("color") or ())
         points.append(Point(x, score, variation, colors, objective["label"]))
@@ -106,7 +120,10 @@ def from_epeerreview(text: str, source: str = "scorecard") -> Scorecard:
     items = []
     for line, row in enumerate(rows, start=2):
         try:
-            points = [(float(x), float(score)) for x, score in PAIR.findall(row[columns["points"]] or "")]
+            text_of = row[columns["points"]] or ""
+            if rest := PAIR.sub("", text_of).strip(" ,"):
+                raise ValueError(f"points {text_of!r}: {rest!r} is no (x;score)")
+            points = [(float(x), float(score)) for x, score in PAIR.findall(text_of)]
             of = parse(row[columns["metric"]] or "")
         except ValueError as error:
             raise ValueError(f"{source}: line {line}: {error}") from error

@@ -227,7 +227,7 @@ def read_scorecard(path: Path) -> Scorecard:
     names the file and the item that cannot be read."""
     try:
         root = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: not a JSON scorecard ({error})") from error
     return from_json(root, str(path))
 

@@ -149,7 +149,10 @@ def _code_alone(reference: StructureReference, there: list[str], by: Matching) -
 def read_synonyms(path: Path) -> tuple[frozenset[str], ...]:
     """The synonym dictionary: a JSON list of {StructureID, TG263, StructureSynonyms}; the misspelt key
     'StructureSynonoyms' is accepted too. ValueError for anything else."""
-    rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: no dictionary of synonyms: no JSON ({error})") from error
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError(
             f"{path}: a JSON list of objects with StructureID, TG263, StructureSynonyms is needed"
@@ -157,7 +160,10 @@ def read_synonyms(path: Path) -> tuple[frozenset[str], ...]:
     groups = []
     for row in rows:
         more = row.get("StructureSynonyms") or row.get("StructureSynonoyms") or []
-        ids = [row.get("StructureID"), row.get("TG263"), *([more] if isinstance(more, str) else more)]
+        more = [more] if isinstance(more, str) else more
+        ids = [row.get("StructureID"), row.get("TG263"), *(more if isinstance(more, list) else [0])]
+        if not all(isinstance(name, str | None) for name in ids):
+            raise ValueError(f"{path}: {str(row)[:80]}: names as text, and a list of synonyms, are needed")
         groups.append(frozenset(str(name).lower() for name in ids if name))
     return tuple(groups)
 

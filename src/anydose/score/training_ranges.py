@@ -3,7 +3,6 @@ and a sentence for every fact outside, with what was found and what was seen."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from anydose.case import names
 from anydose.case.beams import beams_eye_views
 from anydose.case.case import Case
 from anydose.case.volume import bounding_box
+from anydose.score import sealed
 
 MARGIN = 0.1  # of the range seen: so far beyond it a number is still usual
 ANGLE_DEG = 5.0  # beams this far from those of training are others
@@ -181,12 +181,16 @@ def _nearest(angle: float, known: Iterable[float]) -> float:
 
 
 def read(path: Path) -> Ranges:
-    """Ranges as `as_json` wrote them."""
-    value = json.loads(path.read_text())
-    numbers = {name: (low, middle, high) for name, (low, middle, high) in value["numbers"].items()}
-    return Ranges(numbers, tuple(value["directions_deg"]), value["without"], value["patients"])
+    """Ranges as `as_json` wrote them. Raises ValueError for a damaged file."""
+    value = sealed.read(path)
+    try:
+        numbers = {name: (low, middle, high) for name, (low, middle, high) in value["numbers"].items()}
+        return Ranges(numbers, tuple(value["directions_deg"]), value["without"], value["patients"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        said = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path}: damaged, no ranges of training patients ({said})") from error
 
 
 def as_json(ranges: Ranges) -> dict[str, Any]:
     """What `read` reads."""
-    return asdict(ranges)
+    return sealed.seal(asdict(ranges))

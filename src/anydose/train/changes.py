@@ -54,8 +54,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: no recipe file; YAML with settings is accepted") from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path}: not a YAML file ({error})") from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path}: a mapping of settings is needed, {type(values).__name__} found")
     return values

@@ -109,7 +109,7 @@ def read_file(path: Path) -> dict[str, str | None]:
     accepted) for a file of another form."""
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path}: no YAML ({' '.join(str(error).split())})") from error
     names = value.get("names") if isinstance(value, dict) else None
     if not isinstance(value, dict) or set(value) != {"names"} or not isinstance(names, dict | None):
