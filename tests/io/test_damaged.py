@@ -35,7 +35,9 @@ def scaled(path: Path, slope: float, shift: float = 0.0) -> None:
     nib.save(nib.Nifti1Image(values.astype(np.float32), image.affine), path)
 
 
-@pytest.mark.parametrize(("slope", "shift", "words"), [(1, 1000, "no air found"), (1, 400, "ct: mean of 42")])
+@pytest.mark.parametrize(
+    ("slope", "shift", "words"), [(1, 1000, "no air found"), (1, 400, "ct: mean of 42"), (-1, 0, "around")]
+)
 def test_ct_numbers_that_a_body_hardly_has_are_said(
     folder: Path, slope: float, shift: float, words: str
 ) -> None:
@@ -60,6 +62,15 @@ def test_words_of_a_case_that_cannot_be_opened_are_refused(folder: Path) -> None
     (folder / "case.json").unlink()
     (folder / "case.json").symlink_to("nowhere")
     with pytest.raises(ValueError, match=r"case.json: no file"):
+        read_case(folder)
+
+
+def test_a_beam_without_an_angle_is_refused_with_the_file(folder: Path) -> None:
+    path = folder / "case.json"
+    text = json.loads(path.read_text())
+    text["beams"][0]["gantry_deg"] = []
+    path.write_text(json.dumps(text))
+    with pytest.raises(ValueError, match=r"case.json: beam 'one'.*needs at least one gantry angle"):
         read_case(folder)
 
 

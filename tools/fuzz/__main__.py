@@ -4,7 +4,7 @@ python tools/fuzz [--seed s] [--count 3200] [--log FILE] [--out docs/results/fuz
 
 Input number k of a kind is made by random.Random(f"{seed}/{kind}/{k}"), so that each can be made again:
 --only nifti --number 17. What is in the log is not run again. Every process is watched: an input that takes
-longer than a minute is ended and counts as SLOW.
+longer than three minutes is ended and counts as SLOW.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ import stores  # noqa: E402, F401
 import texts  # noqa: E402, F401
 from judge import BAD, BIG, GOOD, KINDS, MOST_MB, MOST_S, SLOW, judged  # noqa: E402
 
-HANGS_S = 60.0
+HANGS_S = 180.0
 INPUTS_A_PROCESS = 200
 HEADINGS = (
     "kind", "inputs", "refused in a sentence", "used, as the truth", "used, difference said", "bad",
-    "slowest s", "peak MB",
+    "slowest CPU s", "peak MB",
 )  # fmt: skip
 
 
@@ -61,9 +61,9 @@ def work(name: str, seed: str, wanted: list[int], log: Path | None) -> None:
             damage = rng.choice(kind.damages)
             row: dict[str, Any] = {"kind": name, "number": number, "damage": damage.__name__}
             row["what"] = damage(rng, folder)
-            begin = time.monotonic()
+            begin = time.process_time()  # of this process: others may use the machine
             state, said = judged(kind, folder, truth)
-            seconds, peak = time.monotonic() - begin, _peak_mb()
+            seconds, peak = time.process_time() - begin, _peak_mb()
             if state in GOOD and (seconds > MOST_S or peak > MOST_MB):
                 state = SLOW if seconds > MOST_S else BIG
             said = said.replace(str(folder), "").replace(str(root), "")

@@ -105,6 +105,13 @@ def words(value: Mapping[str, Any], source: str) -> Words:
         raise ValueError(
             f"{source}: patient_position {text.patient_position!r}; one of {accepted} is accepted"
         )
+    try:
+        return _checked(text)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from error
+
+
+def _checked(text: CaseText) -> Words:
     return Words(
         prescription=Prescription(text.prescription_gy, text.fractions),
         beams=tuple(beam.beam() for beam in text.beams),

@@ -19,6 +19,7 @@ HOT, COLD = 1.3, 0.9  # maximum and target median against the prescription: no c
 TRIVIAL_GY = 1.0
 WATER_HU = (-250.0, 300.0)  # mean CT number of a body: lungs included, metal excluded
 NO_AIR_HU = -300.0
+FEW_AROUND = 1000  # voxels: fewer around a body say nothing
 HU = (-40000.0, 70000.0)  # CT stores 16 bits; padding and metal reach far, nothing reaches further
 BELOW_ZERO_GY = -0.01  # rounding of an interpolated dose; a dose is never negative
 OVER_RX = 3.0  # times the highest prescription: beyond any hot spot of a plan
@@ -124,6 +125,9 @@ def suspicious(case: Case) -> Iterator[str]:
         mean = float(case.ct.array[bodies[0]].mean()) if len(bodies) == 1 and bodies[0].any() else 0.0
         if not WATER_HU[0] <= mean <= WATER_HU[1]:
             yield f"ct: mean of {mean:.0f} HU in the body"
+        around = case.ct.array[~bodies[0]] if len(bodies) == 1 else np.empty(0)
+        if around.size > FEW_AROUND and np.median(around) > NO_AIR_HU:
+            yield f"ct: median of {np.median(around):.0f} HU around the body, which is no air"
     if case.dose is not None:
         yield from unusual_dose(case.dose, case)
 
