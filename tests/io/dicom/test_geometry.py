@@ -117,6 +117,29 @@ def test_a_dose_is_kept_to_half_a_step(bits, tmp_path):
             )
 
 
+@pytest.mark.parametrize("position", ["HFS", "FFS"])  # the normal points to the head, and to the feet
+@pytest.mark.parametrize("order", [1, -1])
+def test_frames_that_state_the_patients_own_z_stand_where_relative_ones_do(position, order, tmp_path):
+    """PS3.3 C.8.8.3.2: absolute offsets are z coordinates; along a normal to the feet they descend."""
+    case = patient(position)
+    path = tmp_path / "dose.dcm"
+    write_rtdose(case.dose, case, path)
+    relative = read_rtdose(path)
+    dose = pydicom.dcmread(path)
+    offsets = np.array(dose.GridFrameOffsetVector, dtype=float)
+    along = np.sign(np.asarray(relative.grid.direction)[2, 2])
+    z = float(dose.ImagePositionPatient[2]) + along * offsets
+    pixels = dose.pixel_array[::order]
+    x, y, _ = dose.ImagePositionPatient
+    dose.ImagePositionPatient = [x, y, z[::order][0]]
+    dose.GridFrameOffsetVector = [f"{value:.4f}" for value in z[::order]]
+    dose.PixelData = np.ascontiguousarray(pixels).tobytes()
+    dose.save_as(path)
+    absolute = read_rtdose(path)
+    assert absolute.grid.matches(relative.grid, 1e-3)
+    assert np.abs(absolute.array - relative.array).max() < 1e-4
+
+
 def test_dose_grids():
     case = patient()
     assert dose_grid(case, "ct") is case.grid
