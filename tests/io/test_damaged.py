@@ -13,7 +13,7 @@ import pytest
 from linear_patient import patient
 
 from anydose.case.volume import Volume
-from anydose.io import nifti, openkbp
+from anydose.io import gdphmm, nifti, openkbp
 from anydose.io.phantom import make_phantom
 from anydose.io.read import read_case, read_dose
 from anydose.io.run_folder import read_record
@@ -72,6 +72,27 @@ def test_a_beam_without_an_angle_is_refused_with_the_file(folder: Path) -> None:
     path.write_text(json.dumps(text))
     with pytest.raises(ValueError, match=r"case.json: beam 'one'.*needs at least one gantry angle"):
         read_case(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"PTV_60": np.ones((3, 3, 3), np.uint8)}, "'PTV_60' has shape"),
+        ({"angle_list": np.float32(-1e30)}, "-360 to 360 degrees"),
+        ({"External": {}}, "structure External: no mask with a voxel, left out"),
+        ({"direction": None}, "no direction stated"),
+    ],
+)
+def test_a_plan_of_odd_entries_is_refused_or_said(tmp_path: Path, change: dict[str, Any], words: str) -> None:
+    path = tmp_path / "plan.npz"
+    gdphmm.write_case(replace(patient(), beams=patient().beams[:2]), path)
+    plan = np.load(path, allow_pickle=True)["arr_0"].item() | change
+    np.savez(path, np.array({k: v for k, v in plan.items() if v is not None}, dtype=object))
+    try:
+        said = "; ".join(read_case(path).inferred)
+    except ValueError as error:
+        said = str(error)
+    assert words in said
 
 
 def test_a_grid_that_begins_a_kilometre_away_is_refused(tmp_path: Path) -> None:

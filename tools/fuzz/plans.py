@@ -74,8 +74,9 @@ def values(rng: random.Random, folder: Path) -> str:
         0], [0, 1]],
         (1, 1, 0, 0, 1, 0, 0, 0, 1), (2, 0, 0, 0, 2, 0, 0, 0, 2), b"\0", 1 + 2j, [360.0, "a"], 1e30, -1e30,
     )  # fmt: skip
-    meant = {"origin": 3, "angle_list": 9}.get(key)  # so many numbers could be meant
-    new = rng.choice([o for o in odd if not (isinstance(o, tuple) and len(o) == meant and abs(o[0]) < 1e6)])
+    meant = {"origin": 3, "isocenter": 3, "angle_list": 9}.get(key)  # so many numbers could be meant
+    odd = tuple(o for o in odd if not (isinstance(o, tuple) and len(o) == meant and abs(o[0]) < 1e6))
+    new = rng.choice([o for o in odd if not (key == "angle_list" and isinstance(o, float) and abs(o) < 360)])
     if isinstance(old, np.ndarray) and old.ndim == 3 and rng.random() < 0.7:
         what = rng.randrange(7)
         new = (

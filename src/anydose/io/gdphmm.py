@@ -79,6 +79,9 @@ def _case(plan: dict[str, Any], path: Path) -> Case:
         for key, value in plan.items()
         if key not in VOLUMES and isinstance(value, np.ndarray) and value.ndim == 3
     }
+    for key, mask in masks.items():
+        if mask.shape != image.shape:
+            raise ValueError(f"{key!r} has shape {mask.shape}; {image.shape}, that of img, is accepted")
     masks = {key: mask for key, mask in masks.items() if mask.any()}
     renamed = _one_body(masks)
     listed = [str(name) for name in _names(plan.get("all_mask"))]
@@ -121,6 +124,8 @@ def _beams(plan: dict[str, Any], grid: Grid) -> tuple[tuple[Beam, ...], list[str
         return (), []
     x, y, z = grid.to_mm(_isocentre(plan["isocenter"]))
     angles = tuple(sorted(float(a) for a in np.asarray(plan["angle_list"]).ravel()))
+    if not all(-360 <= angle <= 360 for angle in angles):
+        raise ValueError(f"angle_list {angles[0]:g} to {angles[-1]:g}; -360 to 360 degrees is accepted")
     said = ["isocentre: a whole voxel, as GDP-HMM rounds it"]
     if plan.get("isVMAT"):
         said.append("beams: one arc over the sorted control-point angles (GDP-HMM keeps no order)")
