@@ -18,7 +18,7 @@ from anydose.io.phantom import make_phantom
 from anydose.io.read import read_case, read_dose
 from anydose.io.run_folder import read_record
 from anydose.io.splits import read_splits
-from anydose.score import calibration, importers, sealed, structures, training_ranges
+from anydose.score import calibration, importers, scorecard, sealed, structures, training_ranges
 
 WEIGHTS = Path(sealed.__file__).parents[1] / "weights"
 
@@ -228,3 +228,25 @@ def test_an_objective_of_a_proknow_card_is_never_dropped(change: dict[str, Any])
     row = {"type": "MEAN_DOSE_ROI", "roi_name": "Cord", "arg_1": None, "objectives": []}
     with pytest.raises(ValueError, match="card: computed metric 1"):
         importers.from_proknow({"computed": [{**row, **change}]}, "card")
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        (("MetricType",), 5.0),
+        (("Structure", "StructureId"), [None]),
+        (("ScorePoints", 0, "PointX"), 1e308),
+        (("ScorePoints", 0, "Score"), -1e308),
+        (("OutputUnit",), {}),
+    ],
+)
+def test_an_item_of_a_card_that_cannot_be_meant_is_refused(tmp_path: Path, where: Any, value: Any) -> None:
+    root = scorecard.to_json(scorecard.read_scorecard(next(iter(scorecard.templates().values()))))
+    inner: Any = root["ScoreTemplates"][1]
+    for key in where[:-1]:
+        inner = inner[key]
+    inner[where[-1]] = value
+    with pytest.raises(ValueError, match="card: item 2: "):
+        scorecard.from_json(root, "card")
+    with pytest.raises(ValueError, match="card: no item found"):
+        scorecard.from_json([], "card")

@@ -69,8 +69,9 @@ def main() -> None:
             begin = time.monotonic()
             try:
                 state, seen = "fixed", function(Places(root, scratch))
-            except AssertionError as error:
-                state, seen = "NOT FIXED", str(error)
+            except Exception as error:  # noqa: BLE001 - a row that fails must not hide the others
+                plain = isinstance(error, AssertionError)
+                state, seen = "NOT FIXED", str(error) if plain else f"{type(error).__name__}: {error}"
             seen = " ".join(seen.replace(f"{scratch}/", "").replace(f"{root}/", "").split())
             sys.stdout.write(f"{number:3} {state} {time.monotonic() - begin:5.1f} s  {seen}\n")
             sys.stdout.flush()

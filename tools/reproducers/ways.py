@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pydicom
 
-LIMIT_S = 120
+LIMIT_S = 400  # of a machine that others use too
 
 
 @dataclass(frozen=True)

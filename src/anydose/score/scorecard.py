@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from anydose.atomic import whole
+from anydose.score.curve import curve as curve
 from anydose.score.hard_limit import HardLimit
-from anydose.score.metrics import Definition, Number, as_float, find
+from anydose.score.metrics import Definition, Number, find
 from anydose.score.structures import StructureReference
 
-CLOSE = 0.01  # two points nearer than this in PointX are one step
+FAR = 1e6  # no dose in cGy, volume or score is larger
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -35,7 +36,8 @@ class Point:
 
 @dataclass(frozen=True)
 class Item:
-    """One line of a scorecard. ValueError if more than one point is the variation point."""
+    """One line of a scorecard. ValueError if more than one point is the variation point, and for names that
+    are no text and numbers that none of a plan are."""
 
     structure: StructureReference
     of: Definition
@@ -47,6 +49,10 @@ class Item:
     def __post_init__(self) -> None:
         if sum(point.variation for point in self.points) > 1:
             raise ValueError(f"{self.structure.label} {self.of.metric}: more than one variation point")
+        if not isinstance(self.of.metric, str) or not isinstance(self.of.output, str | None):
+            raise ValueError(f"metric {self.of.metric!r} in {self.of.output!r}: names and units are text")
+        if not all(abs(point.x) <= FAR and abs(point.score) <= FAR for point in self.points):
+            raise ValueError(f"{self.of.metric}: a point beyond {FAR:g}")
         object.__setattr__(self, "points", tuple(sorted(self.points, key=lambda point: point.x)))
 
     @property
@@ -89,30 +95,6 @@ class Scorecard:
         if not self.dose_per_fraction_gy or not self.fractions:
             return None
         return self.dose_per_fraction_gy * self.fractions
-
-
-def curve(x: Sequence[float], scores: Sequence[float], value: Number) -> Number:
-    """Piecewise linear score of `value` (float or scalar tensor) on points with ascending `x`.
-
-    Beyond the ends an increasing curve (first score < last) gives the largest of all scores above and the
-    smallest below, any other curve the mirror image; between two points closer than 0.01 the score of the
-    lower one. One point scores always. ValueError without points."""
-    if not x:
-        raise ValueError("the curve has no points")
-    flat = value * 0.0  # keeps a tensor a tensor
-    at = as_float(value)
-    increasing = scores[0] < scores[-1]
-    if len(x) == 1:
-        return flat + scores[0]
-    if at >= x[-1]:
-        return flat + (max(scores) if increasing else min(scores))
-    if at <= x[0]:
-        return flat + (min(scores) if increasing else max(scores))
-    upper = next(i for i, edge in enumerate(x) if edge > at)
-    x0, x1, y0, y1 = x[upper - 1], x[upper], scores[upper - 1], scores[upper]
-    if x1 - x0 < CLOSE:
-        return flat + y0
-    return y0 + (value - x0) * ((y1 - y0) / (x1 - x0))
 
 
 def prescriptions_match(card: Scorecard, dose_per_fraction_gy: float, fractions: int) -> bool:
@@ -242,15 +224,17 @@ def from_json(root: Any, source: str = "scorecard") -> Scorecard:
     for number, raw in enumerate(root["ScoreTemplates"], start=1):
         try:
             items.append(_item(raw))
-        except (TypeError, ValueError, AttributeError, KeyError) as error:
+        except (TypeError, ValueError, AttributeError, KeyError, OverflowError) as error:
             raise ValueError(f"{source}: item {number}: {error}") from error
-    fractions = root.get("NumberOfFractions")
+    if not items:
+        raise ValueError(f"{source}: no item found; a scorecard with at least one is needed")
+    fractions = _head_number(root, "NumberOfFractions", source)
     return Scorecard(
         name=root.get("TemplateName") or "",
         items=tuple(items),
         site=root.get("Site") or "",
         creator=root.get("Creator") or "",
-        dose_per_fraction_gy=_number(root.get("DosePerFraction")),
+        dose_per_fraction_gy=_head_number(root, "DosePerFraction", source),
         fractions=None if fractions is None else int(fractions),
         limits=_limits(root.get("HardLimits") or [], source),
         extra={k: v for k, v in root.items() if k not in CARD_KEYS},
@@ -278,6 +262,13 @@ def _number(value: Any) -> float | None:
     if not math.isfinite(number):
         raise ValueError(f"{value!r} is no number")
     return number
+
+
+def _head_number(root: dict[str, Any], key: str, source: str) -> float | None:
+    try:
+        return _number(root.get(key))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{source}: {key}: {error}") from error
 
 
 def _item(raw: dict[str, Any]) -> Item:

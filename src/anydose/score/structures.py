@@ -47,6 +47,11 @@ class StructureReference:
     auto_generated: bool = False
     """Whether the comment built it in the plan that the card was made for."""
 
+    def __post_init__(self) -> None:
+        for text in (self.structure_id, self.template_id, self.code, self.comment):
+            if not isinstance(text, str | None):
+                raise ValueError(f"a structure called {str(text)[:40]}; names are text")
+
     @property
     def label(self) -> str:
         """What the item calls it."""
