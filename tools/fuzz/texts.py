@@ -250,7 +250,9 @@ def names_yaml(rng: random.Random, folder: Path) -> str:
     where = rng.choice(nodes(value))
     leaf = bool(where) and not isinstance(_at(value, where), (dict, list))
     free = [
-        odd for odd in ODD if not (leaf and (not odd or isinstance(odd, int)))
+        odd
+        for odd in ODD
+        if not (leaf and (not odd or isinstance(odd, int) or odd == "<b>" or odd == "=1+1"))
     ]  # no answer, or a number for a name
     new = rng.choice([odd for odd in free if odd or where != ("names",)])  # and a file without names
     path.write_text(yaml.safe_dump(put(value, where, new)))
@@ -288,8 +290,8 @@ def recipe_truth(folder: Path) -> Any:
     from anydose.train.changes import write_yaml
 
     write_yaml(recipes.find("any2any"), folder / "recipe.yaml")
-    write_yaml(recipes.find("posttrain"), folder / "post.yaml")
-    return {name: asdict(recipes.find(str(folder / name))) for name in ("recipe.yaml", "post.yaml")}
+    write_yaml(recipes.find("hn-transformer"), folder / "second.yaml")
+    return {name: asdict(recipes.find(str(folder / name))) for name in ("recipe.yaml", "second.yaml")}
 
 
 def a_recipe(folder: Path, true: Any) -> tuple[str, str]:
@@ -305,7 +307,7 @@ def a_recipe(folder: Path, true: Any) -> tuple[str, str]:
 
 def recipe_value(rng: random.Random, folder: Path) -> str:
     """A setting that cannot be meant: another type, not finite, or a number of things below 0."""
-    path = folder / rng.choice(("recipe.yaml", "post.yaml"))
+    path = folder / rng.choice(("recipe.yaml", "second.yaml"))
     value = yaml.safe_load(path.read_text())
     where = rng.choice([w for w in nodes(value) if w])
     old = _at(value, where)
@@ -321,8 +323,11 @@ def recipe_value(rng: random.Random, folder: Path) -> str:
 
 def recipe_text(rng: random.Random, folder: Path) -> str:
     """A recipe that is none, or something else."""
-    path = folder / rng.choice(("recipe.yaml", "post.yaml"))
-    return rng.choice((odd_text, replace_file))(rng, path)
+    path = folder / rng.choice(("recipe.yaml", "second.yaml"))
+    said = rng.choice((odd_text, replace_file))(rng, path)
+    if path.is_file() and path.read_bytes().strip(b"\xef\xbb\xbf") == b"{}":
+        path.write_text("")  # a recipe that changes nothing is one
+    return said
 
 
 KINDS["recipe"] = Kind("recipe", recipe_truth, a_recipe, (recipe_value, recipe_value, recipe_text), share=250)

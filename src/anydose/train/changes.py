@@ -18,6 +18,7 @@ from anydose.train.posttrain import config as posttrain
 from anydose.train.settings import docstrings
 
 Config = TypeVar("Config")
+MOST = 1e9  # no step, size or rate is larger
 FORMER_NAMES = former_names.SETTINGS | tasks.FORMER_NAMES | posttrain.FORMER_NAMES  # one release longer
 
 
@@ -94,7 +95,23 @@ def _changed(config: Any, keys: list[str], value: Any, change: str) -> Any:
     value = _like(old, value)
     if is_dataclass(old) or type(value) is not type(old):
         raise ValueError(f"{change!r}: {type(old).__name__} is accepted, {value!r} found")
+    if not _is_like(old, value):
+        raise ValueError(
+            f"{change!r}: {str(value)[:60]} found; the kind of {old!r} is accepted, numbers of 0 to {MOST:g}"
+        )
     return replace(config, **{key: value})
+
+
+def _is_like(old: Any, value: Any) -> bool:
+    """Whether a value is of the kind of the one that it replaces: lists item by item, numbers finite and not
+    below 0 where the present one is not."""
+    if isinstance(old, tuple) and isinstance(value, tuple):
+        if not old:
+            return all(isinstance(part, int | float | str) for part in value)
+        return all(_is_like(old[min(k, len(old) - 1)], part) for k, part in enumerate(value))
+    if type(old) in (int, float) and type(value) in (int, float):
+        return bool(-MOST <= value <= MOST and (value >= 0 or old < 0))
+    return type(old) is type(value)
 
 
 def _like(old: Any, value: Any) -> Any:

@@ -34,6 +34,8 @@ def register(config: type[Any], kind: str = "") -> None:
 
 def config_class(kind: str) -> type[Any]:
     """The config's class of a kind: of the table, or of an installed package. Raises ValueError for none."""
+    if not isinstance(kind, str):
+        raise ValueError(f"backbone {str(kind)[:40]}; one of {', '.join(BACKBONES)} is accepted")
     for entry in entry_points(group=GROUP) if kind not in BACKBONES else ():
         register(entry.load(), entry.name)
     if kind not in BACKBONES:
