@@ -6,6 +6,7 @@ import pytest
 import torch
 from pretend_gpu import GPU, OnGpu
 from tiny_cohort import small_case
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.looks import sample_target
@@ -108,3 +109,16 @@ def test_a_tensor_that_is_left_behind_is_found(sample, monkeypatch):
         patient = changed_patient(geometry_of(step.model), sample, DRAWN)
         with pytest.raises(RuntimeError, match="same device"):
             step((patient, DRAWN))
+
+
+def test_prepared_patients_are_pinned_whole(sample, monkeypatch):
+    """What the loader's pinning, asked for where there is a GPU, makes of a patient and of cached latents."""
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda t: pinned.append(t) or t.clone())
+    latents = encode_view(model_of("unet"), sample, draw_view(0, "x", 0))
+    for prepared, held in ((sample, sample.volumes), (latents, latents.values)):
+        pinned.clear()
+        found, drawn = pin_memory((prepared, DRAWN))
+        assert drawn is DRAWN and type(found) is type(prepared)
+        assert {id(t) for t in pinned} == {id(t) for t in (*held.values(), prepared.body)}
+        assert torch.equal(found.body, prepared.body)

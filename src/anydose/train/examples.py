@@ -72,8 +72,8 @@ def encoded(model: Any2Any, sample: Sample, d: Draw, objective: str) -> Example:
     model.must_know(sample.organs)
     device = next(model.parameters()).device
     names = (d.target, *d.visible)
-    values = {name: model.codec.encode(sample.volumes[name][None].to(device)) for name in names}
-    body = model.latent_body(sample.body[None].to(device))
+    values = {name: model.codec.encode(_sent(sample.volumes[name][None], device)) for name in names}
+    body = model.latent_body(_sent(sample.body[None], device))
     noisy = noisy_example(Latents(sample.name, values, body, sample.spacing_mm), d, objective)
     masks = structures(sample).to(device) if d.target == "dose" else None
     return Example(noisy.inputs, noisy.v_true, masks)
@@ -99,10 +99,16 @@ def noisy_example(latents: Latents, d: Draw, objective: str) -> Example:
     return Example(inputs, vp.velocity(x0, eps, t))
 
 
+def _sent(volume: Tensor, device: torch.device) -> Tensor:
+    """A volume where the model is; from page-locked memory, the copy does not hold up what comes before."""
+    return volume.to(device, non_blocking=True)
+
+
 def on_device(latents: Latents, device: torch.device) -> Latents:
     """Cached latents where the model is."""
-    values = {name: value.to(device) for name, value in latents.values.items()}
-    return Latents(latents.name, values, latents.body.to(device), latents.spacing_mm)
+    values = {name: value.to(device, non_blocking=True) for name, value in latents.values.items()}
+    body = latents.body.to(device, non_blocking=True)
+    return Latents(latents.name, values, body, latents.spacing_mm)
 
 
 @dataclass(frozen=True, eq=False)

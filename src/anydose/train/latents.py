@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,11 @@ class Latents:
     """The body on the latent grid, (1, 1, d, h, w)."""
     spacing_mm: tuple[float, float, float]
     """Of the voxels, (x, y, z)."""
+
+    def pin_memory(self) -> Latents:
+        """The same in page-locked memory, from where a GPU fetches it while it computes."""
+        values = {name: value.pin_memory() for name, value in self.values.items()}
+        return replace(self, values=values, body=self.body.pin_memory())
 
 
 def codec_hash(codec: Codec) -> str:

@@ -179,6 +179,7 @@ class Trainer(Resumable):
                 num_workers=c.workers,
                 prefetch_factor=ahead,
                 multiprocessing_context=context,
+                pin_memory=on_gpu and not c.resident,
             )
         )
 
