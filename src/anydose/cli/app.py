@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from anydose.cli import bench as bench_room
-from anydose.cli import data, evaluate, names, posttrain, predict, prior, score, serve, simulate, train
+from anydose.cli import data, evaluate, names, node, posttrain, predict, prior, score, serve, simulate, train
 from anydose.cli.options import Json
 from anydose.cli.output import configure, print_json
 from anydose.cli.words import Command, Root, WritingCommand
@@ -81,6 +81,7 @@ COMMANDS: tuple[tuple[str, Callable[..., None], type[Command]], ...] = (
     (PREDICT, score.report, Command),
     (PREDICT, predict.complete, Command),
     (PREDICT, serve.serve, Command),
+    (PREDICT, node.node, Command),
     (PREDICT, info, Command),
     (DATA, names.names, Command),
     (DATA, data.phantom, Command),
