@@ -19,6 +19,12 @@ from anydose.serve.jobs import DELIVERING, DONE, FAILED, RELEASED, RUNNING
 from anydose.serve.received import CLASSES
 
 SYNTAX = "1.2.840.10008.1.2.1"
+ABOUT = """# The node, interrupted
+
+Written by `python tests/stand_ins/node_trial.py --out docs/results/node.md`. Orthanc, the node and the
+senders are real processes on loopback; three associations send the objects of all studies interleaved.
+The studies are coarse phantoms and the model was never trained: these are no times of predictions.
+"""
 
 
 def objects_of(folders):
@@ -142,16 +148,9 @@ def counted(node: RunningNode, orthanc: Orthanc, folders) -> dict:
 
 def page(rows: list[dict]) -> str:
     """The table in Markdown."""
-    lines = [
-        "# The node, interrupted",
-        "",
-        "Written by `python tests/stand_ins/node_trial.py --out docs/results/node.md`. Orthanc, the node and the",
-        "senders are real processes on loopback; three associations send the objects of all studies interleaved.",
-        "The studies are coarse phantoms and the model was never trained, so these are no times of predictions.",
-        "",
-        "| studies | objects | kill -9 | while | associations | objects stored | predicted | RTDOSE in Orthanc | s |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
+    head = "studies, objects, kill -9, while, associations, objects stored, predicted, RTDOSE in Orthanc, s"
+    heads = head.split(", ")
+    lines = [ABOUT, f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in rows:
         doing = ", ".join(f"{name} {n}" for name, n in sorted(row["killed_while"].items())) or "-"
         cells = [row["studies"], row["objects"], row["kills"], doing, row["associations"]]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from urllib import error as url_error
 from urllib import request as url_request
 
-from anydose.case.names import NameMap
-from anydose.model import registry
+import anydose
 from anydose.serve.config import Destination, NodeConfig
 from anydose.serve.jobs import Jobs
 from anydose.serve.predicting import refuse_other_weights
@@ -20,10 +20,12 @@ VERIFICATION = "1.2.840.10008.1.1"
 
 def refuse_wrong(config: NodeConfig) -> None:
     """Raises ValueError or OSError, one sentence, for a configuration that no node could run with."""
-    refuse_other_weights(registry.find(config.prediction.model), config.prediction.sha256)
+    refuse_other_weights(_weights(config.prediction.model), config.prediction.sha256)
     if config.prediction.looks == 3 or config.prediction.bits not in (16, 32):
         raise ValueError("prediction: 1, 2 or 4 looks and 16 or 32 bits are accepted")
     for path in (sender.names for sender in config.senders if sender.names):
+        from anydose.case.names import NameMap
+
         NameMap.load(path)
     if config.tls is not None:
         config.tls.server()
@@ -32,6 +34,17 @@ def refuse_wrong(config: NodeConfig) -> None:
     config.data.mkdir(parents=True, exist_ok=True, mode=0o700)
     Received(config.data / "received", config.keep_free_gb).refuse_full()
     Jobs(config.queue_url)
+
+
+def _weights(name: str) -> Path:
+    """The file of a model, without the seconds that torch takes, which a restart would cost. ValueError if
+    there is none."""
+    for path in (Path(anydose.__file__).parent / "weights" / f"{name}.safetensors", Path(name)):
+        if path.is_file():
+            return path
+    from anydose.model.registry import find
+
+    return find(name)
 
 
 def answers(config: NodeConfig) -> Iterator[tuple[str, bool]]:

@@ -86,7 +86,7 @@ class Collector:
         key = key_of(study, files)
         if not files or key in self._queued:
             return None
-        quiet_s = time.time() - max(path.stat().st_ctime for path in files)
+        quiet_s = time.time() - max(path.stat().st_mtime for path in files)
         if quiet_s < self.config.settle_s:
             return None
         if quiet_s < self.config.quiet_s and not is_satisfied([f for f in map(self._known, files) if f]):
