@@ -8,7 +8,6 @@ from pathlib import Path
 from urllib import error as url_error
 from urllib import request as url_request
 
-import anydose
 from anydose.serve.config import Destination, NodeConfig
 from anydose.serve.jobs import Jobs
 from anydose.serve.predicting import refuse_other_weights
@@ -39,7 +38,7 @@ def refuse_wrong(config: NodeConfig) -> None:
 def _weights(name: str) -> Path:
     """The file of a model, without the seconds that torch takes, which a restart would cost. ValueError if
     there is none."""
-    for path in (Path(anydose.__file__).parent / "weights" / f"{name}.safetensors", Path(name)):
+    for path in (Path(__file__).parent.parent / "weights" / f"{name}.safetensors", Path(name)):
         if path.is_file():
             return path
     from anydose.model.registry import find
