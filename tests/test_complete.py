@@ -1,14 +1,13 @@
 """`anydose complete`: what is generated comes back as files that read as a patient again."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from commands import anydose
 from patients import phantom_of, write_openkbp
 
 from anydose.case import modality
@@ -127,9 +126,8 @@ def test_files_of_an_openkbp_patient_read_as_one_again(tmp_path):
 
 def test_a_wrong_target_is_one_sentence_exit_code_2_and_no_output(tmp_path):
     write_openkbp(1, tmp_path / "pt_1")
-    line = [sys.executable, "-m", "anydose.cli", "complete", tmp_path / "pt_1", "--out", tmp_path / "out"]
     for extra, words in ((["--target", "mri"], "mri"), (["--target", "ct", "--levels", "a"], "as 70,63,56")):
-        done = subprocess.run([*map(str, line), *extra], capture_output=True, text=True, check=False)
+        done = anydose("complete", tmp_path / "pt_1", "--out", tmp_path / "out", *extra)
         assert done.returncode == 2
         assert words in done.stderr and done.stderr.count("\n") == 1
         assert not (tmp_path / "out").exists()

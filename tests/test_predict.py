@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from commands import anydose
 from patients import phantom_of, write_openkbp
 
 from anydose.case import dose_mimicking, modality
 from anydose.case.case import Case
 from anydose.case.grid import Grid
 from anydose.case.volume import bounding_box
-from anydose.cli.app import main
 from anydose.io import nifti, openkbp
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import save_model
@@ -243,19 +243,16 @@ def test_the_command_writes_every_output_and_a_record_of_how(tmp_path):
         (lambda p: [q.unlink() for q in p.iterdir()], "accepted"),
     ],
 )
-def test_bad_patients_are_one_sentence_exit_code_2_and_no_output(tmp_path, monkeypatch, capsys, spoil, words):
+def test_bad_patients_are_one_sentence_exit_code_2_and_no_output(tmp_path, spoil, words):
     write_openkbp(1, tmp_path / "pt_1")
     spoil(tmp_path / "pt_1")
     save_model(network(std=0.001), tmp_path / "tiny.safetensors", {})
     files = (tmp_path / "pt_1", "--out", tmp_path / "out", "--model", tmp_path / "tiny.safetensors")
-    monkeypatch.setattr(sys, "argv", ["anydose", "predict", *map(str, files)])
-    with pytest.raises(SystemExit) as end:
-        main()
-    said = capsys.readouterr().err
-    assert end.value.code == 2
-    assert words in said
-    assert "Traceback" not in said
-    assert len(said.strip().splitlines()) == 1
+    done = anydose("predict", *files)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
 

@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import anydose
 
 
-def anydose(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def started(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
     command = [sys.executable, "-m", "anydose.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
@@ -29,7 +31,7 @@ def test_help_needs_neither_torch_nor_any_reader() -> None:
 
 
 def test_the_help_says_that_it_is_research_software() -> None:
-    done = anydose("--help")
+    done = started("--help")
     assert done.returncode == 0
     assert "not for clinical use" in done.stdout
 
@@ -49,7 +51,7 @@ def test_phantom_writes_a_patient_that_reads_back(tmp_path: Path) -> None:
 
 def test_phantom_leaves_a_folder_that_holds_something_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    done = anydose("phantom", tmp_path)
+    done = started("phantom", tmp_path)
     assert done.returncode == 2
     assert str(tmp_path) in done.stderr and "empty" in done.stderr
     assert done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
@@ -65,7 +67,7 @@ def test_an_unknown_format_is_named_with_those_accepted(tmp_path: Path) -> None:
 
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    done = anydose("phantom", tmp_path, "--debug")
+    done = started("phantom", tmp_path, "--debug")
     assert done.returncode != 0
     assert "Traceback" in done.stderr and "ValueError" in done.stderr
 

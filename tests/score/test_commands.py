@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import anydose
 from patients import phantom_of
 
 from anydose.case.case import Case
 from anydose.case.volume import Volume
 from anydose.io.nifti import write_volume
 from anydose.io.openkbp import write_case, write_dose
-
-
-def anydose(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "anydose.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
 def dose_for(case: Case, scale: float = 1.0) -> Volume:
