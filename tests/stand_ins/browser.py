@@ -52,7 +52,7 @@ def seen_in_browser(
     command = [CHROMIUM, *FLAGS.split(), *flags, f"--user-data-dir={folder / 'profile'}"]
     command += [f"--window-size={width},1000", acted.as_uri()]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as browser:
-        limit = threading.Timer(120, browser.kill)
+        limit = threading.Timer(300, browser.kill)  # 117 s were seen on two cores with a load of 22
         limit.start()
         try:
             said = list(_until_seen(browser.stderr))

@@ -13,6 +13,11 @@ const make = (tag, text = "", className = "") => {
   node.className = className;
   return node;
 };
+// Colours of the page's text and lines; on paper those of report.css, which a page learns of only after it has drawn.
+const PAPER = { "--ink": "#000", "--soft": "#444", "--line": "#ccc", "--rule": "#ddd" };
+let onPaper = false;
+for (const [event, now] of [["beforeprint", true], ["afterprint", false]]) window.addEventListener(event, () => { onPaper = now; });
+const tone = (name) => (onPaper ? PAPER[name] : getComputedStyle(document.documentElement).getPropertyValue(name).trim());
 const limited = (value, low, high) => Math.min(Math.max(value, low), high);
 
 async function unpack(name) {

@@ -35,8 +35,8 @@ function addView(name) {
   canvas.setAttribute("role", "img");
   caption.append(where); row.append(canvas); figure.append(caption, row); el("views").append(figure);
   const under = (event) => {
-    const { left, top, px, py } = view.place;
-    return PLANES[name].voxel(Math.floor((event.offsetY - top) / py), Math.floor((event.offsetX - left) / px));
+    const { left, top, px, py, width } = view.place, drawn = width / canvas.clientWidth;
+    return PLANES[name].voxel(Math.floor((event.offsetY * drawn - top) / py), Math.floor((event.offsetX * drawn - left) / px));
   };
   canvas.addEventListener("wheel", (event) => { event.preventDefault(); step(PLANES[name].normal, event.deltaY > 0 ? -1 : 1); }, { passive: false });
   canvas.addEventListener("pointerdown", (event) => { moveTo(under(event)); refresh(); });
@@ -85,11 +85,11 @@ function paint(view) {
   const tallest = Math.max(...Object.values(PLANES).map((p) => (p.h * p.sy) / (p.w * p.sx)));
   const height = Math.round(limited(width * (innerWidth > 900 ? tallest : (h * plane.sy) / (w * plane.sx)), 0.6 * width, 1.15 * width));
   const fit = Math.min(width / (w * plane.sx), height / (h * plane.sy)) * el("zoom").value; // css pixels per mm
-  view.canvas.width = width * ratio; view.canvas.height = height * ratio; view.canvas.style.height = height + "px";
+  view.canvas.width = width * ratio; view.canvas.height = height * ratio; view.canvas.style.aspectRatio = `${width} / ${height}`;
   const g = view.canvas.getContext("2d"), px = fit * plane.sx, py = fit * plane.sy, [row, column] = plane.place();
   g.scale(ratio, ratio);
   const left = placed(width, w * px, (column + 0.5) * px), top = placed(height, h * py, (row + 0.5) * py);
-  view.place = { left, top, px, py };
+  view.place = { left, top, px, py, width };
   g.drawImage(picture(plane), left, top, w * px, h * py);
   outlines(g, plane, view.place);
   if (el("cross").checked) cross(g, left + (column + 0.5) * px, top + (row + 0.5) * py, width, height);
@@ -158,7 +158,7 @@ function drawScale() {
     g.fillStyle = css((difference ? diffTable : washTable)[k]);
     if (difference || gy >= washFloor) g.fillRect(x(gy), 0, (width - 44) / 256 + 1, 12);
   }
-  g.fillStyle = getComputedStyle(document.body).color; g.font = "12px system-ui, sans-serif"; g.textAlign = "center"; g.textBaseline = "top";
+  g.fillStyle = tone("--ink"); g.font = "12px system-ui, sans-serif"; g.textAlign = "center"; g.textBaseline = "top";
   const tick = [1, 2, 5, 10, 20, 25].find((n) => (high - low) / n <= Math.max(width / 70, 4)) || 50;
   for (let gy = Math.ceil(low / tick) * tick; gy <= high; gy += tick) g.fillText((difference && gy > 0 ? "+" : "") + gy, x(gy), 16);
   g.fillText("Gy", width - 16, 16);
@@ -214,7 +214,8 @@ function controls() {
   el("window").addEventListener("change", (event) => { state.window = event.target.value; refresh(); });
   el("window").disabled = !arrays.ct;
   for (const id of ["opacity", "zoom", "cross"]) el(id).addEventListener("input", refresh);
-  for (const event of ["resize", "beforeprint", "afterprint"]) window.addEventListener(event, refresh);
+  window.addEventListener("resize", refresh);
+  for (const event of ["beforeprint", "afterprint"]) window.addEventListener(event, redraw);
   el("isodoses").append(make("span", "isodoses", "note"));
   for (const line of isodoses) tick("isodoses", `${line.text} (${line.gy.toFixed(1)} Gy)`, swatch(line.colour, line.dash), line.on, (on) => { line.on = on; });
   vol.structures.forEach((structure, k) => tick("legend", structure.name, swatch(structure.colour, structure.dash), true, (on) => { state.hidden[on ? "delete" : "add"](k); }));
