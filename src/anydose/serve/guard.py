@@ -38,6 +38,7 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
+CLOSE = ((b"connection", b"close"),)  # after a body that is not read to its end
 LOCAL = ("localhost", "127.0.0.1", "[::1]")
 
 
@@ -71,18 +72,20 @@ class Guard:
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         begun, begin = [0], time.perf_counter()
+        is_whole = [headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers]
 
         async def sent(message: Message) -> None:
             if message["type"] == "http.response.start":
                 begun[0] = message["status"]
-                message = {**message, "headers": [*message["headers"], *_extra(scope["path"])]}
+                extra = [*_extra(scope["path"]), *(() if is_whole[0] else CLOSE)]
+                message = {**message, "headers": [*message["headers"], *extra]}
             await send(message)
 
         try:
             refusal = self._refusal(scope, headers)
             if refusal is not None:
                 raise Refused(refusal[1], refusal[0])
-            await self.app(scope, self._judged(scope, receive), sent)
+            await self.app(scope, self._judged(scope, receive, is_whole), sent)
         except Refused as refused:
             if not begun[0]:
                 await _answer(sent, refused.status, str(refused))
@@ -114,8 +117,9 @@ class Guard:
         is_file = scope["method"] == "PUT" and "/files/" in scope["path"]
         return self.limits.max_bytes if is_file else LARGEST_BODY
 
-    def _judged(self, scope: Scope, receive: Receive) -> Receive:
-        """`receive`, which raises Refused once too much or too little has come."""
+    def _judged(self, scope: Scope, receive: Receive, is_whole: list[bool]) -> Receive:
+        """`receive`, which raises Refused once too much or too little has come. is_whole: told of the body's
+        end."""
         most, begin, got, over = self._most(scope), time.monotonic(), 0, False
 
         async def judged() -> Message:
@@ -127,7 +131,7 @@ class Guard:
             except TimeoutError as error:
                 raise Refused(f"nothing came for {self.limits.patience_s:g} s", 408) from error
             got += len(message.get("body", b""))
-            over = not message.get("more_body", False)
+            over = is_whole[0] = not message.get("more_body", False)
             waited = time.monotonic() - begin
             if got > most:
                 raise Refused(f"more than {most} bytes are not accepted", 413)
@@ -168,7 +172,6 @@ def _extra(path: str) -> list[tuple[bytes, bytes]]:
 async def _answer(send: Send, status: int, sentence: str) -> None:
     body = json.dumps({"detail": sentence}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    headers.append((b"connection", b"close"))
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -43,3 +43,12 @@ export function minutes(seconds) {
   if (seconds === null) return "not known yet";
   return seconds < 90 ? `about ${Math.max(1, Math.round(seconds))} s` : `about ${Math.round(seconds / 60)} min`;
 }
+
+// A library that the page loads beside everything else, once it is there.
+export async function library(name) {
+  for (let waited = 0; !(name in window); waited += 50) {
+    if (waited > 120_000) throw new Error(`${name} is not there: run "make web", or install a wheel that holds it`);
+    await new Promise((done) => setTimeout(done, 50));
+  }
+  return window[name];
+}

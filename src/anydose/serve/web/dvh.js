@@ -1,5 +1,5 @@
 // The histogram: the chosen dose thick, the other one thin, calibrated 80 % bands shaded.
-import { el, row, fixed } from "./dom.js";
+import { el, fixed, library, row } from "./dom.js";
 
 export async function drawDvh(scene, other) {
   const { view } = scene, traces = [];
@@ -24,7 +24,7 @@ export async function drawDvh(scene, other) {
   if (other) words.unshift("Thick: this prediction. Thin: the other one.");
   if (scene.arrays.reference) words.unshift("Thick: predicted. Thin: reference dose.");
   el("dvh-note").textContent = words.join(" ");
-  await Plotly.react("dvh", traces, layout(view), { responsive: true, displaylogo: false });
+  await (await library("Plotly")).react("dvh", traces, layout(view), { responsive: true, displaylogo: false });
   for (const path of el("dvh").querySelectorAll(".modebar-btn")) path.setAttribute("role", "button");
 }
 

@@ -1,12 +1,11 @@
 // Three linked planes of one dose. NiiVue paints CT and wash; lines, letters and the cross are drawn over it.
 import { lines } from "./contours.js";
-import { MAPS, drawScale, mapOf } from "./colours.js";
+import { FLOORS, MAPS, drawScale, mapOf } from "./colours.js";
 import { SHOWN, WINDOWS } from "./scene.js";
-import { make } from "./dom.js";
+import { library, make } from "./dom.js";
 import { withValues } from "./nifti.js";
 
 const DASHES = { solid: [], dash: [7, 3], dot: [2, 3], dashdot: [7, 3, 2, 3], longdash: [12, 4] };
-const FLOOR = 0.1; // of the highest prescription: below it the wash is transparent
 // axis: of the voxel that the plane's slices follow; u, v: voxel axes to the right and down; letters: left, right, top, bottom
 const PLANES = [
   { name: "axial", type: 0, axis: 0, u: 2, v: 1, letters: "RLAP" },
@@ -29,6 +28,7 @@ export class Planes {
   }
 
   async open() {
+    const niivue = await library("niivue");
     this.nv = new niivue.Niivue(OPTIONS);
     await this.nv.attachToCanvas(this.canvas);
     for (const [name, map] of Object.entries(MAPS)) this.nv.addColormap(name, map);
@@ -49,14 +49,14 @@ export class Planes {
 
   async show(wash) {
     this.wash = wash;
-    const { scene } = this, top = scene.tops[wash], both = wash === "difference";
+    const niivue = await library("niivue"), { scene } = this, top = scene.tops[wash], both = wash === "difference";
     const of = scene.buffers[both ? "dose" : wash];
     const buffer = withValues(of, both ? (gy, k) => Math.min(Math.max(gy - scene.arrays.reference[k], -top), top) : (gy) => Math.min(gy, top));
     if (this.nv.volumes.length > 1) this.nv.removeVolume(this.nv.volumes[1]);
-    const low = both ? -top : wash === "dose" || wash === "reference" ? FLOOR * scene.view.rx_max_gy : 0.05 * top;
+    const low = both ? -top : FLOORS[wash] * top;
     const image = await niivue.NVImage.loadFromUrl({ url: buffer, name: `${wash}.nii`, colormap: mapOf(wash), opacity: scene.opacity, cal_min: low, cal_max: top });
-    image.colormapType = both ? 0 : 1; // from 0 to the top, transparent below the floor
     this.nv.addVolume(image);
+    this.nv.setOpacity(1, scene.opacity);
     this.host.querySelector("h3").textContent = SHOWN[wash];
     this.redraw();
     this.drawScale();
@@ -149,7 +149,11 @@ export class Planes {
   over({ plane, canvas, from }) {
     const { scene } = this, g = canvas.getContext("2d"), at = this.place({ plane, from }), ratio = window.devicePixelRatio || 1;
     g.clearRect(0, 0, canvas.width, canvas.height);
-    const w = scene.volumes.shape[plane.u], h = scene.volumes.shape[plane.v], field = new Float32Array(w * h);
+    const w = scene.volumes.shape[plane.u], h = scene.volumes.shape[plane.v];
+    const high = h * Math.abs(at.py), top = at.py > 0 ? at.top : at.top - high; // beyond it NiiVue repeats the edge
+    g.fillStyle = "#000";
+    for (const rest of [[0, 0, canvas.width, top], [0, top + high, canvas.width, canvas.height], [0, 0, at.left, canvas.height], [at.left + w * at.px, 0, canvas.width, canvas.height]]) g.fillRect(...rest);
+    const field = new Float32Array(w * h);
     const stride = [scene.H * scene.W, scene.W, 1], first = scene.cursor[plane.axis] * stride[plane.axis];
     const fill = (value) => { for (let r = 0, k = 0; r < h; r++) for (let c = 0; c < w; c++, k++) field[k] = value(first + r * stride[plane.v] + c * stride[plane.u]); };
     const to = ([c, r]) => [at.left + (c + 0.5) * at.px, at.top + (r + 0.5) * at.py];

@@ -55,7 +55,7 @@ function probe() { if (now.scene) el("probe").textContent = now.scene.probe(); }
 function boxes() {
   const { scene } = now, line = (colour) => {
     const sample = make("span", "", { class: "sample", "aria-hidden": "true" });
-    sample.style.borderBottom = `3px solid ${colour}`;
+    sample.style.background = colour;
     return sample;
   };
   const box = (text, colour, on, changed) => {
