@@ -75,7 +75,8 @@ export class Planes {
       this.nv.updateGLVolume();
     }
     if (what === "opacity") this.nv.setOpacity(1, this.scene.opacity);
-    this.redraw();
+    if (this.waiting) return; // many moves of a mouse are one picture
+    this.waiting = requestAnimationFrame(() => { this.waiting = 0; this.redraw(); });
   }
 
   // Sizes: a row of planes where there is room, else one below the other.
@@ -158,19 +159,24 @@ export class Planes {
     const fill = (value) => { for (let r = 0, k = 0; r < h; r++) for (let c = 0; c < w; c++, k++) field[k] = value(first + r * stride[plane.v] + c * stride[plane.u]); };
     const to = ([c, r]) => [at.left + (c + 0.5) * at.px, at.top + (r + 0.5) * at.py];
     const stroke = (found, colour, width, dash) => {
+      if (!found.length) return;
       g.beginPath();
       for (const line of found) line.forEach((point, k) => (k ? g.lineTo(...to(point)) : g.moveTo(...to(point))));
       g.setLineDash([]); g.strokeStyle = "rgb(0 0 0 / 50%)"; g.lineWidth = (width + 1) * ratio; g.stroke();
       g.setLineDash(dash.map((d) => d * ratio)); g.strokeStyle = colour; g.lineWidth = width * ratio; g.stroke(); g.setLineDash([]);
     };
+    const tile = this.tiles.find((each) => each.plane === plane), slice = scene.cursor[plane.axis];
+    if (tile.slice !== slice || tile.wash !== this.wash) Object.assign(tile, { slice, wash: this.wash, found: new Map() });
+    const once = (key, value, level) => { // a slice's lines are found once, however often it is drawn
+      if (!tile.found.has(key)) { fill(value); tile.found.set(key, lines(field, w, h, level)); }
+      return tile.found.get(key);
+    };
     const { masks } = scene.arrays;
     scene.volumes.structures.forEach((structure, n) => {
       if (scene.hidden.has(n)) return;
-      let any = false;
-      fill((k) => { const on = (masks[k] >>> n) & 1; any ||= on; return on; });
-      if (any) stroke(lines(field, w, h, 0.5), structure.colour, structure.target ? 2 : 1.4, DASHES[structure.dash]);
+      stroke(once(n, (k) => (masks[k] >>> n) & 1, 0.5), structure.colour, structure.target ? 2 : 1.4, DASHES[structure.dash]);
     });
-    if (this.wash === "dose" || this.wash === "reference") this.isodoses(g, stroke, to, fill, field, w, h);
+    if (this.wash === "dose" || this.wash === "reference") this.isodoses(g, stroke, to, once);
     this.cross(g, canvas, ...to([scene.cursor[plane.u], scene.cursor[plane.v]]));
     g.font = `600 ${13 * ratio}px system-ui, sans-serif`; g.textAlign = "center"; g.textBaseline = "middle";
     const [L, R, T, B] = plane.letters, edge = 11 * ratio;
@@ -182,13 +188,12 @@ export class Planes {
     canvas.setAttribute("aria-label", `${where}, slice ${scene.cursor[plane.axis] + 1} of ${scene.volumes.shape[plane.axis]}, ${SHOWN[this.wash]}. Arrow keys move the cursor, page keys the slice.`);
   }
 
-  isodoses(g, stroke, to, fill, field, w, h) {
+  isodoses(g, stroke, to, once) {
     const array = this.scene.arrays[this.wash], ratio = window.devicePixelRatio || 1;
-    fill((k) => array[k] || 0);
     g.font = `600 ${11 * ratio}px system-ui, sans-serif`; g.textAlign = "center"; g.textBaseline = "middle";
     let turn = 0; // labels go around the lines, so that neighbours do not cover each other
     for (const isodose of this.scene.isodoses.filter((line) => line.on)) {
-      const found = lines(field, w, h, isodose.gy);
+      const found = once(`iso ${isodose.gy}`, (k) => array[k] || 0, isodose.gy);
       if (!found.length) continue;
       stroke(found, isodose.colour, 1.3, []);
       const longest = found.reduce((a, b) => (b.length > a.length ? b : a));
