@@ -79,6 +79,8 @@ def test_a_beam_without_an_angle_is_refused_with_the_file(folder: Path) -> None:
     [
         ({"PTV_60": np.ones((3, 3, 3), np.uint8)}, "'PTV_60' has shape"),
         ({"angle_list": np.float32(-1e30)}, "-360 to 360 degrees"),
+        ({"angle_list": [40.0, 40.0, 320.0]}, "beams: 1 of 3 come from where another one does"),
+        ({"isocenter": (1e6, 0, 0)}, "outside the scan"),
         ({"External": {}}, "structure External: no mask with a voxel, left out"),
         ({"direction": None}, "no direction stated"),
     ],

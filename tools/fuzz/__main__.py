@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).parents[2]
-sys.path.insert(0, str(REPOSITORY / "tests" / "stand_ins"))
+sys.path.append(str(REPOSITORY / "tests" / "stand_ins"))
 
 import patients  # noqa: E402, F401  (each import adds its kinds)
 import places  # noqa: E402, F401

@@ -76,7 +76,9 @@ def values(rng: random.Random, folder: Path) -> str:
     )  # fmt: skip
     meant = {"origin": 3, "isocenter": 3, "angle_list": 9}.get(key)  # so many numbers could be meant
     odd = tuple(o for o in odd if not (isinstance(o, tuple) and len(o) == meant and abs(o[0]) < 1e6))
-    new = rng.choice([o for o in odd if not (key == "angle_list" and isinstance(o, float) and abs(o) < 360)])
+    new = rng.choice(
+        [o for o in odd if not (key == "angle_list" and isinstance(o, int | float) and abs(o) < 360)]
+    )
     if isinstance(old, np.ndarray) and old.ndim == 3 and rng.random() < 0.7:
         what = rng.randrange(7)
         new = (

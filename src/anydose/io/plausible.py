@@ -18,6 +18,7 @@ FURTHEST_MM = 20000.0  # scanners count from the middle of their bore or from th
 HOT, COLD = 1.3, 0.9  # maximum and target median against the prescription: no clinical plan is beyond
 TRIVIAL_GY = 1.0
 WATER_HU = (-250.0, 300.0)  # mean CT number of a body: lungs included, metal excluded
+FAR_MM = 500.0  # an isocentre this far outside the scan belongs to something else
 NO_AIR_HU = -300.0
 FEW_AROUND = 1000  # voxels: fewer around a body say nothing
 HU = (-40000.0, 70000.0)  # CT stores 16 bits; padding and metal reach far, nothing reaches further
@@ -69,6 +70,19 @@ def check_ct(ct: Volume, where: str) -> None:
         raise ValueError(
             f"{where}: CT numbers from {low:g} to {high:g} HU; {HU[0]:g} to {HU[1]:g} HU is accepted"
         )
+
+
+def check_beams(case: Case, where: str) -> None:
+    """ValueError for a beam whose isocentre lies far from the scan."""
+    for beam in case.beams:
+        index = case.grid.to_index(beam.isocentre_mm)
+        beyond = np.maximum(np.maximum(-index, index - np.array(case.grid.shape) + 1), 0)
+        mm = float((beyond * case.grid.spacing_zyx_mm).max())
+        if not mm <= FAR_MM:
+            raise ValueError(
+                f"{where}: the isocentre of beam {beam.name!r} lies {mm:.0f} mm outside the scan; up to "
+                f"{FAR_MM:g} mm is accepted"
+            )
 
 
 def check_dose(dose: Volume, prescription: Prescription, reading: DoseReading, where: str) -> None:
@@ -128,6 +142,9 @@ def suspicious(case: Case) -> Iterator[str]:
         around = case.ct.array[~bodies[0]] if len(bodies) == 1 else np.empty(0)
         if around.size > FEW_AROUND and np.median(around) > NO_AIR_HU:
             yield f"ct: median of {np.median(around):.0f} HU around the body, which is no air"
+    still = [(*beam.gantry_deg, beam.couch_deg, beam.isocentre_mm) for beam in case.beams if not beam.is_arc]
+    if len(set(still)) < len(still):
+        yield f"beams: {len(still) - len(set(still))} of {len(still)} come from where another one does"
     if case.dose is not None:
         yield from unusual_dose(case.dose, case)
 
