@@ -74,11 +74,7 @@ def values(rng: random.Random, folder: Path) -> str:
         0], [0, 1]],
         (1, 1, 0, 0, 1, 0, 0, 0, 1), (2, 0, 0, 0, 2, 0, 0, 0, 2), b"\0", 1 + 2j, [360.0, "a"], 1e30, -1e30,
     )  # fmt: skip
-    meant = {"origin": 3, "isocenter": 3, "angle_list": 9}.get(key)  # so many numbers could be meant
-    odd = tuple(o for o in odd if not (isinstance(o, tuple) and len(o) == meant and abs(o[0]) < 1e6))
-    new = rng.choice(
-        [o for o in odd if not (key == "angle_list" and isinstance(o, int | float) and abs(o) < 360)]
-    )
+    new = rng.choice([o for o in odd if not _is_meant(key, o)])
     if isinstance(old, np.ndarray) and old.ndim == 3 and rng.random() < 0.7:
         what = rng.randrange(7)
         new = (
@@ -91,6 +87,14 @@ def values(rng: random.Random, folder: Path) -> str:
     plan[key] = new
     np.savez_compressed(folder / "case.npz", np.array(plan, dtype=object))
     return f"{key} is {str(new)[:40]!r}"
+
+
+def _is_meant(key: str, odd: Any) -> bool:
+    """Whether another plan could have this value there."""
+    if isinstance(odd, tuple) and key in ("origin", "isocenter"):
+        return len(odd) == 3 and abs(odd[0]) < 1e6
+    numbers = odd if isinstance(odd, tuple) else (odd,)
+    return key == "angle_list" and all(isinstance(n, int | float) and abs(n) < 360 for n in numbers)
 
 
 def missing(rng: random.Random, folder: Path) -> str:

@@ -243,17 +243,18 @@ def some_names(folder: Path, true: Any) -> tuple[str, str]:
     return same_or_said((f"{a} of {b}" for a, b in zip(found, true, strict=True) if a != b), said=False)
 
 
+def _is_name(odd: Any) -> bool:
+    """Whether it could be a case's name, or no answer: none, a number, printable text."""
+    return not odd or isinstance(odd, int) or (isinstance(odd, str) and odd.isprintable())
+
+
 def names_yaml(rng: random.Random, folder: Path) -> str:
     """An odd value in one of the YAML files."""
     path = folder / rng.choice(("names.yaml", "splits.yaml"))
     value = yaml.safe_load(path.read_text())
     where = rng.choice(nodes(value))
     leaf = bool(where) and not isinstance(_at(value, where), (dict, list))
-    free = [
-        odd
-        for odd in ODD
-        if not (leaf and (not odd or isinstance(odd, int) or odd == "<b>" or odd == "=1+1"))
-    ]  # no answer, or a number for a name
+    free = [odd for odd in ODD if not (leaf and _is_name(odd))]
     new = rng.choice([odd for odd in free if odd or where != ("names",)])  # and a file without names
     path.write_text(yaml.safe_dump(put(value, where, new)))
     return f"{path.name}: {'.'.join(map(str, where))} is {new!r}"

@@ -1,6 +1,6 @@
 """Every fault that the audit of 24 November found, tried again on this version:
 
-python tools/reproducers [--out docs/results/reproducers.md] [S1 T5 ...]
+python tools/reproducers [--log FILE] [--out docs/results/reproducers.md] [S1 T5 ...]
 
 Each row runs the real command on a patient that it spoils first, and says what is seen now.
 """
@@ -8,6 +8,7 @@ Each row runs the real command on a patient that it spoils first, and says what 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 import time
@@ -55,35 +56,51 @@ def main() -> None:
     """Run the table, or the rows that are named; exit code 1 if a fault is still there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("only", nargs="*", help="Rows, as S1; all without.")
+    parser.add_argument("--log", type=Path, default=Path("reproducers.jsonl"), help="Rows in it are kept.")
     parser.add_argument("--out", type=Path, help="Write the table here, as Markdown.")
     arguments = parser.parse_args()
-    rows = []
+    todo = [number for number in arguments.only or TABLE if number not in _rows(arguments.log)]
     with tempfile.TemporaryDirectory(prefix="reproducers-") as place:
         root = Path(place)
-        make(root)
-        for number, (fault, function) in TABLE.items():
-            if arguments.only and number not in arguments.only:
-                continue
-            scratch = root / "work" / number
-            scratch.mkdir(parents=True)
+        if todo:
+            make(root)
+        for number in todo:
             begin = time.monotonic()
-            try:
-                state, seen = "fixed", function(Places(root, scratch))
-            except Exception as error:  # noqa: BLE001 - a row that fails must not hide the others
-                plain = isinstance(error, AssertionError)
-                state, seen = "NOT FIXED", str(error) if plain else f"{type(error).__name__}: {error}"
-            seen = " ".join(seen.replace(f"{scratch}/", "").replace(f"{root}/", "").split())
+            state, seen = _tried(number, root)
             sys.stdout.write(f"{number:3} {state} {time.monotonic() - begin:5.1f} s  {seen}\n")
             sys.stdout.flush()
-            rows.append((number, fault, seen, state))
-    fixed = sum(state == "fixed" for *_, state in rows)
+            with arguments.log.open("a") as log:
+                log.write(json.dumps([number, state, seen]) + "\n")
+    rows = _rows(arguments.log)
+    fixed = sum(state == "fixed" for state, _ in rows.values())
     if arguments.out:
-        lines = [
-            f"| {' | '.join(text.replace('|', '&#124;').replace('<', '&lt;') for text in row)} |"
-            for row in rows
+        known = [
+            (number, fault, *rows[number][::-1]) for number, (fault, _) in TABLE.items() if number in rows
         ]
+        lines = [f"| {' | '.join(_cell(text) for text in row)} |" for row in known]
         arguments.out.write_text(HEAD.format(fixed=fixed, count=len(rows)) + "\n".join(lines) + "\n")
     sys.exit(fixed < len(rows))
+
+
+def _tried(number: str, root: Path) -> tuple[str, str]:
+    """(state, what is seen) of one row."""
+    scratch = root / "work" / number
+    scratch.mkdir(parents=True)
+    try:
+        state, seen = "fixed", TABLE[number][1](Places(root, scratch))
+    except Exception as error:  # noqa: BLE001 - a row that fails must not hide the others
+        plain = isinstance(error, AssertionError)
+        state, seen = "NOT FIXED", str(error) if plain else f"{type(error).__name__}: {error}"
+    return state, " ".join(seen.replace(f"{scratch}/", "").replace(f"{root}/", "").split())
+
+
+def _rows(log: Path) -> dict[str, tuple[str, str]]:
+    lines = log.read_text().splitlines() if log.is_file() else []
+    return {number: (state, seen) for number, state, seen in map(json.loads, lines)}
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "&#124;").replace("<", "&lt;")[:600]
 
 
 if __name__ == "__main__":
