@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
+
 from anydose.model.options import Options
+from anydose.train.changes import changed
+from anydose.train.config import TrainConfig
 from anydose.train.settings import settings_of
 
 
@@ -43,3 +47,27 @@ def test_an_instance_gives_its_own_values() -> None:
 
 def test_every_sampling_option_says_what_it_is() -> None:
     assert all(s.says for s in settings_of(Options))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "steps=-5",
+        "steps=1000000000000",
+        "learning_rate=nan",
+        "learning_rate=-0.1",
+        "crop=[64,-5,512]",
+        "crop=[64,true,512]",
+        "model.organs=[5]",
+        "model.trained_mm=[[1.0,x],[1.0,2.0],[1.0,2.0]]",
+        "task.shift=-1",
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_refused(change: str) -> None:
+    with pytest.raises(ValueError, match="is accepted"):
+        changed(TrainConfig(), [change])
+
+
+def test_lists_may_be_longer_and_empty_ones_filled() -> None:
+    assert changed(TrainConfig(), ["crop=[64,512,512]"]).crop == (64, 512, 512)
+    assert changed(TrainConfig(), ["steps=0"]).steps == 0

@@ -106,8 +106,8 @@ def _is_like(old: Any, value: Any) -> bool:
     """Whether a value is of the kind of the one that it replaces: lists item by item, numbers finite and not
     below 0 where the present one is not."""
     if isinstance(old, tuple) and isinstance(value, tuple):
-        if not old:
-            return all(isinstance(part, int | float | str) for part in value)
+        if value and not old:
+            old = (() if isinstance(value[0], tuple) else type(value[0])(),)
         return all(_is_like(old[min(k, len(old) - 1)], part) for k, part in enumerate(value))
     if type(old) in (int, float) and type(value) in (int, float):
         return bool(-MOST <= value <= MOST and (value >= 0 or old < 0))
