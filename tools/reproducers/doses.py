@@ -147,7 +147,7 @@ def weights_of_nan(places: Places) -> str:
         meta = file.metadata()
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     last = [key for key in tensors if tensors[key].is_floating_point()][-1]
-    meta = {**meta, "note": "x" * 99}  # another size than the shipped file: its values are judged
+    meta = {**meta, "note": json.dumps("x" * 99)}  # another size than the shipped file: its values are judged
     save_file(tensors | {last: tensors[last] * float("nan")}, target, meta)
     out = places.scratch / "out"
     said = anydose("predict", places.root / "okbp", "--out", out, "--model", target).refused(last)
