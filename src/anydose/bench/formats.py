@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from anydose.bench.watch import killed, shares, watched
 from anydose.engine.engine import Engine, each
 from anydose.io import nifti, openkbp, run_folder
 from anydose.io.convert import convert_case
+from anydose.io.files import write_json
 from anydose.score.metric_sets import DVH_ERROR
 
 FIRST = "csv"  # what the others are compared with
@@ -51,19 +52,23 @@ class Settings:
     has_page=True,
 )
 def measure(settings: Settings) -> Iterator[Row]:
-    """Rows of converting, of evaluating and of predicting."""
-    work = settings.work
+    """Rows of converting, of evaluating and of predicting; finished ones are kept in the folder."""
+    work, workers = settings.work, settings.workers
     names = _linked(settings)
-    for form in WRITTEN:
-        yield _converted(form, names, settings)
-    for form in (FIRST, *WRITTEN):
-        yield _evaluated(form, work, settings.workers)
-    for form in WRITTEN:
-        yield _scores_apart(form, work)
-    for form in (FIRST, *WRITTEN):
-        yield _predicted(form, names, settings)
-    for form in WRITTEN:
-        yield _doses_apart(form, work)
+    every = (FIRST, *WRITTEN)
+    steps: dict[str, Callable[[], Row]] = {}
+    steps |= {f"convert to {form}": partial(_converted, form, names, settings) for form in WRITTEN}
+    steps |= {f"evaluate {form}": partial(_evaluated, form, work, workers) for form in every}
+    steps |= {f"scores of {form}": partial(_scores_apart, form, work) for form in WRITTEN}
+    steps |= {f"predict {form}": partial(_predicted, form, names, settings) for form in every}
+    steps |= {f"doses of {form}": partial(_doses_apart, form, work) for form in WRITTEN}
+    file = work / f"rows of {len(names)}, {settings.in_full}.json"
+    kept: dict[str, Row] = json.loads(file.read_text()) if file.is_file() else {}
+    for step, make in steps.items():
+        if step not in kept:
+            kept[step] = make()
+            write_json(kept, file)
+        yield kept[step]
 
 
 def _linked(settings: Settings) -> list[str]:

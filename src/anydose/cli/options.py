@@ -20,7 +20,7 @@ Config = TypeVar("Config")
 Command = Callable[..., None]
 
 Patient = Annotated[
-    Path, typer.Argument(help="A patient: an OpenKBP, DICOM or NIfTI folder, a GDP-HMM .npz.")
+    Path, typer.Argument(help="A patient: an OpenKBP, DICOM or NIfTI folder, a GDP-HMM .npz, a .zip of one.")
 ]
 Case = Annotated[Path, typer.Option(help="The patient: DICOM, OpenKBP or NIfTI folder, GDP-HMM .npz.")]
 Dose = Annotated[Path, typer.Argument(help="Dose file, or a case that holds one.")]

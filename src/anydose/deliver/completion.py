@@ -19,7 +19,7 @@ from anydose.deliver.folder import Place, one_result
 from anydose.deliver.measured import Verdict, verdict
 from anydose.deliver.record import Stopwatch, input_hashes, model_hash, record
 from anydose.io import nifti
-from anydose.io.files import file_name
+from anydose.io.files import case_place, file_name
 from anydose.io.format import Generated
 from anydose.io.formats import format_for
 from anydose.io.read import read_case
@@ -89,6 +89,7 @@ def complete_to(
     watch, target = Stopwatch(), options.target
     network_file = registry.find(registry.completing(model, target))
     worth = _worth(network_file, options, anyway)
+    source = case_place(source)
     with one_result(folder, source, overwrite) as place:
         inputs = input_hashes(source)
         place.refuse_other(target, inputs)

@@ -17,6 +17,7 @@ from anydose.deliver.measured import not_shown
 from anydose.deliver.record import Stopwatch, input_hashes, model_hash, record, title_of
 from anydose.deliver.trust import Trust, trust
 from anydose.io import nifti
+from anydose.io.files import case_place
 from anydose.io.format import Beside, DoseOptions, DVHCurve
 from anydose.io.formats import write_dose
 from anydose.io.read import read_case
@@ -63,6 +64,7 @@ def predict_to(
     Raises:
         ValueError: the case, the options, the model or the folder is refused; nothing is written.
     """
+    source = case_place(source)
     watch, options = Stopwatch(on_stage), options or Options()
     network_file = model.file if isinstance(model, Any2Any) else registry.find(str(model))
     if isinstance(model, Any2Any):

@@ -13,12 +13,19 @@ from anydose.atomic import whole as whole  # readers and writers of patients tak
 LONGEST_BYTES = 180  # of a file's name: systems allow 255, of which endings and scratch marks need some
 
 
+DICOMDIR = "DICOMDIR"
+ONE_FILE = (".npz", ".zip")  # endings of cases that are one file
 LITTER = (".ds_store", "thumbs.db", "desktop.ini")
 
 
 def is_litter(path: Path) -> bool:
     """True for what desktops leave beside files: `._name`, .DS_Store, Thumbs.db."""
     return path.name.startswith("._") or path.name.lower() in LITTER
+
+
+def case_place(path: Path) -> Path:
+    """Where a case lies that is given by the index of its medium: the folder of a DICOMDIR; else `path`."""
+    return path.parent if path.name.upper() == DICOMDIR and path.is_file() else path
 
 
 def file_name(text: str) -> str:

@@ -13,6 +13,7 @@ wait for.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -212,7 +213,28 @@ class Dicom(Format):
         write.write_study(case, path, made)
 
 
-_TABLE: dict[str, Format] = {row.name: row for row in (OpenKBP(), Nifti(), GdpHmm(), Store(), Dicom())}
+class Zip(Format):
+    """A zip file of one case in any other format."""
+
+    name, accepts = "zip", "a .zip of one of these"
+
+    def recognises(self, path: Path) -> bool:
+        from anydose.io import archive
+
+        return archive.is_archive(path)
+
+    def read_case(self, path: Path, options: ReadOptions) -> Case:
+        from anydose.io import archive
+
+        with archive.unpacked(path) as inside:
+            try:
+                case = format_of(inside).read_case(inside, options)
+            except ValueError as error:
+                raise ValueError(str(error).replace(str(inside), f"{path} (inside)")) from error
+        return replace(case, name=path.stem)
+
+
+_TABLE: dict[str, Format] = {row.name: row for row in (OpenKBP(), Nifti(), GdpHmm(), Store(), Dicom(), Zip())}
 
 
 def register(row: Format) -> None:

@@ -13,8 +13,9 @@ from anydose.case.case import Case
 from anydose.case.names import NameMap, apply_names
 from anydose.case.volume import Volume
 from anydose.io import plan_options, plausible, run_folder
+from anydose.io.files import ONE_FILE, case_place
 from anydose.io.format import ReadOptions
-from anydose.io.formats import format_of, format_of_dose
+from anydose.io.formats import format_of, format_of_dose, table
 from anydose.io.plausible import DoseReading
 
 log = logging.getLogger(__name__)
@@ -47,9 +48,10 @@ def read_case(
     anything that is not exactly one case, and for numbers that no patient has; what is hardly ever so is a
     sentence too.
     """
-    path, reading = Path(path), DoseReading(dose_unit, allow_dose_above)
+    path, reading = case_place(Path(path)), DoseReading(dose_unit, allow_dose_above)
     row = format_of(path)
     case = row.read_case(path, ReadOptions(tuple(series), fill_gaps))
+    row = table().get(case.source.format, row)  # of what lies in an archive
     case = apply_names(case, names) if names is not None else case
     case = plan_options.with_prescription(case, rx) if rx else plan_options.from_names(case)
     case = plan_options.with_beams(case, beams) if beams else case
@@ -84,7 +86,7 @@ def read_dose(
     path, reading = Path(path), DoseReading(unit, allow_above_gy)
     if run_folder.is_result(path):
         path = run_folder.dose_file(path)
-    if path.is_dir() or path.suffix == ".npz":
+    if path.is_dir() or path.suffix.lower() in ONE_FILE:
         given = read_case(path, dose_unit=unit, allow_dose_above=allow_above_gy)
         if given.dose is None:
             raise ValueError(f"{path}: no dose found in this case; a dose file is accepted too")

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from anydose.io.files import ONE_FILE, case_place
 from anydose.io.formats import accepted, dose_suffixes, format_of
 from anydose.io.gdphmm_meta import META_FOLDER
 from anydose.io.run_folder import is_result
@@ -17,6 +18,7 @@ def sources(root: Path) -> list[tuple[str, Path]]:
     """(name, path) of every case at or below `root`, pt_2 before pt_10: an OpenKBP dataset, a folder of cases
     in any form (one folder or .npz a patient), or one case. Names are made unique by their folders.
     ValueError if there is none."""
+    root = case_place(root)
     found = list(_cases(root, set()))
     if not found:
         raise ValueError(f"{root}: no case found; {accepted()}, or a folder of these, is accepted")
@@ -28,6 +30,7 @@ def sources(root: Path) -> list[tuple[str, Path]]:
 
 def is_cohort(path: Path) -> bool:
     """True for a folder of cases, False for one case and for anything else."""
+    path = case_place(path)
     if not path.is_dir() or is_result(path) or _is_case(path):
         return False
     return next(_cases(path, set()), None) is not None
@@ -46,7 +49,7 @@ def dose_of(doses: Path, case_name: str, single: bool) -> Path:
 
 
 def _stem(path: Path) -> str:
-    return path.stem if path.suffix == ".npz" else path.name
+    return path.stem if path.suffix.lower() in ONE_FILE else path.name
 
 
 def _cases(path: Path, seen: set[Path]) -> Iterator[Path]:

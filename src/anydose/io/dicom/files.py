@@ -117,7 +117,7 @@ def load(path: Path, pixels: bool = True) -> FileDataset:
         if bare is not None:
             dataset.file_meta.TransferSyntaxUID = bare
         stated = str(dataset.file_meta.get("MediaStorageSOPClassUID", ""))
-        if stated and stated not in (DICOMDIR, text(dataset, "SOPClassUID")):
+        if stated not in ("", DICOMDIR) and stated != text(dataset, "SOPClassUID"):
             raise ValueError(
                 f"SOP class {stated} in the file's head and {dataset.SOPClassUID} inside; one is accepted"
             )
