@@ -26,7 +26,7 @@ HEAD = """# Faults of 24 November, tried again
 
 Every reproducer of the audit of 24 November (version f921189), run on this version by
 `python tools/reproducers --out docs/results/reproducers.md`. The third column is what that run saw.
-{fixed} of {count} are fixed.
+{count} were run and {fixed} of them are fixed.
 
 | | then | now | |
 | --- | --- | --- | --- |
@@ -74,9 +74,8 @@ def main() -> None:
     rows = _rows(arguments.log)
     fixed = sum(state == "fixed" for state, _ in rows.values())
     if arguments.out:
-        known = [
-            (number, fault, *rows[number][::-1]) for number, (fault, _) in TABLE.items() if number in rows
-        ]
+        missing = ("not run", "")
+        known = [(number, fault, *rows.get(number, missing)[::-1]) for number, (fault, _) in TABLE.items()]
         lines = [f"| {' | '.join(_cell(text) for text in row)} |" for row in known]
         arguments.out.write_text(HEAD.format(fixed=fixed, count=len(rows)) + "\n".join(lines) + "\n")
     sys.exit(fixed < len(rows))
