@@ -103,7 +103,7 @@ function drawJobs() {
   body.replaceChildren();
   el("no-jobs").hidden = jobs.length > 0;
   if (!jobs.length) return;
-  row(head, ["", "patient", "model", "state", ""], "th");
+  row(head, ["no.", "patient", "model", "state", "actions"], "th");
   for (const job of jobs) {
     const actions = make("div", "", { class: "bar" });
     const button = (text, action) => {

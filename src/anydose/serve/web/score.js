@@ -39,7 +39,7 @@ function limits(score) {
   table.tHead.replaceChildren();
   table.tBodies[0].replaceChildren();
   if (!score.limits.length) return;
-  row(table.tHead, ["structure", "metric", "value", "hard limit", ""], "th");
+  row(table.tHead, ["structure", "metric", "value", "hard limit", "state"], "th");
   for (const limit of score.limits) row(table.tBodies[0], [limit.structure, limit.metric, fixed(limit.value, 2), limit.limit, flag(limit.state)]);
 }
 
@@ -47,6 +47,6 @@ function items(score) {
   const table = el("items");
   table.tHead.replaceChildren();
   table.tBodies[0].replaceChildren();
-  row(table.tHead, ["structure", "metric", "value", "points", "of", "", "why"], "th");
+  row(table.tHead, ["structure", "metric", "value", "points", "of", "state", "why"], "th");
   for (const item of score.items) row(table.tBodies[0], [item.structure, item.metric, item.value === null ? "–" : `${fixed(item.value, 2)} ${item.unit ?? ""}`, fixed(item.score, 2), fixed(item.maximum, 2), flag(item.flag), item.why]);
 }
