@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from anydose.bench.registry import Row, benchmark
 from anydose.case import modality
 from anydose.case.naming.vocabulary import GDPHMM
-from anydose.model.codec.codec import lead, strides
+from anydose.model.codec.codec import Codec, lead, strides
 from anydose.model.codec.make import make_codec
 from anydose.model.network.tokens import edges
 from anydose.model.prior import wan
@@ -109,11 +109,10 @@ def drawn_flop(keep: tuple[float, float]) -> float:
 
 
 @lru_cache(maxsize=1)
-def wan_codec() -> torch.nn.Module:
+def wan_codec() -> Codec:
     """Wan's VAE at its size, without memory."""
     with torch.device("meta"):
         codec = make_codec("wan:16")
-    assert isinstance(codec, torch.nn.Module)
     return codec
 
 

@@ -135,7 +135,7 @@ def _show_both(
     from anydose.deliver.evaluation import write_evaluation
     from anydose.score.cohort_scores import paired_models
 
-    failed = first.failed | second.failed
+    failed = {**first.failed, **second.failed}
     both = {case.case for case in first.cases} & {case.case for case in second.cases}
     first, second = first.of(both), second.of(both)
     paired = paired_models(first, second)

@@ -45,7 +45,7 @@ def predict_to(
     dicom: DoseOptions | None = None,
     intervals: bool = False,
     overwrite: bool = False,
-    on_stage: Callable[[str], None] | None = None,
+    on_stage: Callable[[str], object] | None = None,
 ) -> dict[str, Any]:
     """Read the case at `source`, predict its dose and leave everything in `folder`; returns the run record.
 

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 class Stopwatch:
     """Seconds of each stage of a run, and of all of it; on_done hears the name of each as it ends."""
 
-    def __init__(self, on_done: Callable[[str], None] | None = None) -> None:
+    def __init__(self, on_done: Callable[[str], object] | None = None) -> None:
         self.on_done = on_done
         self.begin = self.last = time.monotonic()
         self.stages: dict[str, float] = {}

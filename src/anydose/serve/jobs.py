@@ -123,7 +123,13 @@ class Jobs:
     ) -> Job:
         """Add a job; it is on disk when this returns. A key that is in the queue already gives that job, and
         adds none. state: RECEIVED for one whose objects still arrive, until `ready`."""
-        row = {"id": uuid.uuid4().hex, "key": key, "state": state, "place": place, "request": dict(request)}
+        row: dict[str, Any] = {
+            "id": uuid.uuid4().hex,
+            "key": key,
+            "state": state,
+            "place": place,
+            "request": dict(request),
+        }
         row |= {"hold": int(hold), "send_to": list(send_to), "result": {}, "created": time.time()}
         try:
             with self._changing() as db:

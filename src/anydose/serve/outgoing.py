@@ -26,7 +26,7 @@ def outgoing(folder: Path, job: str, with_page: bool) -> list[Dataset]:
     if not (folder / "dose.dcm").is_file():
         raise ValueError(f"{folder}: no dose.dcm of a complete prediction found")
     dose = dcmread(folder / "dose.dcm")
-    found = [dose]
+    found: list[Dataset] = [dose]
     if (folder / "dose_plan.dcm").is_file():
         plan = dcmread(folder / "dose_plan.dcm")
         _rename(plan, job, "plan")

@@ -110,7 +110,7 @@ def expected(cohort: Path, model: Path, config: EncodeConfig) -> Expected:
     begin = time.monotonic()
     found = encoder.in_precision(volume, config.precision)
     seconds = time.monotonic() - begin
-    each = [channel for volume in sample.volumes.values() for channel in volume.split(1)]  # type: ignore
+    each = [channel for volume in sample.volumes.values() for channel in volume.split(1)]
     channels, passing = len(each), len({_content(channel) for channel in each})
     views = len(left) * config.views
     disk = views * channels * exact.numel() * STORED_BYTES
@@ -179,7 +179,7 @@ class _Encoder:
         """As `in_precision`, but of channels that are equal (organs that a patient lacks, the CT and organs
         of two plans of one patient) only the first passes the codec: exact."""
         found = []
-        for channel in volume.split(1):  # type: ignore[no-untyped-call]
+        for channel in volume.split(1):
             key = _content(channel)
             if key not in self.kept:
                 self.kept[key] = self.in_precision(channel, self.config.precision)
