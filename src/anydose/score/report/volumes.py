@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anydose.case.case import Case, Mask
+from anydose.case.case import Case
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume, bounding_box
 from anydose.score.report import palette
@@ -34,13 +34,17 @@ def volumes(case: Case, dose: Volume, voxels: int) -> dict[str, Any]:
     names = [name for name in shades if case.structures[name].any()][:MASKS]
     bits = np.zeros(grid.shape, dtype="<u4")
     for number, name in enumerate(names):
-        bits |= _on(case.structures[name], case.grid, grid).astype(np.uint32) << np.uint32(number)
+        part = _covered(case, name, grid)
+        bits |= (part >= 0.5).astype(np.uint32) << np.uint32(number)
+        if case.edge(name) is not None:
+            packed[f"part-{number}"] = pack(np.rint(255 * part).astype(np.uint8))
     packed["masks"] = pack(bits)
     structures = []
     for name in names:
         colour, dash = shades[name]
         is_target = name in case.targets
-        structures.append({"name": shown(name), "colour": colour, "dash": dash, "target": is_target})
+        row = {"name": shown(name), "colour": colour, "dash": dash, "target": is_target}
+        structures.append(row | {"edge": case.edge(name) is not None})
     return {
         "shape": grid.shape,
         "spacing_mm": grid.spacing_mm,
@@ -74,9 +78,11 @@ def shown_grid(case: Case, voxels: int) -> Grid:
     return Grid((int(z), int(y), int(x)), (spacing[0], spacing[1], spacing[2]), (ox, oy, oz))
 
 
-def _on(mask: Mask, source: Grid, grid: Grid) -> Mask:
-    inside: Mask = Volume(mask.astype(np.float32), source, "1").resample(grid).array >= 0.5
-    return inside
+def _covered(case: Case, name: str, grid: Grid) -> NDArray[np.float32]:
+    """How much of every voxel of `grid` a structure covers, by its contours where the case keeps them."""
+    part = case.covered(name).astype(np.float32)
+    found: NDArray[np.float32] = Volume(part, case.grid, "1").resample(grid).array
+    return found
 
 
 def start_voxel(case: Case, grid: Grid) -> list[int]:

@@ -49,6 +49,7 @@ async function histogram() {
 async function start() {
   tables();
   const types = { ct: Uint8Array, dose: Uint16Array, reference: Uint16Array, masks: Uint32Array };
+  vol.structures.forEach((structure, k) => { if (structure.edge) types["part-" + k] = Uint8Array; });
   for (const [name, Type] of Object.entries(types)) {
     const buffer = await unpack(name);
     if (buffer) arrays[name] = new Type(buffer);

@@ -129,8 +129,9 @@ function outlines(g, plane, { left, top, px, py }) {
   };
   vol.structures.forEach((structure, number) => {
     if (state.hidden.has(number)) return;
-    fill((index) => (arrays.masks[index] >>> number) & 1);
-    stroke(lines(field, w, h, 0.5), structure.colour, structure.target ? 2.2 : 1.5, DASHES[structure.dash], true);
+    const part = arrays["part-" + number]; // what the contours cover of each voxel: their line needs no rounding
+    fill(part ? (index) => part[index] / 255 : (index) => (arrays.masks[index] >>> number) & 1);
+    stroke(lines(field, w, h, 0.5), structure.colour, structure.target ? 2.2 : 1.5, DASHES[structure.dash], !part);
   });
   if (state.shown === "difference") return;
   fill((index) => gyAt(state.shown, index) || 0);
