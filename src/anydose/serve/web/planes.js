@@ -31,6 +31,7 @@ export class Planes {
     const niivue = await library("niivue");
     this.nv = new niivue.Niivue(OPTIONS);
     await this.nv.attachToCanvas(this.canvas);
+    this.canvas.removeAttribute("tabindex"); // the planes over it take the keyboard
     for (const [name, map] of Object.entries(MAPS)) this.nv.addColormap(name, map);
     const [low, high] = WINDOWS[this.scene.window];
     const behind = this.scene.buffers.ct ?? withValues(this.scene.buffers.dose, (_, k) => (this.scene.arrays.masks[k] ? 0 : -1000));
