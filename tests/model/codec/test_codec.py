@@ -64,3 +64,19 @@ def test_a_saved_codec_comes_back_and_a_foreign_file_does_not(tmp_path):
 def test_a_spec_names_what_it_builds():
     assert make_codec("identity:8").latent_channels == 512
     assert make_codec("compact:32").latent_channels == 32
+
+
+def test_two_threads_share_wan_s_vae():
+    """It keeps what it saw in itself: post-training encodes one patient while another is decoded."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from anydose.model.codec.wan import WanCodec
+
+    torch.manual_seed(0)
+    codec = WanCodec(4, 4).eval()
+    volumes = [torch.randn(1, 2, depth, 16, 16) for depth in (8, 16, 12, 20)]
+    with torch.no_grad():
+        alone = [codec.encode(volume) for volume in volumes]
+        with ThreadPoolExecutor(4) as pool:
+            together = list(pool.map(torch.no_grad()(codec.encode), volumes))
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(alone, together, strict=True))

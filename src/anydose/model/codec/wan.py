@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from anydose.model.prior.wan import WanConfig
 from anydose.model.shards import Shards
 
 HEADROOM = 0.9
+ONE_AT_A_TIME = Lock()  # the VAE keeps the slices before in itself while it works
 CONFIG: dict[str, Any] = {  # what every Wan 2.1 VAE has; base_dim, z_dim and the latents' statistics vary
     "dim_mult": [1, 2, 4, 4],
     "num_res_blocks": 2,
@@ -49,7 +51,8 @@ class WanCodec(nn.Module):
         frames = with_copies(rearrange(volume, "n c d h w -> (n c) 1 d h w")) * HEADROOM
         dtype = self.vae.encoder.conv_in.weight.dtype
         rgb = repeat(frames.to(dtype), "m 1 t h w -> m 3 t h w")
-        z = torch.cat([self.vae.encode(one[None]).latent_dist.mode() for one in rgb]).float()
+        with ONE_AT_A_TIME:
+            z = torch.cat([self.vae.encode(one[None]).latent_dist.mode() for one in rgb]).float()
         z = (z - _wide(self.mean)) / _wide(self.std)
         return rearrange(z, "(n c) z t h w -> n (c z) t h w", n=n)
 
@@ -59,7 +62,8 @@ class WanCodec(nn.Module):
         z = rearrange(latent.float(), "n (c z) t h w -> (n c) z t h w", z=self.latent_channels)
         z = z * _wide(self.std) + _wide(self.mean)
         dtype = self.vae.encoder.conv_in.weight.dtype
-        frames = torch.cat([self.vae.decode(one[None].to(dtype)).sample for one in z]).float()
+        with ONE_AT_A_TIME:
+            frames = torch.cat([self.vae.decode(one[None].to(dtype)).sample for one in z]).float()
         volume = frames.mean(dim=1, keepdim=True)[:, :, -(depth or frames.shape[2] - 1) :] / HEADROOM
         return rearrange(volume, "(n c) 1 d h w -> n c d h w", n=len(latent))
 
