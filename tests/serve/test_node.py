@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 from clinic_pacs import ORTHANC, PLUGIN, Orthanc, RunningNode, free_port, study, tiny_model, wait_for
+from node_trial import trial
 from pydicom import dcmread
 from pydicom.filebase import DicomBytesIO
 
@@ -76,3 +77,21 @@ def test_orthanc_sends_a_study_and_gets_the_dose_back(clinic, tmp_path):
         list((tmp_path / "study").rglob("*.dcm"))
     )
     assert len(node.jobs.newest()) == 1
+
+
+@pytest.mark.slow
+@needs_orthanc
+def test_ten_studies_come_interleaved_over_three_associations(tmp_path):
+    """Each is predicted once and each dose is in its own study, once; `trial` asserts that."""
+    found = trial(tmp_path, studies=10, kills=0, seconds=1500)
+    assert found["predicted"] == found["doses_in_orthanc"] == 10
+    assert found["objects_stored"] == found["objects"]
+
+
+@pytest.mark.slow
+@needs_orthanc
+def test_a_node_that_is_killed_loses_nothing_and_doubles_nothing(tmp_path):
+    """The whole of it, 50 times: `python tests/stand_ins/node_trial.py`."""
+    found = trial(tmp_path, studies=3, kills=12, seconds=1500, seed=1)
+    assert found["predicted"] == found["doses_in_orthanc"] == 3 and found["kills"] == 12
+    assert found["objects_stored"] == found["objects"]

@@ -1,12 +1,13 @@
 """Objects on their way into the queue: received whole and once, collected when complete, sent once."""
 
 import os
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 import yaml
-from clinic_pacs import free_port, study
+from clinic_pacs import RunningNode, free_port, study
 from pydicom import dcmread
 from pydicom.uid import generate_uid
 from pynetdicom import AE, evt
@@ -286,6 +287,24 @@ def test_paths_are_relative_to_the_file_and_loopback_is_the_default(tmp_path):
     )
     assert found.senders[0].hold and found.senders[0].may_call_from("127.0.0.1")
     assert not found.senders[0].may_call_from("10.0.0.1")
+
+
+@pytest.mark.slow
+def test_the_command_refuses_a_wrong_configuration_with_exit_code_2(tmp_path):
+    node = RunningNode(tmp_path, senders=[{"ae": "A"}], prediction={"model": "compact-hn", "sha256": "ab"})
+    done = subprocess.run(node.line("--check"), capture_output=True, text=True, timeout=200)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "the configuration pins ab" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_check_says_what_does_not_answer(tmp_path):
+    place = {"name": "pacs", "ae": "P", "port": free_port()}
+    node = RunningNode(tmp_path, senders=[{"ae": "A"}], destinations=[place])
+    done = subprocess.run(node.line("--check"), capture_output=True, text=True, timeout=200)
+    assert done.returncode == 2
+    assert done.stdout == f"port {node.port} on 127.0.0.1: free\npacs does not answer\n"
 
 
 @pytest.mark.parametrize("text", ["", "- a", "a: [", "\x00"])
