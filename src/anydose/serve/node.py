@@ -106,7 +106,7 @@ class Node:
             return
         if self._worker is not None:
             log.error("the worker ended with %s", self._worker.returncode)
-        line = [sys.executable, "-m", "anydose.serve.predicting", str(self.config_file)]
+        line = [sys.executable, "-m", "anydose.serve.predicting", str(self.config_file), str(os.getpid())]
         self._worker = subprocess.Popen(line, pass_fds=[lock], stdin=subprocess.DEVNULL)
         self._started = time.monotonic()
 

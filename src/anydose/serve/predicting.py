@@ -122,9 +122,9 @@ def words_of(folder: Path) -> Iterable[str]:
 NAMING = ("PatientName", "PatientID", "PatientBirthDate", "AccessionNumber", "OtherPatientIDs", "StudyID")
 
 
-def main(config_file: str) -> None:
-    """Predict until the node is gone."""
-    node = os.getppid()
+def main(config_file: str, node: int) -> None:
+    """Predict until the node, the process of this number, is gone. It may be gone already: then nobody would
+    end this process, and its lock would keep the next node out."""
     ctypes.CDLL(None, use_errno=True).prctl(DIE_WITH_PARENT, signal.SIGKILL)
     config = read_config(Path(config_file))
     log_to(config.data / "log" / "predictions.jsonl")
@@ -141,4 +141,4 @@ def main(config_file: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], int(sys.argv[2]))
