@@ -15,6 +15,7 @@ const make = (tag, text = "", className = "") => {
 };
 // Colours of the page's text and lines; on paper those of report.css, which a page learns of only after it has drawn.
 const PAPER = { "--ink": "#000", "--soft": "#444", "--line": "#ccc", "--rule": "#ddd" };
+const PAPER_WIDTH = 680; // css pixels, A4 or Letter upright within its margins
 let onPaper = false;
 for (const [event, now] of [["beforeprint", true], ["afterprint", false]]) window.addEventListener(event, () => { onPaper = now; });
 const tone = (name) => (onPaper ? PAPER[name] : getComputedStyle(document.documentElement).getPropertyValue(name).trim());

@@ -80,10 +80,10 @@ function picture(plane) {
 // Where a picture of length `long` starts in a window of length `free`: centred if it fits, else about `centre`.
 const placed = (free, long, centre) => (long <= free ? (free - long) / 2 : limited(free / 2 - centre, free - long, 0));
 function paint(view) {
-  const plane = PLANES[view.name], { w, h } = plane, ratio = window.devicePixelRatio || 1;
-  const width = Math.max(view.canvas.parentElement.clientWidth, 160);
+  const plane = PLANES[view.name], { w, h } = plane, ratio = onPaper ? 3 : window.devicePixelRatio || 1;
+  const width = onPaper ? PAPER_WIDTH / 3 : Math.max(view.canvas.parentElement.clientWidth, 160);
   const tallest = Math.max(...Object.values(PLANES).map((p) => (p.h * p.sy) / (p.w * p.sx)));
-  const height = Math.round(limited(width * (innerWidth > 900 ? tallest : (h * plane.sy) / (w * plane.sx)), 0.6 * width, 1.15 * width));
+  const height = Math.round(limited(width * (onPaper || innerWidth > 900 ? tallest : (h * plane.sy) / (w * plane.sx)), 0.6 * width, 1.15 * width));
   const fit = Math.min(width / (w * plane.sx), height / (h * plane.sy)) * el("zoom").value; // css pixels per mm
   view.canvas.width = width * ratio; view.canvas.height = height * ratio; view.canvas.style.aspectRatio = `${width} / ${height}`;
   const g = view.canvas.getContext("2d"), px = fit * plane.sx, py = fit * plane.sy, [row, column] = plane.place();
