@@ -141,7 +141,7 @@ def test_a_cross_validation_is_scored_in_parts_and_its_page_has_bands(cohort, tm
     assert "PTV 70 Gy, 2 cases" in page and "standard deviation over the splits" in page
     assert '"curves": {}' in (tmp_path / "out" / "summary.json").read_text()
     (tmp_path / "folds.yaml").write_text("fold_1: [pt_1]\nfold_2: [pt_1, two]\n")
-    with pytest.raises(ValueError, match="pt_1 stands in fold_1 and fold_2"):
+    with pytest.raises(ValueError, match="pt_1 stands in fold_1 and in fold_2"):
         evaluate(cohort / "patients", split="all", splits=tmp_path / "folds.yaml")
 
 

@@ -22,7 +22,7 @@ RUN = CliRunner()
 def patient(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("words") / "pt_1"
     case = write_phantom(0, folder, "openkbp")
-    write_dose(Volume((case.body * 60.0).astype(np.float32), case.grid, "Gy"), case, folder / "dose.csv")
+    write_dose(Volume((case.body * 70.0).astype(np.float32), case.grid, "Gy"), case, folder / "dose.csv")
     return folder
 
 
