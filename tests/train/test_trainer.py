@@ -71,7 +71,7 @@ def test_an_adapter_learns_other_targets_and_leaves_the_model_it_was_made_for_al
     with pytest.raises(ValueError, match="adapter: lora"):
         Trainer(tiny_run(cohort_folder, tmp_path / "any", **{**changes, "lora": 0}))
     list(Trainer(tiny_run(cohort_folder, tmp_path / "any", **changes)).run())
-    assert {row[1] for row in losses(tmp_path / "any")} == {"ct", "oar"}
+    assert {row["target"] for row in losses(tmp_path / "any")} == {"ct", "oar"}
     before = load_model(base).state_dict()
     after = load_model(tmp_path / "any" / "t" / "adapter.safetensors").state_dict()
     moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
