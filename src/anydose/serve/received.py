@@ -61,7 +61,10 @@ class Received:
             str(made.get("Manufacturer", "")) == MAKER
             for made in head.get("ContributingEquipmentSequence", ())
         ):
-            return OWN
+            return OWN  # of whatever class: a dose or its page
+        if str(head.SOPClassUID) not in CLASSES:
+            accepted = ", ".join(CLASSES.values())
+            raise NotDicom(f"SOP class {str(head.SOPClassUID)[:64]}; {accepted} are accepted")
         study = _hashed(sender.ae, str(head.StudyInstanceUID))
         path = self.root / study / f"{_hashed(str(head.SOPInstanceUID))}.dcm"
         if path.exists():
@@ -128,8 +131,6 @@ def _head(content: bytes) -> Dataset:
         raise NotDicom(f"no DICOM object ({type(error).__name__})") from error
     if not all(uids):
         raise NotDicom("an object without SOPClassUID, SOPInstanceUID or StudyInstanceUID")
-    if uids[0] not in CLASSES:
-        raise NotDicom(f"SOP class {uids[0][:64]}; {', '.join(CLASSES.values())} are accepted")
     return head
 
 
