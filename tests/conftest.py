@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,18 @@ settings.load_profile("anydose")
 
 REPOSITORY = Path(__file__).parents[1]
 PATIENTS = ("pt_201", "pt_210", "pt_1", "pt_8", "pt_153", "pt_38")  # 8: no CT; 153: nor dose; 38: no mask
+
+
+THREADS = int(os.environ.get("OMP_NUM_THREADS", "0"))  # `make test` says one
+
+
+@pytest.fixture(autouse=True)
+def threads_as_before() -> Iterator[None]:
+    """A run's own number of threads ends with its test: two threads on a busy core wait for each other."""
+    yield
+    torch = sys.modules.get("torch")
+    if torch is not None and THREADS:
+        torch.set_num_threads(THREADS)
 
 
 @pytest.fixture(scope="session")
