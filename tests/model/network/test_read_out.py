@@ -161,7 +161,10 @@ def test_plates_need_voxels():
 def test_the_shipped_transformer_has_the_recipe_s_network_and_all_weights_fit_their_limits():
     shipped = registry.shipped()
     model = load_model(shipped["compact-hn-dit"])
-    assert model.config == recipes.RECIPES["hn-transformer"].model
+    recipe = recipes.RECIPES["hn-transformer-whole-bodies"].model
+    seen = {"trained_mm": model.config.trained_mm, "working_mm": model.config.working_mm}
+    assert model.config == replace(recipe, **seen)
+    assert model.config.trained_mm != recipe.trained_mm, "training records what its cohort has"
     sizes_mb = [path.stat().st_size / 1e6 for path in shipped.values()]
     assert max(sizes_mb) <= 40
     assert sum(sizes_mb) <= 80
