@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from anydose.atomic import whole as whole  # readers and writers of patients take it from here
+from anydose.atomic.files import whole as whole  # readers and writers of patients take it from here
 
 LONGEST_BYTES = 180  # of a file's name: systems allow 255, of which endings and scratch marks need some
 

@@ -17,7 +17,7 @@ from scipy import ndimage
 from anydose.case.case import Case
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
-from anydose.io.solids import Floats, Mask, Space
+from anydose.io.solids import Floats, Mask, Space, patient_frame
 
 SHAPE = (72, 128, 128)
 MIDDLE = (28, 66, 64)  # index (z, y, x) of the patient frame's origin
@@ -75,7 +75,7 @@ def make_pelvis(seed: int = 0) -> Case:
     random = np.random.default_rng([seed, 263])
     traits = Traits.draw(random)
     grid = Grid(SHAPE, (traits.pixel_mm, traits.pixel_mm, SLICE_MM))
-    space = patient_frame(grid, traits)
+    space = patient_frame(grid, MIDDLE, traits.size, traits.shift_mm)
     depth = depth_in_body(space, traits)
     bones = draw_bones(space, traits, depth)
     organs = draw_organs(space, traits, random)
@@ -89,16 +89,6 @@ def make_pelvis(seed: int = 0) -> Case:
         structures={"BODY": depth > 0, **organs},
         ct=Volume(ct, grid, "HU"),
     )
-
-
-def patient_frame(grid: Grid, traits: Traits) -> Space:
-    """The voxel centres in the frame of a patient of median size."""
-    z, y, x = (
-        ((np.arange(n) - m) * s / traits.size).astype(np.float32)
-        for n, m, s in zip(grid.shape, MIDDLE, grid.spacing_zyx_mm, strict=True)
-    )
-    dx, dy = traits.shift_mm
-    return Space((x - np.float32(dx))[None, None], (y - np.float32(dy))[None, :, None], z[:, None, None])
 
 
 def depth_in_body(space: Space, traits: Traits) -> Floats:

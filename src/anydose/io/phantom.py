@@ -22,7 +22,7 @@ from anydose.case.grid import Grid
 from anydose.case.volume import Volume
 from anydose.io import openkbp
 from anydose.io.formats import named
-from anydose.io.solids import Floats, Mask, Space
+from anydose.io.solids import Floats, Mask, Space, patient_frame
 
 SHAPE = (128, 128, 128)
 MIDDLE = (70, 60, 64)  # index (z, y, x) of the patient frame's origin
@@ -97,7 +97,7 @@ def make_phantom(seed: int = 0) -> Case:
     random = np.random.default_rng(seed)
     traits = Traits.draw(random)
     grid = Grid(SHAPE, (traits.pixel_mm, traits.pixel_mm, 2.5))
-    space = patient_frame(grid, traits)
+    space = patient_frame(grid, MIDDLE, traits.size, traits.shift_mm)
     depth = depth_in_body(space, traits)
     organs = draw_organs(space, depth)
     bones, airway = draw_bones(space, depth), draw_airway(space, depth)
@@ -141,16 +141,6 @@ def write_patient(make: Callable[[], Case], folder: Path, format: str) -> Case:
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return case
-
-
-def patient_frame(grid: Grid, traits: Traits) -> Space:
-    """The voxel centres in the frame of a patient of median size."""
-    z, y, x = (
-        ((np.arange(n) - m) * s / traits.size).astype(np.float32)
-        for n, m, s in zip(grid.shape, MIDDLE, grid.spacing_zyx_mm, strict=True)
-    )
-    dx, dy = traits.shift_mm
-    return Space((x - np.float32(dx))[None, None], (y - np.float32(dy))[None, :, None], z[:, None, None])
 
 
 def depth_in_body(space: Space, traits: Traits) -> Floats:

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import PchipInterpolator
 
+from anydose.case.grid import Grid
+
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]
 
@@ -58,3 +60,16 @@ class Space:
         inner = self.tube(0, -22, radii[0] - thickness, radii[1] - thickness)
         height = self.z - tilt * (self.y + 30)
         return outer & ~inner & (self.y < -8) & (height >= low) & (height <= high)
+
+
+def patient_frame(
+    grid: Grid, middle: tuple[int, int, int], size: float, shift_mm: tuple[float, float]
+) -> Space:
+    """The voxel centres in the frame of a patient of median size: `middle` is the index (z, y, x) of its
+    origin, `size` the patient's own by that of the median, `shift_mm` (x, y) where the patient lies."""
+    z, y, x = (
+        ((np.arange(n) - m) * s / size).astype(np.float32)
+        for n, m, s in zip(grid.shape, middle, grid.spacing_zyx_mm, strict=True)
+    )
+    dx, dy = shift_mm
+    return Space((x - np.float32(dx))[None, None], (y - np.float32(dy))[None, :, None], z[:, None, None])

@@ -28,7 +28,7 @@ import numpy as np
 import zarr
 from zarr.codecs import BloscCodec
 
-from anydose.atomic import is_alive
+from anydose.atomic.files import is_alive
 from anydose.case.case import Case, Source
 from anydose.case.grid import Grid
 from anydose.case.naming import evidence

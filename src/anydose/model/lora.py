@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from anydose import atomic
+from anydose.atomic import files
 from anydose.model.any2any import Any2Any
 from anydose.model.network.layers import Conv3
 from anydose.model.shards import account
@@ -200,7 +200,7 @@ def save_adapter(model: nn.Module, folder: Path, whole: Sequence[str] = ()) -> N
     hold the settings too, so that after a kill between the two files they are not read together."""
     text = json.dumps(settings(model, whole), indent=2) + "\n"
     save_tensors(weights(model, whole), folder / WEIGHTS, {"format": "pt", "settings": text})
-    with atomic.whole(folder / SETTINGS) as scratch:
+    with files.whole(folder / SETTINGS) as scratch:
         scratch.write_text(text)
 
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from anydose.atomic import whole
+from anydose.atomic.files import whole
 from anydose.model.weights import check_rest, check_seal, sealed
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from anydose.atomic import whole
+from anydose.atomic.files import whole
 from anydose.score.curve import curve as curve
 from anydose.score.hard_limit import HardLimit
 from anydose.score.metrics import Definition, Number, find

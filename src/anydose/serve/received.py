@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pydicom import Dataset, dcmread
 
-from anydose.atomic import PRIVATE, whole
+from anydose.atomic.files import PRIVATE, whole
 from anydose.io.dicom.marks import MAKER
 from anydose.serve.config import Sender
 
