@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from anydose.case.naming.vocabulary import HEAD_NECK, Vocabulary
 from anydose.case.volume import Volume, block
 from anydose.diffusion.sampler import SAMPLERS
 from anydose.io.read import read_case
-from anydose.model import registry
+from anydose.model import no_dose, registry
 from anydose.model.any2any import Any2Any
 from anydose.model.looks import sample_looks
 from anydose.model.options import Options
@@ -37,9 +37,6 @@ __all__ = ["NOT_MIMICKED", "STAGES", "Options", "Prediction", "predict", "refuse
 
 NOT_MIMICKED = "the dose is the network's own: dose mimicking needs a target and static beams"
 STAGES = ("render", "sample", "mimic", "grid")
-MOST_OF_RX = 1.5  # of the highest prescription: above it a dose is refused
-LEAST_OF_RX = -0.5  # below it too; compact-hn goes down to -0.02
-ROUNDING_GY = 0.005
 DOSE_COLUMNS = (98, 95, 50, 2)  # percent of the volume, as D98
 
 
@@ -51,8 +48,6 @@ class Prediction:
     """The target (c, d, h, w): the mean over the members."""
     members: tuple[NDArray[np.float32], ...]
     """Each sample (c, d, h, w)."""
-    look_std: NDArray[np.float32]
-    """Standard deviation (c, d, h, w) over every look of every sample."""
     used: tuple[str, ...]
     """The conditions that were shown."""
     inferred: tuple[str, ...]
@@ -61,14 +56,23 @@ class Prediction:
     """Whether each member was moved towards what the beams can deliver."""
     case: Case
     """The case as it was given."""
+    work: Case
+    """The case on the grid that the model worked on, as `case` where that is its own."""
     options: Options
     """How it was predicted."""
+    width: Callable[[], NDArray[np.float32]]
+    """Makes `look_std`, which few ask for."""
     model: Path | None = None
     """The checkpoint; None for a model that was made in memory."""
     source: Path | None = None
     """Where the case was read; None for a case that was given as such."""
     organs: tuple[str, ...] = HEAD_NECK.organs
     """The organs that the model knows, a channel each."""
+
+    @cached_property
+    def look_std(self) -> NDArray[np.float32]:
+        """Standard deviation (c, d, h, w) over every look of every sample."""
+        return self.width()
 
     @property
     def spread(self) -> NDArray[np.float32]:
@@ -165,13 +169,13 @@ def predict(
     sample, start = draw_sample(work, conditions, model.config.organs)
     done("render")
     looks = torch.stack([torch.stack(each) for each in sample_looks(model, sample, options)])
-    _refuse_what_is_no_number(looks, case, model)
+    no_dose.refuse_what_is_no_number(looks, case, model.named)
     members = [_physical(member, sample, options.target) for member in looks.mean(dim=1)]
     raised: tuple[str, ...] = ()
     if options.target == "dose":
         if model.file is not None:  # mimicking could hide what is no dose
-            _refuse_beyond(members, case, model.named)
-        raised = _below_zero(members, sample)
+            no_dose.refuse_beyond(members, case, model.named)
+        raised = no_dose.below_zero(members, sample.body.numpy())
         members = [np.maximum(member, np.float32(0)) for member in members]
     done("sample")
     plan = _plan(work, start, sample) if _wants_mimicking(options) else None
@@ -182,9 +186,8 @@ def predict(
     on_grid = tuple(to_grid(member) for member in members)
     look_std = _physical_width(looks.flatten(0, 1).std(dim=0, correction=0), sample, options.target)
     prediction = Prediction(
-        mean=np.mean(np.stack(on_grid), axis=0, dtype=np.float32),
+        mean=on_grid[0] if len(on_grid) == 1 else np.mean(np.stack(on_grid), axis=0, dtype=np.float32),
         members=on_grid,
-        look_std=to_grid(look_std, outside=0.0),
         used=tuple(sample.volumes),
         inferred=(
             *work.inferred,
@@ -194,7 +197,9 @@ def predict(
         ),
         mimicked=plan is not None,
         case=case,
+        work=work,
         options=options,
+        width=partial(to_grid, look_std, outside=0.0),
         model=model.file,
         source=source,
         organs=model.config.organs,
@@ -227,48 +232,12 @@ def _in_order(
     return source, case, second if isinstance(second, Any2Any) else registry.load(second)
 
 
-def _refuse_what_is_no_number(looks: Tensor, case: Case, model: Any2Any) -> None:
-    if not torch.isfinite(looks).all():
-        raise ValueError(
-            f"{case.name}: {model.named} gives values that are no numbers; "
-            "its weights are damaged or not trained"
-        )
-
-
 def refuse_impossible(prediction: Prediction) -> None:
-    """Raises ValueError for a dose that is not finite, or anywhere above MOST_OF_RX or below LEAST_OF_RX
-    times the highest prescription."""
+    """Raises ValueError for what can be no dose, as `anydose.model.no_dose` says."""
     if prediction.options.target != "dose":
         return
     made_by = prediction.model.name if prediction.model else "in memory"
-    _refuse_beyond(prediction.members, prediction.case, f"the model {made_by}")
-
-
-def _refuse_beyond(members: Sequence[NDArray[np.float32]], case: Case, named: str) -> None:
-    highest_gy = max(float(member.max()) for member in members)
-    lowest_gy = min(float(member.min()) for member in members)
-    most_gy = MOST_OF_RX * case.rx_max_gy
-    if not highest_gy <= most_gy:
-        raise ValueError(
-            f"{case.name}: {named} gives up to {highest_gy:.0f} Gy, 0 to {most_gy:.0f} Gy "
-            f"({MOST_OF_RX} x the highest prescription) is accepted; its weights are damaged or not trained"
-        )
-    if not lowest_gy >= LEAST_OF_RX * case.rx_max_gy:
-        raise ValueError(
-            f"{case.name}: {named} gives down to {lowest_gy:.0f} Gy, 0 or more is accepted; its weights are "
-            "damaged or not trained"
-        )
-
-
-def _below_zero(members: Sequence[NDArray[np.float32]], sample: Sample) -> tuple[str, ...]:
-    """A sentence on what a network gave below 0 Gy, which is set to 0; none where there is nothing of it."""
-    body = sample.body.numpy()
-    low = [member[..., body] if body.ndim == 3 else member[body] for member in members]
-    lowest_gy = min(float(values.min(initial=0.0)) for values in low)
-    if lowest_gy >= -ROUNDING_GY:
-        return ()
-    part = float(np.mean([np.mean(values < -ROUNDING_GY) for values in low]))
-    return (f"dose: {part:.1%} of the body was given below 0 Gy, down to {lowest_gy:.2f} Gy; set to 0",)
+    no_dose.refuse_beyond(prediction.members, prediction.case, f"the model {made_by}")
 
 
 def _blind(case: Case, target: str) -> Case:
@@ -344,6 +313,9 @@ def _to_grid(
     whole = block(values, tuple(-s for s in start), work.grid.shape, empty)
     if work.grid is case.grid:
         return whole
-    moved = np.stack([Volume(c, work.grid, row.unit).resample(case.grid, outside=empty).array for c in whole])
+    channels = [Volume(c, work.grid, row.unit).resample(case.grid, outside=empty).array for c in whole]
+    moved = channels[0][None] if len(channels) == 1 else np.stack(channels)
     assert case.body is not None
-    return moved if target == "body" else np.where(case.body, moved, np.float32(empty))
+    if target != "body":
+        np.copyto(moved, np.float32(empty), where=~case.body)
+    return moved

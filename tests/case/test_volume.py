@@ -115,3 +115,30 @@ def test_smoothing_adds_the_variance_that_a_coarse_box_has_beyond_a_fine_one():
     smooth = averaged(Volume(point, Grid((1, 1, 81), (1, 1, 1)), "Gy"), (4.0, 1.0, 1.0)).array[0, 0]
     variance = ((np.arange(81) - 40.0) ** 2 * smooth).sum() / smooth.sum()
     assert variance == pytest.approx((4**2 - 1) / 12, rel=0.02)
+
+
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize(
+    ("shape", "spacing", "origin"),
+    [
+        ((31, 41, 50), (2.023, 1.917, 1.231), (-5.913, 0.337, 0.219)),
+        ((5, 10, 15), (8.03, 7.07, 6.09), (-20.1, -10.3, 0.07)),
+    ],
+)
+def test_parallel_grids_are_interpolated_as_turned_ones_are(order, shape, spacing, origin):
+    """An axis at a time, and by scipy for a grid that is turned by too little to move anything."""
+    values = np.random.default_rng(0).normal(size=(15, 20, 25)).astype(np.float32)
+    volume = Volume(values, Grid((15, 20, 25), (4.0, 3.9, 2.5), (-3.0, 2.0, 1.0)), "Gy")
+    turned = Rotation.from_rotvec([0, 0, 1e-6]).as_matrix()
+    parallel = volume.resample(Grid(shape, spacing, origin), order=order, outside=-1.0)
+    other = volume.resample(Grid(shape, spacing, origin, turned), order=order, outside=-1.0)
+    assert np.abs(parallel.array - other.array).max() < 1e-3
+    assert (parallel.array == -1.0).any()
+
+
+def test_a_grid_of_the_same_voxels_changes_no_value():
+    values = np.random.default_rng(0).normal(size=(15, 20, 25)).astype(np.float32)
+    volume = Volume(values, Grid((15, 20, 25), (1.1, 0.7, 2.3), (-3.1, 2.0, 1.0)), "Gy")
+    part = volume.grid.crop((2, -1, 3), (10, 22, 9))
+    moved = volume.resample(part, outside=7.0).array
+    assert np.array_equal(moved, block(values, (2, -1, 3), (10, 22, 9), 7.0))

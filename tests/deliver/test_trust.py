@@ -11,16 +11,17 @@ import torch
 from patients import phantom_of, write_openkbp
 
 from anydose.bench.trust import REMOVED, calibration_rows, condition_rows, removals
+from anydose.case.grid import Grid
 from anydose.case.volume import Volume
 from anydose.deliver.dose import predict_to
-from anydose.deliver.trust import trust_files
+from anydose.deliver.trust import trust, trust_files
 from anydose.io import nifti
 from anydose.io.files import write_json
 from anydose.io.read import read_case
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import save_model
 from anydose.model.network.unet import UNetConfig
-from anydose.predict import Options
+from anydose.predict import Options, predict
 from anydose.score import calibration
 from anydose.score import training_ranges as guard
 from anydose.score.calibration import FEATURES, Calibration
@@ -125,3 +126,18 @@ def test_conditions_are_taken_away_alone_and_one_after_the_other(model, monkeypa
     assert ("angle", "beam", "ct", "oar", "body") in by_removed  # the targets alone
     with pytest.raises(ValueError, match="nothing to take away"):
         condition_rows([replace(cases[0], ct=None)], str(model), OPTIONS, "cpu")
+
+
+def test_a_fine_ct_is_judged_on_the_grid_that_the_model_works_on(model, tmp_path):
+    patient = phantom_of(1)
+    d, h, w = patient.grid.shape
+    x_mm, y_mm, z_mm = patient.grid.spacing_mm
+    origin_mm = patient.grid.origin_mm
+    coarse = patient.on(Grid((d, h, w), (1.1 * x_mm, 1.1 * y_mm, 1.1 * z_mm), origin_mm))
+    usual = guard.learn([patient, coarse])
+    write_json(guard.as_json(usual), trust_files(model).ranges)
+    fine = patient.on(Grid((d, 2 * h, 2 * w), (x_mm / 2, y_mm / 2, z_mm), origin_mm))
+    found = predict(fine, str(model), OPTIONS)
+    assert found.work.grid.spacing_mm != fine.grid.spacing_mm
+    assert any("voxels of" in sentence for sentence in guard.warnings(fine, usual))
+    assert not any("voxels of" in sentence for sentence in trust(found, intervals=False).warnings)

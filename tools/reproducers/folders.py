@@ -165,11 +165,10 @@ def killed_training(places: Places) -> str:
         "model.backbone.down_blocks=[1,1]",
         "model.backbone.up_blocks=[1]",
     )
-    line = ["train", "hn-unet", f"data={drawn}", f"out={runs}", "steps=4", "save_every=4", *words]
-    changes = [word for change in line[2:] for word in ("--set", change)]
-    command = [sys.executable, "-m", "anydose.cli", "train", "hn-unet", "--device", "cpu", *changes]
+    changes = [f"data={drawn}", f"out={runs}", "name=killed", "steps=4", "save_every=4", *words]
+    command = [sys.executable, "-m", "anydose.cli", "train", "hn-slabs", *changes, "--device", "cpu"]
     run = subprocess.Popen(command, stdout=-3, stderr=-1, text=True)
-    log = runs / "hn-unet" / "log.csv"
+    log = runs / "killed" / "log.csv"
     while run.poll() is None and not (log.is_file() and log.read_text().count("\n") >= 3):
         time.sleep(0.002)
     assert run.poll() is None, f"it ended: {run.stderr and run.stderr.read()[-300:]}"

@@ -12,6 +12,8 @@ from scipy import ndimage
 from anydose.case.grid import Grid
 
 UNKNOWN_WEIGHT = 1e-4  # an interpolated voxel is unknown from this weight of unknown ones on
+ON_A_VOXEL = 1e-6  # a point nearer than this to a voxel's centre lies on it
+CROSSED_VOXELS = 1e-6  # grids whose axes lead each other astray by less than this are parallel
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Volume:
     def resample(self, grid: Grid, order: int = 1, outside: float = 0.0) -> Volume:
         """This volume on another grid: interpolation of spline `order` at the physical voxel centres, and
         `outside` beyond the half-voxel rim. What is not a number stays so: a voxel that an unknown one weighs
-        in is unknown. Source: scipy.ndimage.affine_transform."""
+        in is unknown."""
         if self.grid.matches(grid):
             return self
         unknown = np.isnan(self.array) if self.array.dtype.kind == "f" else None
@@ -48,22 +50,73 @@ class Volume:
         flip = np.eye(4)[[2, 1, 0, 3]]
         index_from_index = flip @ np.linalg.inv(self.grid.affine) @ grid.affine @ flip
         source = self.array.astype(np.float32 if order else self.array.dtype, copy=False)
-        # a constant mode fades the outermost half voxel towards `outside`: hold the edge, then cut at the rim
-        moved = ndimage.affine_transform(
-            source, index_from_index[:3, :3], index_from_index[:3, 3], grid.shape, order=order, mode="nearest"
-        )
-        inside = np.ones(grid.shape, dtype=bool)
-        for axis, count in enumerate(self.grid.shape):
-            row = index_from_index[axis]
-            index = (
-                row[3]
-                + row[0] * np.arange(grid.shape[0])[:, None, None]
-                + row[1] * np.arange(grid.shape[1])[None, :, None]
-                + row[2] * np.arange(grid.shape[2])[None, None, :]
-            )
-            inside &= (index >= -0.5 - 1e-6) & (index <= count - 0.5 + 1e-6)
-        moved[~inside] = outside
-        return Volume(moved, grid, self.unit)
+        if order <= 1 and _is_aligned(index_from_index, grid.shape):
+            array = _along_axes(source, index_from_index, grid.shape, order, outside)
+        else:
+            array = _across(source, index_from_index, grid.shape, order, outside)
+        return Volume(array, grid, self.unit)
+
+
+def _is_aligned(index_from_index: NDArray[np.float64], shape: tuple[int, ...]) -> bool:
+    """Whether each index of the one grid depends on the same index of the other alone."""
+    crossed = index_from_index[:3, :3] * (1 - np.eye(3))
+    return bool(np.all(np.abs(crossed) @ np.asarray(shape) < CROSSED_VOXELS))
+
+
+def _along_axes(
+    source: NDArray[Any],
+    index_from_index: NDArray[np.float64],
+    shape: tuple[int, ...],
+    order: int,
+    outside: float,
+) -> NDArray[Any]:
+    """Nearest (order 0) or linear interpolation, an axis at a time: first those that become shorter."""
+    places = [
+        index_from_index[axis, 3] + index_from_index[axis, axis] * np.arange(count)
+        for axis, count in enumerate(shape)
+    ]
+    moved = source
+    for axis in sorted(range(3), key=lambda axis: shape[axis] / source.shape[axis]):
+        at = np.clip(places[axis], 0, source.shape[axis] - 1)
+        nearest = np.floor(at + 0.5).astype(int)
+        if order == 0 or np.abs(at - nearest).max() < ON_A_VOXEL:
+            moved = np.take(moved, nearest, axis=axis)
+            continue
+        low = np.floor(at).astype(int)
+        part = np.expand_dims((at - low).astype(np.float32), [other for other in range(3) if other != axis])
+        step = np.take(moved, np.minimum(low + 1, source.shape[axis] - 1), axis=axis)
+        moved = np.take(moved, low, axis=axis)
+        step -= moved
+        step *= part
+        moved += step
+    for axis, (place, count) in enumerate(zip(places, source.shape, strict=True)):
+        np.moveaxis(moved, axis, 0)[~_within(place, count)] = outside
+    return moved
+
+
+def _across(
+    source: NDArray[Any],
+    index_from_index: NDArray[np.float64],
+    shape: tuple[int, ...],
+    order: int,
+    outside: float,
+) -> NDArray[Any]:
+    """The same between grids that lie at an angle, and by splines of a higher order."""
+    # a constant mode fades the outermost half voxel towards `outside`: hold the edge, then cut at the rim
+    moved: NDArray[Any] = ndimage.affine_transform(
+        source, index_from_index[:3, :3], index_from_index[:3, 3], shape, order=order, mode="nearest"
+    )
+    rows, columns = np.arange(shape[1])[:, None], np.arange(shape[2])[None, :]
+    for number, plane in enumerate(moved):
+        for row, count in zip(index_from_index[:3], source.shape, strict=True):
+            place = row[3] + row[0] * number + row[1] * rows + row[2] * columns
+            plane[~_within(place, count)] = outside
+    return moved
+
+
+def _within(place: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
+    """Which indices lie in `count` voxels, the half voxel of the rim among them."""
+    return (place >= -0.5 - 1e-6) & (place <= count - 0.5 + 1e-6)
 
 
 def averaged(volume: Volume, spacing_mm: tuple[float, float, float]) -> Volume:

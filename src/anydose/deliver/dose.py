@@ -8,14 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from anydose.case.case import Case
 from anydose.case.volume import Volume
 from anydose.deliver.folder import Place, one_result
 from anydose.deliver.measured import not_shown
 from anydose.deliver.record import Stopwatch, input_hashes, model_hash, record, title_of
-from anydose.deliver.trust import Trust, trust
+from anydose.deliver.trust import Trust, refuse_uncalibrated, trust
 from anydose.io import nifti
 from anydose.io.files import case_place
 from anydose.io.format import Beside, DoseOptions, DVHCurve
@@ -26,7 +25,7 @@ from anydose.model.any2any import Any2Any
 from anydose.predict import Options, Prediction, predict, refuse_impossible
 from anydose.score import calibration
 from anydose.score.calibration import Calibration
-from anydose.score.dvh import DVH
+from anydose.score.dvh import DVH, structure_dvh
 from anydose.score.report.page import write_page
 from anydose.score.spreadsheet import write_csv
 
@@ -76,12 +75,12 @@ def predict_to(
         place.refuse_other("dose", inputs)
         case = read_case(source, **(read or {}))
         watch.done("read")
-        trusted = trust(case, network_file, options, intervals)
+        refuse_uncalibrated(network_file, intervals)
         network = model if isinstance(model, Any2Any) else registry.load(model, device)
         watch.done("load")
         prediction = predict(case, network, options, on_stage=watch.done)
         how = {"asked": asked(read, dicom, intervals)}
-        return _finish(place, prediction, trusted, dicom or DoseOptions(), watch, inputs, how)
+        return _finish(place, prediction, intervals, dicom or DoseOptions(), watch, inputs, how)
 
 
 def asked(
@@ -106,20 +105,20 @@ def save(
 ) -> dict[str, Any]:
     """Leave a dose prediction in a folder of its own, as `anydose predict` does; returns the run record. The
     keywords and errors are those of `predict_to`."""
-    watch, case, model = Stopwatch(), prediction.case, prediction.model
+    watch, case = Stopwatch(), prediction.case
     prediction.dose  # noqa: B018  (refuses another target)
-    trusted = trust(case, model, prediction.options, intervals)
+    refuse_uncalibrated(prediction.model, intervals)
     with one_result(Path(folder), prediction.source, overwrite) as place:
         inputs = input_hashes(prediction.source)
         place.refuse_other("dose", inputs, case.name)
         how = {"asked": asked(None, dicom, intervals)}
-        return _finish(place, prediction, trusted, dicom or DoseOptions(), watch, inputs, how)
+        return _finish(place, prediction, intervals, dicom or DoseOptions(), watch, inputs, how)
 
 
 def _finish(
     place: Place,
     prediction: Prediction,
-    trusted: Trust,
+    intervals: bool,
     dicom: DoseOptions,
     watch: Stopwatch,
     inputs: Mapping[str, str],
@@ -127,6 +126,7 @@ def _finish(
 ) -> dict[str, Any]:
     place.refuse_other("dose", inputs, prediction.case.name)
     refuse_impossible(prediction)
+    trusted = trust(prediction, intervals)
     trusted = replace(trusted, warnings=(*not_shown(prediction), *trusted.warnings))
     deliver(prediction, place.scratch, trusted, dicom)
     watch.done("write")
@@ -138,19 +138,21 @@ def deliver(prediction: Prediction, folder: Path, trust: Trust, dicom: DoseOptio
     """Write a dose prediction into `folder`."""
     case, dose = prediction.case, prediction.dose
     nifti.write_volume(dose, folder / "dose.nii.gz")
-    dvhs = prediction.dvh()
+    filled = [roi for roi, mask in case.structures.items() if mask.any()]
+    curves = {roi: binned(structure_dvh(case, dose, roi)) for roi in filled}
     name = prediction.model.stem if prediction.model else ""
-    known = Beside(name, model_hash(prediction.model), {roi: _binned(of) for roi, of in dvhs.items()})
+    known = Beside(name, model_hash(prediction.model), curves)
     write_dose(dose, case, folder, replace(dicom, beside=known))
     if len(prediction.members) > 1:
         nifti.write_volume(Volume(prediction.spread[0], case.grid, "Gy"), folder / "dose_std.nii.gz")
         for number, member in enumerate(prediction.members, start=1):
             nifti.write_volume(Volume(member[0], case.grid, "Gy"), folder / f"dose_{number}.nii.gz")
-    write_dvh(dvhs, folder / "dvh.csv")
+    write_dvh(curves, folder / "dvh.csv")
     bands: list[dict[str, Any]] = []
     if trust.intervals is not None:
         bands = _write_intervals(case, prediction, trust.intervals, folder)
-    write_page(case, dose, folder / "page.png", title_of(prediction), trust.warnings, bands)
+    drawn = {roi: (curve.at_gy, curve.percent) for roi, curve in curves.items()}
+    write_page(case, dose, folder / "page.png", title_of(prediction), trust.warnings, bands, drawn)
 
 
 def _write_intervals(
@@ -170,19 +172,20 @@ def _write_intervals(
     return rows
 
 
-def write_dvh(dvhs: Mapping[str, DVH], path: Path) -> None:
+def write_dvh(curves: Mapping[str, DVHCurve], path: Path) -> None:
     """Cumulative DVHs as CSV: dose_gy, then the volume in percent of each structure."""
-    at_gy = _bins(max((of.max_gy for of in dvhs.values()), default=0.0))
-    curves = [of.curve(at_gy) for of in dvhs.values()]
-    rows = ([f"{gy:.2f}", *(f"{curve[k]:.3f}" for curve in curves)] for k, gy in enumerate(at_gy))
-    write_csv(path, ["dose_gy", *(f"{name}_percent" for name in dvhs)], rows)
+    longest = max((len(of.volume_cc) for of in curves.values()), default=2)
+    percents = [np.zeros(longest) for _ in curves]
+    for percent, of in zip(percents, curves.values(), strict=True):
+        percent[: len(of.percent)] = of.percent
+    rows = (
+        [f"{k * DVH_STEP_GY:.2f}", *(f"{percent[k]:.3f}" for percent in percents)] for k in range(longest)
+    )
+    write_csv(path, ["dose_gy", *(f"{name}_percent" for name in curves)], rows)
 
 
-def _bins(max_gy: float) -> NDArray[np.float64]:
-    """Doses from 0 to beyond the highest, DVH_STEP_GY apart."""
-    return np.arange(0.0, max_gy + 2 * DVH_STEP_GY, DVH_STEP_GY)
-
-
-def _binned(of: DVH) -> DVHCurve:
-    volume_cc = of.curve(_bins(of.max_gy)) * of.volume_cc / 100
+def binned(of: DVH) -> DVHCurve:
+    """The curve at doses from 0 to beyond the highest, DVH_STEP_GY apart."""
+    at_gy = np.arange(0.0, of.max_gy + 2 * DVH_STEP_GY, DVH_STEP_GY)
+    volume_cc = of.curve(at_gy) * of.volume_cc / 100
     return DVHCurve(DVH_STEP_GY, volume_cc, of.min_gy, of.max_gy, of.mean_gy)

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from anydose.case import anatomy
-from anydose.case.case import Case
 from anydose.case.names import naming_warnings
-from anydose.model.options import Options
 from anydose.model.weights import file_hash
+from anydose.predict import Prediction
 from anydose.score import calibration
 from anydose.score import training_ranges as guard
 from anydose.score.calibration import Calibration
@@ -38,20 +37,30 @@ class Trust:
     warnings: tuple[str, ...] = field(default=())
 
 
-def trust(case: Case, model: Path | None, options: Options, intervals: bool) -> Trust:
-    """What the files beside a model say of a case. intervals: ask for them. Raises ValueError if they are
-    asked for and were never calibrated."""
+def refuse_uncalibrated(model: Path | None, intervals: bool) -> None:
+    """Raises ValueError if intervals are asked for and a model's were never calibrated."""
+    if not intervals:
+        return
+    if model is None:
+        raise ValueError("intervals: a model in memory has none; save it and give its file")
+    calibrated = trust_files(model).uncertainty
+    if not calibrated.is_file():
+        raise ValueError(f"{calibrated}: not found; `anydose bench calibration --fit` writes it")
+
+
+def trust(prediction: Prediction, intervals: bool) -> Trust:
+    """What the files beside a model say of a case that it predicted: of the grid that it worked on, and of
+    the case's own names and structures. intervals: ask for them. Raises ValueError if they are asked for and
+    were never calibrated."""
+    case, model, options = prediction.case, prediction.model, prediction.options
+    refuse_uncalibrated(model, intervals)
     said = [*naming_warnings(case), *anatomy.warnings(case)]
     if model is None:
-        if intervals:
-            raise ValueError("intervals: a model in memory has none; save it and give its file")
         said.append("the model was made in memory: nothing is known of its training data")
         return Trust(warnings=tuple(said))
     files, found = trust_files(model), None
     if files.ranges.is_file():
-        said += guard.warnings(case, guard.read(files.ranges))
-    if intervals and not files.uncertainty.is_file():
-        raise ValueError(f"{files.uncertainty}: not found; `anydose bench calibration --fit` writes it")
+        said += guard.warnings(prediction.work, guard.read(files.ranges))
     if intervals:
         found = calibration.read(files.uncertainty)
         if found.about.get("sha256") != file_hash(model):

@@ -40,6 +40,16 @@ class DVHCurve:
     mean_gy: float
     """Mean dose."""
 
+    @property
+    def at_gy(self) -> NDArray[np.float64]:
+        """(bins,): the lower ends of the bins."""
+        return np.arange(len(self.volume_cc), dtype=np.float64) * self.step_gy
+
+    @property
+    def percent(self) -> NDArray[np.float64]:
+        """(bins,): the volume in percent of the structure's."""
+        return 100 * self.volume_cc / float(self.volume_cc[0])
+
 
 @dataclass(frozen=True)
 class Beside:

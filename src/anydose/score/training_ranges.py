@@ -149,8 +149,8 @@ def _three(values: list[float]) -> tuple[float, float, float]:
 def warnings(case: Case, ranges: Ranges) -> list[str]:
     """One sentence for everything in which a case is unlike the training patients; none for a usual one."""
     seen = f"the {ranges.patients} training patients"
-    found = []
-    for name, value in facts(case).items():
+    found, own = [], facts(case)
+    for name, value in own.items():
         if name not in ranges.numbers:
             continue
         low, _, high = ranges.numbers[name]
@@ -167,7 +167,7 @@ def warnings(case: Case, ranges: Ranges) -> list[str]:
         if ranges.without[name] < MARGIN * ranges.patients:
             what = {"ct": "CT", "oar": "organ at risk", "beams": "beam"}[name]
             found.append(f"no {what}; {ranges.without[name]} of {seen} had none")
-    if case.of_role("oar") and not facts(case)["organs"]:
+    if case.of_role("oar") and not own["organs"]:
         found.append("no organ of the head and neck among the organs at risk: another site than in training")
     return [f"unlike the training data: {sentence}" for sentence in found]
 

@@ -206,8 +206,8 @@ def quantise(gy: np.ndarray, bits: int) -> tuple[str, bytes]:
     step."""
     highest = 2**bits - 1
     text = f"{max(float(gy.max()), 1e-3) / highest * (1 + 1e-9):.9e}"
-    stored = np.rint(gy.astype(np.float64) / float(text))
-    return text, np.clip(stored, 0, highest).astype(f"<u{bits // 8}").tobytes()
+    frames = (np.rint(frame.astype(np.float64) / float(text)) for frame in gy)
+    return text, b"".join(np.clip(f, 0, highest).astype(f"<u{bits // 8}").tobytes() for f in frames)
 
 
 def _refer_to_plan(dose: Dataset, plan_uid: str) -> None:

@@ -25,6 +25,7 @@ WASH_FROM = 0.1  # of the reference dose: below it the wash is transparent
 SOFT_TISSUE_HU = (-200.0, 300.0)
 COLOURS = (*palette.TARGETS, *palette.OTHERS)
 ISODOSES = ((107, "#ffffff"), (95, "#ffe600"), (50, "#4de1ff"))  # percent of the highest prescription
+Curves = Mapping[str, tuple[NDArray[Any], NDArray[Any]]]  # structure -> (dose in Gy, volume in percent)
 DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-.", "longdash": (0, (9, 3))}
 
 
@@ -35,12 +36,13 @@ def write_page(
     title: str,
     warnings: Sequence[str] = (),
     bands: Sequence[Mapping[str, Any]] = (),
+    curves: Curves | None = None,
 ) -> None:
     """Write the page of a dose in Gy on the case's grid. Radiological convention: the patient's right is on
     the left of axial and coronal slices, superior is up. The case's own dose, if any, is the thin DVH.
-    warnings: sentences on what makes the case unusual; bands: rows of calibration.bands, shaded at 80 %. The
-    format is that of the suffix (.png, .pdf)."""
-    draw_page(case, dose, title, warnings, bands).savefig(path, dpi=110)
+    warnings: sentences on what makes the case unusual; bands: rows of calibration.bands, shaded at 80 %;
+    curves: the dose's DVHs where they are known already. The format is that of the suffix (.png, .pdf)."""
+    draw_page(case, dose, title, warnings, bands, curves).savefig(path, dpi=110)
 
 
 def draw_page(
@@ -49,6 +51,7 @@ def draw_page(
     title: str,
     warnings: Sequence[str] = (),
     bands: Sequence[Mapping[str, Any]] = (),
+    curves: Curves | None = None,
 ) -> Figure:
     """The page of `write_page` as a matplotlib figure."""
     from matplotlib.figure import Figure
@@ -63,7 +66,7 @@ def draw_page(
         for axis, name in enumerate(("axial", "coronal", "sagittal"))
     ]
     figure.colorbar(washes[0], ax=figure.axes[:3], label="dose (Gy)", shrink=0.9)
-    _histogram(figure.add_subplot(grid[1, :]), case, dose, bands)
+    _histogram(figure.add_subplot(grid[1, :]), case, dose, bands, curves or {})
     said = figure_text(title, LONGEST_TITLE)
     figure.suptitle(f"{said}\nAI prediction for research, not for clinical use", fontsize=11)
     if warnings:
@@ -159,17 +162,19 @@ def _targets(case: Case) -> dict[str, Mask]:
     return case.targets or case.of_role("ptv")
 
 
-def _histogram(axes: Any, case: Case, dose: Volume, bands: Sequence[Mapping[str, Any]]) -> None:
+def _histogram(
+    axes: Any, case: Case, dose: Volume, bands: Sequence[Mapping[str, Any]], curves: Curves
+) -> None:
     at_gy = np.linspace(0, 1.15 * case.rx_max_gy, 300)
     shades = palette.shades(case)
     for name in _shown_structures(case):
         colour, dash = shades[name]
         try:
-            curve = structure_dvh(case, dose, name).curve(at_gy)
+            known = curves.get(name) or (at_gy, structure_dvh(case, dose, name).curve(at_gy))
         except ValueError as error:
             axes.plot([], [], color=colour, label=figure_text(f"{name}: {error}"))
             continue
-        axes.plot(at_gy, curve, color=colour, lw=1.8, ls=DASHES[dash], label=figure_text(name))
+        axes.plot(*known, color=colour, lw=1.8, ls=DASHES[dash], label=figure_text(name))
         steps = [row for row in bands if row["structure"] == name and row["point"][2:].isdigit()]
         if steps:
             percent = [int(row["point"][2:]) for row in steps]
