@@ -5,7 +5,9 @@ patients/ID/files      what was uploaded; about.json beside it says what it is
 results/ID/prediction  what `anydose predict` writes
 results/ID/view        what the page is drawn from
 cases/                 stored cases that the page offers (put there by the clinic)
+models/                the clinic's models, offered beside the shipped ones (put there by the clinic)
 scorecards/            the clinic's scorecards, offered beside the packaged ones
+log/                   a JSON object a line, without names of patients
 """
 
 from __future__ import annotations
@@ -18,10 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from anydose.io.archive import innermost
 from anydose.io.files import write_json
 from anydose.io.sources import sources
-from anydose.serve.survey import case_in
-from anydose.serve.upload import Limits, Refused, safe_path, unpack
+from anydose.serve.upload import Limits, Refused, safe_path, unpack_all
 
 PRIVATE = 0o700
 LEAST_FREE_BYTES = 500_000_000
@@ -48,6 +50,16 @@ class Room:
     def results(self) -> Path:
         """The predictions, a folder each."""
         return self.data / "results"
+
+    @property
+    def models(self) -> Path:
+        """The clinic's own models."""
+        return self.data / "models"
+
+    @property
+    def logs(self) -> Path:
+        """What the server and its worker log."""
+        return self.data / "log"
 
     @property
     def queue(self) -> str:
@@ -101,7 +113,7 @@ class Room:
         """Where the case of a patient lies. Raises Refused for a stored case that has gone."""
         stored = self.patient(name)["stored"]
         if stored is None:
-            return case_in(self.patients / name / "files")
+            return innermost(self.patients / name / "files")
         there = self.stored()
         if stored not in there:
             raise Refused(f"stored case {ascii(stored[:60])}: has gone", 404)
@@ -128,11 +140,7 @@ class Room:
 
     def unpack_zips(self, name: str) -> None:
         """Put the content of uploaded zips in their place. Raises Refused for one that is not accepted."""
-        folder = self.patients / name / "files"
-        for file in sorted(folder.rglob("*")):
-            if file.suffix.lower() == ".zip" and file.is_file():
-                unpack(file, folder / file.stem.strip(" ."), self.limits)
-                file.unlink()
+        unpack_all(self.patients / name / "files", self.limits)
 
     def forget_patient(self, name: str) -> None:
         """Delete what was uploaded of a patient."""

@@ -11,8 +11,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from anydose.io.files import is_litter
-
 LONGEST_S = 180
 MEMORY_BYTES = 16_000_000_000
 
@@ -44,17 +42,6 @@ def survey(path: Path) -> dict[str, Any]:
         "inferred": list(case.inferred),
         "warnings": list(naming_warnings(case)),
     }
-
-
-def case_in(folder: Path) -> Path:
-    """Where the one case of an upload lies: the folder, or the only thing in it, and so on down. What
-    desktops leave beside files does not count."""
-    while folder.is_dir():
-        inside = [path for path in folder.iterdir() if not is_litter(path) and path.name != "__MACOSX"]
-        if len(inside) != 1 or not (inside[0].is_dir() or inside[0].suffix == ".npz"):
-            return folder
-        folder = inside[0]
-    return folder
 
 
 def surveyed(path: Path) -> dict[str, Any]:
