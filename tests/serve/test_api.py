@@ -32,7 +32,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Room:
 
 @pytest.fixture(scope="module")
 def client(room: Room) -> Iterator[TestClient]:
-    with TestClient(guarded(room, "", with_worker=False), base_url="http://127.0.0.1") as found:
+    with TestClient(guarded(room, ""), base_url="http://127.0.0.1") as found:
         yield found
 
 
@@ -66,7 +66,7 @@ def test_the_page_is_whole_and_asks_nobody_else(client: TestClient) -> None:
 
 
 def test_a_wrong_token_gets_nothing_and_the_right_one_everything(tmp_path: Path) -> None:
-    with TestClient(guarded(Room(tmp_path), TOKEN, with_worker=False)) as asked:
+    with TestClient(guarded(Room(tmp_path), TOKEN)) as asked:
         assert asked.get("/health").status_code == asked.get("/").status_code == 200
         for header in (
             {},

@@ -17,10 +17,11 @@ from anydose.serve import scp, send
 from anydose.serve.complete import Collector, facts, is_satisfied
 from anydose.serve.config import NodeConfig, Sender, read_config
 from anydose.serve.jobs import Jobs
-from anydose.serve.node import Node, sole_owner
+from anydose.serve.node import Node
 from anydose.serve.outgoing import uid_of
 from anydose.serve.predicting import OWNER, result_folder, words_of
 from anydose.serve.received import OWN, NotDicom, Received
+from anydose.serve.work import sole_owner
 
 RTDOSE = "1.2.840.10008.5.1.4.1.1.481.2"
 
@@ -243,8 +244,8 @@ def test_old_data_is_removed_with_its_job_and_held_data_is_not(patient, tmp_path
 
 
 def test_one_node_a_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr("anydose.serve.node.LOCK_S", 0.2)
-    with sole_owner(tmp_path), pytest.raises(ValueError, match="another node"), sole_owner(tmp_path):
+    monkeypatch.setattr("anydose.serve.work.LOCK_S", 0.2)
+    with sole_owner(tmp_path), pytest.raises(ValueError, match="another server"), sole_owner(tmp_path):
         pass
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 import yaml
 
+from anydose.case.case import Case
 from anydose.io.dicom.write import write_study
 from anydose.io.phantom import make_phantom
 from anydose.model.any2any import Any2Any, ModelConfig
@@ -36,11 +37,16 @@ def tiny_model(path: Path) -> Path:
     return path
 
 
-def study(folder: Path, seed: int = 1) -> Path:
-    """A phantom on a coarse grid as a DICOM study of some thirty objects."""
+def coarse_phantom(seed: int = 1) -> Case:
+    """A phantom of some thirty slices."""
     case = make_phantom(seed)
     x, y, _ = case.grid.spacing_mm
-    write_study(case.on(case.grid.with_spacing((3 * x, 3 * y, 10.0))), folder)
+    return case.on(case.grid.with_spacing((3 * x, 3 * y, 10.0)))
+
+
+def study(folder: Path, seed: int = 1) -> Path:
+    """A coarse phantom as a DICOM study."""
+    write_study(coarse_phantom(seed), folder)
     return folder
 
 

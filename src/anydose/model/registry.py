@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +66,11 @@ def completing(name: str, target: str) -> str:
     return f"{name}-any" if target != "dose" and f"{name}-any" in shipped() else name
 
 
-def listing() -> list[dict[str, Any]]:
-    """One row per shipped model: name, backbone, codec, modalities, how it was trained, bytes."""
+def listing(files: Mapping[str, Path] | None = None) -> list[dict[str, Any]]:
+    """One row per model of `files` (name -> checkpoint), default the shipped ones: name, backbone, codec,
+    modalities, how it was trained, bytes."""
     rows = []
-    for name, path in shipped().items():
+    for name, path in (shipped() if files is None else files).items():
         about = describe(path)
         config, record = about["config"], about["record"]
         rows.append(

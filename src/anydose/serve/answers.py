@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -22,6 +23,12 @@ class Made(BaseModel):
     """A new patient."""
 
     id: str
+
+
+class Named(BaseModel):
+    """What something is called from now on."""
+
+    name: str
 
 
 class Received(BaseModel):
@@ -56,9 +63,14 @@ class Status(BaseModel):
     released_by: str
 
 
-def status(jobs: Jobs, job: Job) -> Status:
-    """The status of a job now."""
-    ahead = jobs.ahead_of(job) if job.state == WAITING else 0
+def statuses(jobs: Jobs, rows: Sequence[Job]) -> list[Status]:
+    """How these jobs are now."""
+    known = jobs.seconds_of_last() if any(job.state in OPEN_STATES for job in rows) else []
+    typical_s = sum(known) / len(known) if known else None
+    return [_status(job, jobs.ahead_of(job), typical_s) for job in rows]
+
+
+def _status(job: Job, ahead: int, typical_s: float | None) -> Status:
     return Status(
         id=job.id,
         number=job.number,
@@ -66,7 +78,7 @@ def status(jobs: Jobs, job: Job) -> Status:
         stage=job.stage,
         stages=list(STAGES),
         ahead=ahead,
-        seconds_left=_left(jobs, job, ahead),
+        seconds_left=_left(job, ahead, typical_s),
         error=job.error,
         case=job.result.get("case"),
         model=job.request.get("model", ""),
@@ -78,14 +90,12 @@ def status(jobs: Jobs, job: Job) -> Status:
     )
 
 
-def _left(jobs: Jobs, job: Job, ahead: int) -> float | None:
+def _left(job: Job, ahead: int, typical_s: float | None) -> float | None:
     if job.state not in OPEN_STATES:
         return 0.0
-    known = jobs.seconds_of_last()
-    if not known:
+    if typical_s is None:
         return None
-    each = sum(known) / len(known)
     if job.state == WAITING:
-        return round(each * (ahead + 1), 1)
+        return round(typical_s * (ahead + 1), 1)
     done = STAGES.index(job.stage) + 1 if job.stage in STAGES else 0
-    return round(each * (1 - done / len(STAGES)), 1)
+    return round(typical_s * (1 - done / len(STAGES)), 1)

@@ -16,9 +16,9 @@ from starlette.staticfiles import StaticFiles
 
 from anydose import __version__
 from anydose.serve import metrics
-from anydose.serve.answers import Made, Received, Refusal, Status, status
+from anydose.serve.answers import Made, Named, Received, Refusal, Status, statuses
 from anydose.serve.jobs import DELIVERING, DONE, FAILED, HELD, RELEASED, RUNNING, WAITING, Job, Jobs
-from anydose.serve.request import NewPatient, Release, Wanted, scorecards
+from anydose.serve.request import NewPatient, Release, Wanted, keep_scorecard, models, scorecards
 from anydose.serve.room import LEAST_FREE_BYTES, Room
 from anydose.serve.survey import surveyed
 from anydose.serve.upload import Refused
@@ -29,6 +29,7 @@ RESULT = (HELD, RELEASED, DELIVERING, DONE)
 AT_ONCE = 1  # patients surveyed at a time
 Id = Annotated[str, InPath(pattern=r"^[0-9a-f]{32}$")]
 VolumeName = Annotated[str, InPath(pattern=r"^(ct|dose|reference|masks|uncertainty|spread)$")]
+CardName = Annotated[str, InPath(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.()+ -]{0,80}[.](json|csv)$")]
 FileName = Annotated[str, InPath(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.()+ -]{0,120}$")]
 REFUSALS: dict[int | str, dict[str, Any]] = {
     code: {"model": Refusal} for code in (400, 401, 403, 404, 408, 409, 413, 421, 422, 429, 507)
@@ -97,20 +98,25 @@ def _patients(room: Room, jobs: Jobs) -> APIRouter:
     one_by_one = asyncio.Semaphore(AT_ONCE)
 
     @router.get("/models")
-    def models() -> list[dict[str, Any]]:
+    def there() -> list[dict[str, Any]]:
         """The models there are."""
-        from anydose.model import registry
+        from anydose.model.registry import listing
 
-        rows = registry.listing()
-        for row in rows:
-            calibrated = registry.find(row["name"]).with_name(f"{row['name']}.uncertainty.json")
-            row["uncertainty"] = calibrated.is_file()
-        return [row for row in rows if "dose" in row["modalities"]]
+        files = models(room.models)
+        rows = [row for row in listing(files) if "dose" in row["modalities"]]
+        return [row | {"uncertainty": _is_calibrated(files[row["name"]])} for row in rows]
 
     @router.get("/scorecards")
     def cards() -> list[str]:
         """The scorecards there are."""
         return list(scorecards(room.scorecards))
+
+    @router.put("/scorecards/{name}", status_code=201)
+    async def put_card(name: CardName, request: Request) -> Named:
+        """A scorecard of the clinic's own as the body: PlanScoreCard or ProKnow JSON, ePeerReview CSV."""
+        content = await request.body()
+        async with one_by_one:
+            return Named(name=await run_in_threadpool(keep_scorecard, room.scorecards, name, content))
 
     @router.get("/stored")
     def stored() -> list[str]:
@@ -177,6 +183,10 @@ def _patients(room: Room, jobs: Jobs) -> APIRouter:
     return router
 
 
+def _is_calibrated(model: Path) -> bool:
+    return model.with_name(f"{model.stem}.uncertainty.json").is_file()
+
+
 def _survey(room: Room, patient: str) -> dict[str, Any]:
     known: dict[str, Any] | None = room.patient(patient).get("survey")
     if known is not None:
@@ -198,12 +208,10 @@ def _jobs(room: Room, jobs: Jobs) -> APIRouter:
     @router.post("/jobs", status_code=202)
     def submit(wanted: Wanted) -> Status:
         """Ask for a prediction; answered once it is on disk."""
-        from anydose.model import registry
-
         if "survey" not in room.patient(wanted.patient):
             raise Refused("this patient has not been surveyed: POST /api/patients/ID/survey", 409)
         for kind, name, known in (
-            ("model", wanted.model, registry.shipped()),
+            ("model", wanted.model, models(room.models)),
             ("scorecard", wanted.scorecard, {"": None, **scorecards(room.scorecards)}),
         ):
             if name not in known:
@@ -214,17 +222,17 @@ def _jobs(room: Room, jobs: Jobs) -> APIRouter:
         if counts[WAITING] + counts[RUNNING] >= room.limits.max_active:
             raise Refused(f"{room.limits.max_active} jobs wait already; later ones are accepted", 429)
         source = str(room.source(wanted.patient))
-        return status(jobs, jobs.submit(wanted.model_dump(), place=source, hold=True))
+        return _now(jobs, jobs.submit(wanted.model_dump(), place=source, hold=True))
 
     @router.get("/jobs")
     def listed() -> list[Status]:
         """The newest 200 jobs."""
-        return [status(jobs, job) for job in jobs.newest()]
+        return statuses(jobs, jobs.newest())
 
     @router.get("/jobs/{job}")
     async def one(job: Id) -> Status:
         """How far a job is."""
-        return status(jobs, _found(jobs, job))
+        return _now(jobs, _found(jobs, job))
 
     @router.post("/jobs/{job}/release")
     def release(job: Id, release: Release) -> Status:
@@ -232,7 +240,7 @@ def _jobs(room: Room, jobs: Jobs) -> APIRouter:
         _found(jobs, job)
         if not jobs.release(job, release.by):
             raise Refused("only a result that is held can be released", 409)
-        return status(jobs, _found(jobs, job))
+        return _now(jobs, _found(jobs, job))
 
     @router.delete("/jobs/{job}", status_code=204)
     def forget(job: Id) -> None:
@@ -281,6 +289,10 @@ def _results(room: Room, jobs: Jobs) -> APIRouter:
         return _file(place, "application/octet-stream", name)
 
     return router
+
+
+def _now(jobs: Jobs, job: Job) -> Status:
+    return statuses(jobs, [job])[0]
 
 
 def _found(jobs: Jobs, name: str) -> Job:

@@ -55,13 +55,14 @@ class JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
-def log_to(path: Path, megabytes: float = 10.0, keep: int = 10, level: int = logging.INFO) -> None:
+def log_to(path: Path, *also: str, megabytes: float = 10.0, keep: int = 10) -> None:
     """Send what this room logs to a file that is rotated: `keep` old ones of so many megabytes stay. What
-    libraries and readers say never gets here, as it may name a patient."""
+    libraries and readers say never gets here, as it may name a patient, but for the loggers `also`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = RotatingFileHandler(path, maxBytes=int(megabytes * 1e6), backupCount=keep, encoding="utf-8")
     handler.setFormatter(JsonLines())
-    ours = logging.getLogger("anydose.serve")
-    ours.setLevel(level)
-    ours.addHandler(handler)
-    ours.propagate = False
+    for name in ("anydose.serve", *also):
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.INFO)
+        logger.addHandler(handler)
+        logger.propagate = False

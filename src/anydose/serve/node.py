@@ -5,7 +5,6 @@ free when the last of both is gone, and whoever gets it next knows that what was
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import shutil
@@ -14,8 +13,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,36 +22,13 @@ from anydose.serve.config import FOLDER_SENDER, NodeConfig
 from anydose.serve.jobs import Jobs
 from anydose.serve.log import log_to, nameless
 from anydose.serve.received import NotDicom, Received
+from anydose.serve.work import sole_owner
 
 log = logging.getLogger(__name__)
 LOOK_S = 0.5
-LOCK_S = 20.0
-"""A dead node's worker is gone by then."""
 REFUSED = "refused"  # folder in the watched one, for what is no object of ours
 RESTART_S = 2.0
 TIDY_S = 600.0
-
-
-@contextmanager
-def sole_owner(data: Path) -> Iterator[int]:
-    """The data folder for this node alone; the descriptor that holds it. ValueError if another has it."""
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    handle = os.open(data / "node.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    deadline = time.monotonic() + LOCK_S
-    try:
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise ValueError(
-                        f"{data}: another node works there; a folder of its own is accepted"
-                    ) from error
-                time.sleep(0.1)
-        yield handle
-    finally:
-        os.close(handle)
 
 
 @dataclass
@@ -162,7 +136,6 @@ class Node:
 def run_node(config_file: Path, config: NodeConfig) -> None:
     """Run a node until SIGTERM or Ctrl-C. Raises ValueError or OSError if it cannot start."""
     with sole_owner(config.data) as lock:
-        os.set_inheritable(lock, True)
         log_to(config.data / "log" / "node.jsonl")
         node = Node(config_file, config, Jobs(config.queue_url, most_attempts=config.most_attempts))
         for number in (signal.SIGTERM, signal.SIGINT):

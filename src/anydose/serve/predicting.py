@@ -3,11 +3,8 @@ process, and the node starts another. It predicts by the function that `anydose 
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import logging
-import os
-import signal
 import sys
 import time
 from collections.abc import Iterable
@@ -18,7 +15,7 @@ from anydose.io.run_folder import damage, hash_of, read_record
 from anydose.serve.config import NodeConfig, read_config
 from anydose.serve.jobs import Job, Jobs
 from anydose.serve.log import log_to, nameless
-from anydose.serve.work import heard
+from anydose.serve.work import end_with, heard, is_orphan
 
 log = logging.getLogger("anydose.serve.predicting")
 OWNER = "node: prediction"
@@ -27,7 +24,6 @@ SHARE = {"read": 0.1, "load": 0.2, "render": 0.3, "sample": 0.7, "mimic": 0.8, "
 IDLE_S = 0.3
 LATER_S = 60.0
 """A full disk is tried again after so long."""
-DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 def result_folder(config: NodeConfig, job: Job) -> Path:
@@ -123,15 +119,15 @@ NAMING = ("PatientName", "PatientID", "PatientBirthDate", "AccessionNumber", "Ot
 
 
 def main(config_file: str, node: int) -> None:
-    """Predict until the node, the process of this number, is gone. It may be gone already: then nobody would
-    end this process, and its lock would keep the next node out."""
-    ctypes.CDLL(None, use_errno=True).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+    """Predict until the node, the process of this number, is gone: the lock that this process has from it
+    would keep the next node out."""
+    end_with(node)
     config = read_config(Path(config_file))
     log_to(config.data / "log" / "predictions.jsonl")
     jobs = Jobs(config.queue_url, most_attempts=config.most_attempts)
     jobs.abandon(OWNER)  # the lock that the node holds says that nobody else has this name
     loaded: dict[str, Any] = {}
-    while os.getppid() == node:
+    while not is_orphan(node):
         try:
             if predict_next(config, jobs, loaded) is None:
                 time.sleep(IDLE_S)

@@ -8,9 +8,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
+from anydose.atomic.files import whole
+from anydose.serve.upload import Refused
+
 Short = Annotated[str, StringConstraints(max_length=120)]
 RoiName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+SCORECARDS = (".json", ".csv")
+MOST_SCORECARDS = 200
 MODALITIES = ("ct", "ptv", "oar", "body", "beam", "angle")
 
 
@@ -99,9 +104,36 @@ class Release(Strict):
         return value
 
 
+def models(folder: Path) -> dict[str, Path]:
+    """Name -> file of the models that come with the package and of the clinic's in `folder`."""
+    from anydose.model.registry import shipped
+
+    return {**{path.stem: path for path in sorted(folder.glob("*.safetensors"))}, **shipped()}
+
+
 def scorecards(folder: Path) -> dict[str, Path]:
     """Name -> file of the scorecards that come with the package and of the clinic's in `folder`."""
     from anydose.score.scorecard import templates
 
-    own = {path.stem: path for path in sorted(folder.glob("*.json"))} if folder.is_dir() else {}
-    return {**templates(), **own}
+    own = sorted(path for path in folder.glob("*") if path.suffix in SCORECARDS)
+    return {**{path.stem: path for path in own}, **templates()}
+
+
+def keep_scorecard(folder: Path, name: str, content: bytes) -> str:
+    """Keep a clinic's scorecard, of any kind that `importers.read_any` knows, under the name of its file;
+    returns what it is called from now on. Raises Refused for one that is none, whose name is taken, or that
+    is one too many."""
+    from anydose.score import importers
+
+    stem, there = Path(name).stem, scorecards(folder)
+    if stem in there:
+        raise Refused(f"scorecard {ascii(stem)}: there is one of that name; another name is accepted", 409)
+    if len(there) >= MOST_SCORECARDS:
+        raise Refused(f"{len(there)} scorecards are there; no more are accepted", 429)
+    with whole(folder / name) as scratch:
+        scratch.write_bytes(content)
+        try:
+            importers.read_any(scratch)
+        except ValueError as error:
+            raise Refused(str(error).replace(str(scratch), name)) from error
+    return stem

@@ -19,8 +19,10 @@ from fastapi import FastAPI
 from anydose.serve.api import make_app
 from anydose.serve.guard import Guard, Impatient, is_loopback
 from anydose.serve.jobs import Jobs
+from anydose.serve.log import log_to
 from anydose.serve.metrics import Traffic
 from anydose.serve.room import Room
+from anydose.serve.work import sole_owner
 
 MOST_CONNECTIONS = 200
 LOOK_S = 1.0
@@ -32,8 +34,9 @@ class Crew:
     """The worker process of a server."""
 
     room: Room
-    jobs: Jobs
     device: str = "auto"
+    lock: int | None = None
+    """The descriptor of the data folder's lock."""
     process: subprocess.Popen[bytes] | None = field(default=None)
 
     def living(self) -> int:
@@ -41,12 +44,11 @@ class Crew:
         return int(self.process is not None and self.process.poll() is None)
 
     async def keep(self) -> None:
-        """Start a worker, and another whenever it has died; what a dead one had waits again at once."""
+        """Start a worker, and another whenever it has died."""
         while True:
             if not self.living():
                 if self.process is not None:
                     log.warning("the worker ended with %s; another one is started", self.process.returncode)
-                    self.jobs.abandon(str(self.process.pid))
                 self.process = self._start()
             await asyncio.sleep(LOOK_S)
 
@@ -60,28 +62,28 @@ class Crew:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
-        self.jobs.abandon(str(self.process.pid))
 
     def _start(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "anydose.serve.worker", str(self.room.data), self.device]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, env=dict(os.environ))
+        of = [str(self.room.data), str(os.getpid()), self.device]
+        command = [sys.executable, "-m", "anydose.serve.worker", *of]
+        locks = () if self.lock is None else (self.lock,)
+        return subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=locks)
 
 
-def guarded(room: Room, token: str, device: str = "auto", with_worker: bool = True) -> Any:
-    """The whole ASGI application. token: '' for none; with_worker: whether predictions are made too."""
+def guarded(room: Room, token: str, crew: Crew | None = None) -> Any:
+    """The whole ASGI application. token: '' for none; crew: who predicts, or None for nobody."""
     room.prepare()
     jobs, traffic = Jobs(room.queue), Traffic()
-    crew = Crew(room, jobs, device)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        task = asyncio.create_task(crew.keep()) if with_worker else None
+        task = asyncio.create_task(crew.keep()) if crew else None
         yield
-        if task is not None:
+        if crew and task:
             task.cancel()
             await asyncio.to_thread(crew.end)
 
-    app: Any = make_app(room, jobs, traffic, crew.living if with_worker else lambda: 1)
+    app: Any = make_app(room, jobs, traffic, crew.living if crew else lambda: 1)
     app.router.lifespan_context = lifespan
     return Guard(app, room.limits, traffic, token)
 
@@ -90,21 +92,26 @@ def serve(
     room: Room, host: str, port: int, token: str, device: str = "auto", with_worker: bool = True
 ) -> None:
     """Serve until the process is told to end. Raises ValueError for a host beyond this machine without a
-    token."""
+    token, and for a data folder in which another server works."""
     if not token and not is_loopback(host):
         raise ValueError(f"host {host}: without a token only 127.0.0.1, ::1 and localhost are accepted")
     Impatient.patience_s = room.limits.patience_s
-    config = uvicorn.Config(
-        guarded(room, token, device, with_worker),
-        host=host,
-        port=port,
-        http=Impatient,
-        ws="none",
-        lifespan="on",
-        log_level="warning",
-        server_header=False,
-        limit_concurrency=MOST_CONNECTIONS,
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=5,
-    )
-    uvicorn.Server(config).run()
+    with sole_owner(room.data) as lock:
+        log_to(room.logs / "server.jsonl", "uvicorn")
+        crew = Crew(room, device, lock) if with_worker else None
+        config = uvicorn.Config(
+            guarded(room, token, crew),
+            host=host,
+            port=port,
+            http=Impatient,
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            limit_concurrency=MOST_CONNECTIONS,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=5,
+        )
+        uvicorn.Server(config).run()

@@ -1,6 +1,6 @@
 """The process that predicts: it takes jobs from the queue one after the other until it is told to stop.
 
-python -m anydose.serve.worker DATA [DEVICE]
+python -m anydose.serve.worker DATA SERVER [DEVICE]      SERVER: the process that started it
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from anydose.model.any2any import Any2Any
 from anydose.model.options import Options
 from anydose.serve.answers import STAGES
 from anydose.serve.jobs import Job, Jobs
-from anydose.serve.request import Wanted, scorecards
+from anydose.serve.log import log_to
+from anydose.serve.request import Wanted, models, scorecards
 from anydose.serve.room import Room
 from anydose.serve.view import write_view
-from anydose.serve.work import heard
+from anydose.serve.work import end_with, heard, is_orphan
 
 IDLE_S = 0.3
-log = logging.getLogger(__name__)
+OWNER = "viewer: prediction"
+log = logging.getLogger("anydose.serve.worker")
 
 
 def predict_job(room: Room, job: Job, model: Any2Any, on_stage: Callable[[str], None]) -> dict[str, Any]:
@@ -62,19 +64,19 @@ def predict_job(room: Room, job: Job, model: Any2Any, on_stage: Callable[[str], 
 
 
 class Worker:
-    """Takes jobs from one queue; the model of the last one stays loaded."""
+    """Takes jobs from one queue for as long as its server lives; the model of the last one stays loaded."""
 
-    def __init__(self, room: Room, device: str = "auto") -> None:
-        self.room, self.device = room, device
+    def __init__(self, room: Room, server: int, device: str = "auto") -> None:
+        self.room, self.server, self.device = room, server, device
         self.jobs = Jobs(room.queue)
-        self.name = f"{os.getpid()}"
         self.stop = False
         self._model: tuple[str, Any2Any] | None = None
 
     def run(self) -> None:
-        """Until `stop` is set."""
-        while not self.stop:
-            job = self.jobs.take(self.name)
+        """Until `stop` is set, or the server is gone."""
+        self.jobs.abandon(OWNER)  # the lock that the server holds says that nobody else has this name
+        while not self.stop and not is_orphan(self.server):
+            job = self.jobs.take(OWNER)
             if job is None:
                 time.sleep(IDLE_S)
             else:
@@ -84,27 +86,27 @@ class Worker:
         """One job, to its end: done, or failed with a sentence."""
         begin = time.monotonic()
         try:
-            with heard(self.jobs, job, self.name):
+            with heard(self.jobs, job, OWNER):
                 model = self.model(job.request["model"])
                 result = predict_job(self.room, job, model, partial(self._say, job))
         except (ValueError, OSError, MemoryError, RecursionError) as error:
-            self.jobs.fail(job.id, self.name, self._said(error))
+            self.jobs.fail(job.id, OWNER, self._said(error))
         except Exception as error:
             log.exception("job %d", job.number)
-            self.jobs.fail(job.id, self.name, f"a fault of the program ({type(error).__name__})")
+            self.jobs.fail(job.id, OWNER, f"a fault of the program ({type(error).__name__})")
         else:
-            self.jobs.finish(job.id, self.name, result)
+            self.jobs.finish(job.id, OWNER, result)
         log.info("job %d: %.1f s", job.number, time.monotonic() - begin)
 
     def model(self, name: str) -> Any2Any:
         """The model of this name, loaded once."""
         if self._model is None or self._model[0] != name:
-            self._model = (name, registry.load(registry.shipped()[name], self.device))
+            self._model = (name, registry.load(models(self.room.models)[name], self.device))
         return self._model[1]
 
     def _say(self, job: Job, stage: str) -> None:
         progress = (STAGES.index(stage) + 1) / len(STAGES) if stage in STAGES else None
-        self.jobs.say(job.id, self.name, stage, progress)
+        self.jobs.say(job.id, OWNER, stage, progress)
 
     def _said(self, error: Exception) -> str:
         """One sentence, without the paths of this machine."""
@@ -112,9 +114,11 @@ class Worker:
         return words.replace(f"{self.room.data}{os.sep}", "")[:600]
 
 
-def _main(data: str, device: str = "auto") -> None:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    worker = Worker(Room(Path(data)), device)
+def _main(data: str, server: str, device: str = "auto") -> None:
+    end_with(int(server))
+    room = Room(Path(data))
+    log_to(room.logs / "predictions.jsonl")
+    worker = Worker(room, int(server), device)
 
     def ended(number: int, frame: FrameType | None) -> None:
         worker.stop = True

@@ -1,10 +1,10 @@
 // The page as a whole: what is asked, what is waited for, what is shown.
-import { get, onTokenNeeded, post, remove, setToken } from "./api.js";
+import { call, get, onTokenNeeded, post, remove, setToken } from "./api.js";
 import { el, make, minutes, row, say, tried } from "./dom.js";
 import { filesOf, knownNames, names, patient, send, useStored } from "./intake.js";
 import { close, open } from "./viewer.js";
 
-const POLL_MS = 700;
+const LOOK_MS = 250, POLL_TURNS = 6; // a look is one row, a poll is all of them
 const MODALITIES = { ct: "CT", ptv: "targets", oar: "organs", body: "body", beam: "beam plates", angle: "angle plate" };
 const WORDS = { held: "held for review", done: "released" };
 let jobs = [], awaited = null;
@@ -39,6 +39,19 @@ el("options").addEventListener("submit", tried(async (event) => {
   await poll();
 }));
 
+el("card").addEventListener("change", tried(async (event) => {
+  const [file] = event.target.files;
+  event.target.value = "";
+  const { name } = await (await call("PUT", `/api/scorecards/${encodeURIComponent(file.name)}`, file)).json();
+  await cards();
+  el("scorecard").value = name;
+  say(`Scorecard ${name} is there.`, "right");
+}));
+
+async function cards() {
+  choices(el("scorecard"), ["", ...await get("/api/scorecards")], (name) => name || "the packaged one that fits");
+}
+
 function allowUncertainty(models) {
   const model = models.find((row) => row.name === el("model").value);
   el("uncertainty").disabled = !model?.uncertainty;
@@ -50,12 +63,11 @@ function choices(select, values, words = (value) => value) {
 }
 
 async function begin() {
-  const [models, cards, stored] = await Promise.all(["models", "scorecards", "stored"].map((what) => get(`/api/${what}`)));
+  const [models, stored] = await Promise.all([get("/api/models"), get("/api/stored"), cards()]);
   choices(el("model"), models.map((model) => model.name), (name) => name);
   el("model").value = models.find((model) => model.default)?.name ?? models[0].name;
   el("model").addEventListener("change", () => allowUncertainty(models));
   allowUncertainty(models);
-  choices(el("scorecard"), ["", ...cards], (name) => name || "the packaged one that fits");
   el("stored-label").hidden = !stored.length;
   choices(el("stored"), ["", ...stored], (name) => name || "choose …");
   el("given").replaceChildren(...Object.entries(MODALITIES).map(([value, text]) => {
@@ -71,14 +83,17 @@ async function begin() {
 async function poll() {
   jobs = await get("/api/jobs");
   drawJobs();
-  const mine = jobs.find((job) => job.id === awaited);
-  if (mine?.state === "held" || mine?.state === "done") {
-    awaited = null;
-    await show(mine);
-  } else if (mine?.state === "failed") {
-    awaited = null;
-    say(mine.error, "wrong");
-  }
+}
+
+// The prediction that this page has asked for is shown as soon as it is there.
+async function look() {
+  if (!awaited) return;
+  const mine = await get(`/api/jobs/${awaited}`);
+  if (!["held", "done", "failed"].includes(mine.state)) return;
+  awaited = null;
+  if (mine.state === "failed") say(mine.error, "wrong");
+  else await show(mine);
+  await poll();
 }
 
 function progress(job) {
@@ -127,7 +142,7 @@ async function show(job) {
 const wait = (ms) => new Promise((done) => setTimeout(done, ms));
 await tried(begin)();
 document.body.dataset.ready = "yes";
-for (;;) {
-  await wait(document.hidden ? 5000 : POLL_MS);
-  if (el("token-section").hidden) await tried(poll)();
+for (let turn = 1; ; turn++) {
+  await wait(document.hidden ? 5000 : LOOK_MS);
+  if (el("token-section").hidden) await tried(turn % POLL_TURNS ? look : poll)();
 }

@@ -41,8 +41,18 @@ export function drawScale(canvas, scene, wash) {
   g.fillRect(24, 2, width - 48, 12);
   g.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--ink");
   g.font = "12px system-ui, sans-serif"; g.textAlign = "center"; g.textBaseline = "top";
-  for (let k = 0; k <= 4; k++) {
-    const gy = low + ((top - low) * k) / 4;
-    g.fillText(`${gy > 0 && low < 0 ? "+" : ""}${gy.toFixed(top < 8 ? 1 : 0)}${k === 4 ? " Gy" : ""}`, 24 + ((width - 48) * k) / 4, 17);
+  const step = nice((top - low) / 8), x = (gy) => 24 + ((width - 48) * (gy - low)) / (top - low), digits = step < 1 ? 1 : 0;
+  for (let k = Math.ceil(low / step - 1e-9); k * step <= top + 1e-9; k++) {
+    const gy = k * step;
+    g.fillRect(x(gy) - 0.5, 14, 1, 3);
+    g.fillText(`${gy > 0 && low < 0 ? "+" : ""}${gy.toFixed(digits).replace("-", "−")}`, x(gy), 18);
   }
+  g.textAlign = "right";
+  g.fillText("Gy", width, 2);
+}
+
+// A step of 1, 2 or 5 times a power of ten, at least as wide as asked.
+function nice(step) {
+  const ten = 10 ** Math.floor(Math.log10(step));
+  return ten * [1, 2, 5, 10].find((n) => n * ten >= step - 1e-9);
 }

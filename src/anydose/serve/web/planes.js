@@ -1,4 +1,5 @@
-// Three linked planes of one dose. NiiVue paints CT and wash; lines, letters and the cross are drawn over it.
+// Three linked planes of one dose, all of one scale. NiiVue paints CT and wash of a slice where nobody sees it, and only
+// when the slice is another one; the tile of the plane has a copy, and over it lines, letters and the cross.
 import { lines } from "./contours.js";
 import { FLOORS, MAPS, drawScale, mapOf } from "./colours.js";
 import { SHOWN, WINDOWS } from "./scene.js";
@@ -12,6 +13,7 @@ const PLANES = [
   { name: "coronal", type: 1, axis: 1, u: 2, v: 0, letters: "RLSI" },
   { name: "sagittal", type: 2, axis: 2, u: 1, v: 0, letters: "APSI" },
 ];
+const NARROW = 620, TALLEST = 640, GAP = 2; // CSS pixels
 const OPTIONS = { isRadiologicalConvention: true, sagittalNoseLeft: true, crosshairWidth: 0, isOrientationTextVisible: false,
   show3Dcrosshair: false, isColorbar: false, backColor: [0, 0, 0, 1], dragAndDropEnabled: false, loadingText: "", isResizeCanvas: false, logLevel: "error" };
 
@@ -19,10 +21,11 @@ export class Planes {
   constructor(host, scene, wash) {
     Object.assign(this, { host, scene, wash });
     this.tiles = PLANES.map((plane) => this.tile(plane));
-    this.canvas = make("canvas", "", { "aria-hidden": "true" });
+    this.canvas = make("canvas"); // NiiVue's, which asks for a parent
+    make("div").append(this.canvas);
     this.stage = make("div", "", { class: "stage" });
     this.scale = make("canvas", "", { class: "scale", role: "img" });
-    this.stage.append(this.canvas, ...this.tiles.map((tile) => tile.canvas));
+    this.stage.append(...this.tiles.map((tile) => tile.box));
     host.replaceChildren(make("h3"), this.stage, this.scale);
     this.observer = new ResizeObserver(() => this.fit());
   }
@@ -31,7 +34,6 @@ export class Planes {
     const niivue = await library("niivue");
     this.nv = new niivue.Niivue(OPTIONS);
     await this.nv.attachToCanvas(this.canvas);
-    this.canvas.removeAttribute("tabindex"); // the planes over it take the keyboard
     for (const [name, map] of Object.entries(MAPS)) this.nv.addColormap(name, map);
     const [low, high] = WINDOWS[this.scene.window];
     const behind = this.scene.buffers.ct ?? withValues(this.scene.buffers.dose, (_, k) => (this.scene.arrays.masks[k] ? 0 : -1000));
@@ -57,9 +59,8 @@ export class Planes {
     const low = both ? -top : FLOORS[wash] * top;
     const image = await niivue.NVImage.loadFromUrl({ url: buffer, name: `${wash}.nii`, colormap: mapOf(wash), opacity: scene.opacity, cal_min: low, cal_max: top });
     this.nv.addVolume(image);
-    this.nv.setOpacity(1, scene.opacity);
     this.host.querySelector("h3").textContent = SHOWN[wash];
-    this.redraw();
+    this.repaint();
     this.drawScale();
   }
 
@@ -76,6 +77,7 @@ export class Planes {
       this.nv.updateGLVolume();
     }
     if (what === "opacity") this.nv.setOpacity(1, this.scene.opacity);
+    if (what === "window" || what === "opacity") this.forget();
     if (this.waiting) return; // many moves of a mouse are one picture
     this.waiting = requestAnimationFrame(() => { this.waiting = 0; this.redraw(); });
   }
@@ -84,40 +86,48 @@ export class Planes {
   fit() {
     const { scene } = this, width = this.stage.clientWidth, ratio = window.devicePixelRatio || 1;
     if (!width || this.closed) return;
-    const rows = width < 620, mm = (plane, side) => scene.volumes.shape[plane[side]] * scene.volumes.spacing_mm[2 - plane[side]];
-    const wide = rows ? width : width / 3;
-    const tall = PLANES.map((plane) => Math.min((wide * mm(plane, "v")) / mm(plane, "u"), 1.3 * wide));
-    const height = Math.round(rows ? tall.reduce((a, b) => a + b) : Math.max(...tall));
-    this.canvas.style.height = this.stage.style.height = `${height}px`;
-    this.canvas.width = Math.round(width * ratio); this.canvas.height = Math.round(height * ratio);
+    const mm = (plane, side) => scene.volumes.shape[plane[side]] * scene.volumes.spacing_mm[2 - plane[side]];
+    const across = PLANES.map((plane) => mm(plane, "u")), tallest = Math.max(...PLANES.map((plane) => mm(plane, "v")));
+    const scale = width < NARROW ? width / Math.max(...across) : Math.min((width - 2 * GAP) / across.reduce((a, b) => a + b), TALLEST / tallest);
+    for (const { plane, box, image, canvas } of this.tiles) {
+      const w = Math.floor(mm(plane, "u") * scale), h = Math.floor(mm(plane, "v") * scale);
+      Object.assign(box.style, { width: `${w}px`, height: `${h}px` });
+      for (const each of [image, canvas]) { each.width = Math.round(w * ratio); each.height = Math.round(h * ratio); }
+    }
+    this.canvas.width = Math.max(...this.tiles.map((tile) => tile.image.width));
+    this.canvas.height = Math.max(...this.tiles.map((tile) => tile.image.height));
     this.nv.uiData.dpr = 1;
-    let top = 0;
-    this.nv.customLayout = PLANES.map((plane, k) => {
-      const place = rows ? [0, top / height, 1, tall[k] / height] : [k / 3, 0, 1 / 3, 1];
-      top += tall[k];
-      return { sliceType: plane.type, position: place };
-    });
-    this.tiles.forEach((tile, k) => {
-      const [x, y, w, h] = this.nv.customLayout[k].position;
-      Object.assign(tile.canvas.style, { left: `${x * width}px`, top: `${y * height}px`, width: `${w * width}px`, height: `${h * height}px` });
-      tile.canvas.width = Math.round(w * width * ratio); tile.canvas.height = Math.round(h * height * ratio);
-      tile.from = [Math.round(x * width * ratio), Math.round(y * height * ratio)];
-    });
-    this.redraw();
+    this.repaint();
     this.drawScale();
   }
 
+  forget() { for (const tile of this.tiles) tile.painted = null; }
+  repaint() { this.forget(); this.redraw(); }
+
   redraw() {
-    if (this.closed || !this.nv.customLayout?.length) return;
+    if (this.closed || this.nv?.volumes.length !== 2 || !this.stage.clientWidth) return;
     const [x, y, z] = this.scene.millimetres(this.scene.cursor);
     this.nv.scene.crosshairPos = this.nv.mm2frac([-x, -y, z]);
+    for (const tile of this.tiles) {
+      if (tile.painted !== this.scene.cursor[tile.plane.axis]) this.paint(tile);
+      this.over(tile);
+    }
+  }
+
+  // CT and wash of the plane's slice, from NiiVue.
+  paint({ plane, image }) {
+    this.nv.customLayout = [{ sliceType: plane.type, position: [0, 0, image.width / this.canvas.width, image.height / this.canvas.height] }];
     this.nv.drawScene();
-    for (const tile of this.tiles) this.over(tile);
+    const [left, top, w, h] = this.nv.screenSlices[0].leftTopWidthHeight; // from right to left where it is mirrored
+    image.getContext("2d").drawImage(this.canvas, Math.min(left, left + w), top, Math.abs(w), h, 0, 0, image.width, image.height);
+    this.tiles.find((tile) => tile.plane === plane).painted = this.scene.cursor[plane.axis];
   }
 
   tile(plane) {
+    const image = make("canvas", "", { "aria-hidden": "true" }), box = make("div");
     const canvas = make("canvas", "", { tabindex: "0", role: "application", class: "plane", "aria-roledescription": "slice" });
-    const tile = { plane, canvas };
+    const tile = { plane, box, image, canvas, painted: null };
+    box.append(image, canvas);
     canvas.addEventListener("wheel", (event) => { event.preventDefault(); this.scene.step(plane.axis, event.deltaY > 0 ? -1 : 1); }, { passive: false });
     const go = (event) => { canvas.setPointerCapture(event.pointerId); this.scene.moveTo(this.under(tile, event)); };
     canvas.addEventListener("pointerdown", go);
@@ -134,31 +144,27 @@ export class Planes {
   }
 
   // How a plane's voxels lie on its canvas: pixel = from + (voxel + 0.5) * step, along u and v.
-  place(tile) {
-    const slice = this.nv.screenSlices.find((each) => each.axCorSag === tile.plane.type), { shape } = this.scene.volumes;
-    const [left, top, w, h] = slice.leftTopWidthHeight, { u, v } = tile.plane;
-    const px = Math.abs(w) / shape[u], py = (h / shape[v]) * (v ? 1 : -1);
-    return { left: Math.min(left, left + w) - tile.from[0], top: top - tile.from[1] + (v ? 0 : h), px, py };
+  place({ plane, canvas }) {
+    const { shape } = this.scene.volumes, up = plane.v === 0; // z points up
+    const px = canvas.width / shape[plane.u], py = canvas.height / shape[plane.v];
+    return { top: up ? canvas.height : 0, px, py: up ? -py : py };
   }
 
   under(tile, event) {
-    const { left, top, px, py } = this.place(tile), ratio = window.devicePixelRatio || 1, to = [...this.scene.cursor];
-    to[tile.plane.u] = Math.floor((event.offsetX * ratio - left) / px);
+    const { top, px, py } = this.place(tile), ratio = window.devicePixelRatio || 1, to = [...this.scene.cursor];
+    to[tile.plane.u] = Math.floor((event.offsetX * ratio) / px);
     to[tile.plane.v] = Math.floor((event.offsetY * ratio - top) / py);
     return to;
   }
 
-  over({ plane, canvas, from }) {
-    const { scene } = this, g = canvas.getContext("2d"), at = this.place({ plane, from }), ratio = window.devicePixelRatio || 1;
+  over(tile) {
+    const { plane, canvas } = tile, { scene } = this, g = canvas.getContext("2d"), at = this.place(tile), ratio = window.devicePixelRatio || 1;
     g.clearRect(0, 0, canvas.width, canvas.height);
     const w = scene.volumes.shape[plane.u], h = scene.volumes.shape[plane.v];
-    const high = h * Math.abs(at.py), top = at.py > 0 ? at.top : at.top - high; // beyond it NiiVue repeats the edge
-    g.fillStyle = "#000";
-    for (const rest of [[0, 0, canvas.width, top], [0, top + high, canvas.width, canvas.height], [0, 0, at.left, canvas.height], [at.left + w * at.px, 0, canvas.width, canvas.height]]) g.fillRect(...rest);
     const field = new Float32Array(w * h);
     const stride = [scene.H * scene.W, scene.W, 1], first = scene.cursor[plane.axis] * stride[plane.axis];
     const fill = (value) => { for (let r = 0, k = 0; r < h; r++) for (let c = 0; c < w; c++, k++) field[k] = value(first + r * stride[plane.v] + c * stride[plane.u]); };
-    const to = ([c, r]) => [at.left + (c + 0.5) * at.px, at.top + (r + 0.5) * at.py];
+    const to = ([c, r]) => [(c + 0.5) * at.px, at.top + (r + 0.5) * at.py];
     const stroke = (found, colour, width, dash) => {
       if (!found.length) return;
       g.beginPath();
@@ -166,7 +172,7 @@ export class Planes {
       g.setLineDash([]); g.strokeStyle = "rgb(0 0 0 / 50%)"; g.lineWidth = (width + 1) * ratio; g.stroke();
       g.setLineDash(dash.map((d) => d * ratio)); g.strokeStyle = colour; g.lineWidth = width * ratio; g.stroke(); g.setLineDash([]);
     };
-    const tile = this.tiles.find((each) => each.plane === plane), slice = scene.cursor[plane.axis];
+    const slice = scene.cursor[plane.axis];
     if (tile.slice !== slice || tile.wash !== this.wash) Object.assign(tile, { slice, wash: this.wash, found: new Map() });
     const once = (key, value, level) => { // a slice's lines are found once, however often it is drawn
       if (!tile.found.has(key)) { fill(value); tile.found.set(key, lines(field, w, h, level)); }
@@ -185,7 +191,8 @@ export class Planes {
     const mm = scene.millimetres(scene.cursor)[2 - plane.axis];
     const where = `${plane.name}, ${"zyx"[plane.axis]} = ${mm.toFixed(1)} mm`;
     g.textAlign = "left";
-    haloed(g, where, 8 * ratio, 12 * ratio, "#fff", ratio);
+    const meets = g.measureText(where).width > canvas.width / 2 - 20 * ratio; // the letter at the top
+    haloed(g, where, 8 * ratio, (meets ? 28 : 12) * ratio, "#fff", ratio);
     canvas.setAttribute("aria-label", `${where}, slice ${scene.cursor[plane.axis] + 1} of ${scene.volumes.shape[plane.axis]}, ${SHOWN[this.wash]}. Arrow keys move the cursor, page keys the slice.`);
   }
 

@@ -18,7 +18,6 @@ export function close(id) {
 }
 
 export async function open(job, others, reload) {
-  const begin = performance.now();
   now.first?.close();
   now.second?.close();
   Object.assign(now, { job, reload, first: null, second: null, other: null });
@@ -31,10 +30,11 @@ export async function open(job, others, reload) {
   choose(el("window"), Object.keys(WINDOWS), (name) => name);
   now.first = new Planes(el("first"), scene, "dose");
   await now.first.open();
+  await new Promise((done) => requestAnimationFrame(done));
+  document.body.dataset.firstPictureAt = Date.now(); // for measurements
   if (scene.washes.includes("reference")) { el("right").value = "reference"; await beside(); }
   else { el("second").hidden = true; el("pair").className = ""; }
   probe();
-  document.body.dataset.firstPictureMs = Math.round(performance.now() - begin);
   scene.watch((what) => { if (what === "cursor") probe(); });
   boxes();
   drawScore(scene.view);
@@ -75,6 +75,11 @@ el("other").addEventListener("change", tried(async () => { if (el("other").value
 el("window").addEventListener("change", (event) => { for (const scene of scenes()) { scene.window = event.target.value; scene.changed("window"); } });
 el("opacity").addEventListener("input", (event) => { for (const scene of scenes()) { scene.opacity = Number(event.target.value); scene.changed("opacity"); } });
 const scenes = () => [...new Set([now.scene, now.other ?? now.scene])];
+for (const query of ["(prefers-color-scheme: dark)", "(max-width: 700px)"]) matchMedia(query).addEventListener("change", tried(async () => {
+  if (!now.scene) return;
+  for (const planes of [now.first, now.second]) planes?.drawScale();
+  await drawDvh(now.scene, now.other);
+}));
 
 // The right-hand planes: another wash of this prediction, or another prediction at the same place.
 async function beside() {
@@ -129,15 +134,16 @@ el("release-form").addEventListener("submit", tried(async (event) => {
   await now.reload();
 }));
 
-// For measurements: slices that were drawn in so many milliseconds of scrolling through the axial plane.
+// For measurements: slices a second that were drawn in so many milliseconds of scrolling through the axial plane.
 window.anydoseScroll = async (ms) => {
   const { scene } = now, begin = performance.now();
-  let frames = 0;
+  let drawn = 0, slice = -1;
   while (performance.now() - begin < ms) {
-    await new Promise((done) => requestAnimationFrame(done));
     scene.moveTo([(scene.cursor[0] + 1) % scene.D, scene.cursor[1], scene.cursor[2]]);
-    now.first.nv.gl.finish();
-    frames += 1;
+    await new Promise((done) => requestAnimationFrame(done));
+    const { painted } = now.first.tiles[0];
+    if (painted !== slice) drawn += 1;
+    slice = painted;
   }
-  return (1000 * frames) / (performance.now() - begin);
+  return (1000 * drawn) / (performance.now() - begin);
 };
