@@ -21,7 +21,8 @@ HANDS = """
   const look = () => {
     const { left, width } = all("#dvh .main-svg")[0].getBoundingClientRect();
     const ends = all("#dvh .legendtext").map((text) => text.getBoundingClientRect().right - left);
-    return { width, names: ends.length, ends: Math.max(...ends),
+    const beside = all("#legend label").length; // one of them is the body's, which has no curve at first
+    return { width, names: ends.length, beside, ends: Math.max(...ends, 0),
       ink: getComputedStyle(all("#dvh .xtick text")[0]).fill };
   };
   const screen = look();
@@ -50,8 +51,10 @@ def test_paper_shows_the_whole_histogram_and_true_shapes(tmp_path: Path, flags: 
     seen = seen_in_browser(tmp_path / "r.html", tmp_path, HANDS, flags=flags)
     assert seen["error"] == ""
     assert seen["screen"]["width"] > LETTER_PX, "wider than a sheet before"
-    assert seen["paper"]["width"] <= 700 and 0 < seen["paper"]["ends"] <= seen["paper"]["width"]
-    assert seen["paper"]["names"] == seen["screen"]["names"] == 3
+    assert seen["paper"]["width"] <= 700 and 0 < seen["screen"]["ends"] <= seen["screen"]["width"]
+    assert seen["screen"]["names"] == 3
+    assert seen["paper"]["names"] == 0, "the slices' legend stands above and serves both"
+    assert seen["paper"]["beside"] >= 3
     assert seen["paper"]["ink"] == "rgb(0, 0, 0)", "black on white, from a dark screen too"
     assert seen["after"] == seen["screen"], "and back"
     for shown, drawn in seen["shapes"]:

@@ -21,13 +21,14 @@ function traces() {
   return found;
 }
 
+const PAPER_HEIGHT = 300;  // so that it stands below the slices; their legend is its own
 function layout() {
   const narrow = onPaper || innerWidth < 700;
   const shapes = data.levels_gy.map((gy) => ({ type: "line", x0: gy, x1: gy, y0: 0, y1: 100, line: { color: tone("--soft"), width: 1, dash: "dot" } }));
   const axis = { gridcolor: tone("--rule"), zeroline: false, rangemode: "tozero", linecolor: tone("--line") };
   return {
-    margin: { l: 54, r: 10, t: 10, b: 48 }, hovermode: "closest", shapes, height: narrow && !onPaper ? 560 : 460, ...(onPaper ? { width: PAPER_WIDTH } : { width: null, autosize: true }),
-    legend: narrow ? { orientation: "h", y: -0.2, font: { size: 11 } } : { font: { size: 12 }, y: 0.94 },
+    margin: { l: 54, r: 10, t: 10, b: 48 }, hovermode: "closest", shapes, height: onPaper ? PAPER_HEIGHT : narrow ? 560 : 460, ...(onPaper ? { width: PAPER_WIDTH } : { width: null, autosize: true }),
+    showlegend: !onPaper, legend: narrow ? { orientation: "h", y: -0.2, font: { size: 11 } } : { font: { size: 12 }, y: 0.94 },
     xaxis: { title: { text: "dose (Gy)" }, ...axis }, yaxis: { title: { text: "volume (%)" }, range: [0, 103], ...axis },
     font: { family: "system-ui, sans-serif", color: tone("--ink") }, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
   };
