@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+from anydose.bench import averages, markdown
+from anydose.bench.drawn import without
+from anydose.bench.kept import kept_rows, write_page
 from anydose.bench.registry import Row, benchmark
 from anydose.evaluate import from_model, summary
 from anydose.evaluate import rows as score_all
 from anydose.io import openkbp
-from anydose.io.files import whole
+from anydose.io.files import write_json
 from anydose.model.any2any import ModelConfig, pick_device
 from anydose.model.network.baselines import CASCADE, BaselineConfig
 from anydose.model.network.dit import DiTConfig
@@ -33,6 +36,18 @@ ADAMW = ("optimiser=adamw", "learning_rate=6e-4")
 ANY = ("task.dose_share=0.5", "task.condition_keep_probability=[0.5, 0.9]")
 DIFFUSES = (1, 2, 4, 10)  # sampling steps of the rows that ask for them
 LOOKS = 1
+HEAD = (
+    "variant",
+    "change",
+    "M",
+    "steps",
+    "minutes",
+    "sampling",
+    "seeds",
+    "dose (Gy)",
+    "change",
+    "DVH (Gy)",
+)
 
 
 @dataclass(frozen=True)
@@ -162,11 +177,8 @@ def config_of(variant: Variant, plan: Plan, seed: int) -> TrainConfig:
 def rows(plan: Plan, file: Path, on_event: Callable[[str], None] = log.info) -> list[Row]:
     """The table's rows, those in `file` as they are, the others trained, scored and written there. ValueError
     if the file holds rows that were made in another way (other shared changes or patients)."""
-    done: list[Row] = json.loads(file.read_text()) if file.is_file() else []
     shared = {"limit": plan.limit, "shared": list(plan.changes)}
-    for row in done:
-        if {k: row.get(k) for k in shared} != shared:
-            raise ValueError(f"{file}: holds rows made with {row.get('shared')} and limit {row.get('limit')}")
+    done = kept_rows(file, shared)
     have = {(r["variant"], r["seed"], r["train_steps"], r["sampling_steps"]) for r in done}
     for variant in chosen(plan.only):
         for seed in plan.seeds:
@@ -176,8 +188,7 @@ def rows(plan: Plan, file: Path, on_event: Callable[[str], None] = log.info) -> 
                 continue
             for row in _trained_and_scored(variant, plan, seed, wanted, on_event=on_event):
                 done.append(row | shared)
-                with whole(file) as scratch:
-                    scratch.write_text(json.dumps(done, indent=2) + "\n")
+                write_json(done, file)
                 on_event(json.dumps(row))
     return done
 
@@ -185,14 +196,10 @@ def rows(plan: Plan, file: Path, on_event: Callable[[str], None] = log.info) -> 
 def trainer_of(variant: Variant, plan: Plan, seed: int) -> Trainer:
     """The training of one variant and seed, where it stands, on cases without what is withheld."""
     trainer = Trainer(config_of(variant, plan, seed), str(pick_device(plan.device)))
-    trainer.cohort.modalities = [_without(names, variant.withheld) for names in trainer.cohort.modalities]
+    trainer.cohort.modalities = without(trainer.cohort.modalities, variant.withheld)
     if (trainer.folder / "state.safetensors").is_file():
         trainer.resume()
     return trainer
-
-
-def _without(names: Sequence[str], withheld: Sequence[str]) -> tuple[str, ...]:
-    return tuple(name for name in names if name not in withheld)
 
 
 def _trained_and_scored(
@@ -230,40 +237,33 @@ def table(found: Sequence[Row]) -> str:
     for row in found:
         key = (row["variant"], row["train_steps"], row["sampling_steps"])
         groups.setdefault(key, []).append(row)
-    order = {v.name: k for k, v in enumerate(VARIANTS)}
-    head = (
-        "variant",
-        "change",
-        "M",
-        "steps",
-        "minutes",
-        "sampling",
-        "seeds",
-        "dose (Gy)",
-        "change",
-        "DVH (Gy)",
-    )
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    for (name, budget, sampling), group in sorted(groups.items(), key=lambda g: (order[g[0][0]], g[0][1:])):
+    order = {variant.name: place for place, variant in enumerate(VARIANTS)}
+    lines = []
+    for name, budget, sampling in sorted(groups, key=lambda key: (order[key[0]], *key[1:])):
         variant = VARIANTS[order[name]]
         reference = groups.get((variant.against or name, budget, 1), [])
-        against = f" (from {variant.against})" if variant.against else ""
-        cells = [name, variant.says + against]
-        cells += [f"{group[0]['parameters'] / 1e6:.1f}", str(budget), f"{_mean(group, 'train_minutes'):.0f}"]
-        cells += [str(sampling), str(len(group)), _spread(group, "dose_score")]
-        gap = _mean(group, "dose_score") - _mean(reference, "dose_score") if reference else float("nan")
-        cells += [f"{gap:+.2f}" if reference else "", _spread(group, "dvh_score")]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        lines.append(_cells(variant, groups[name, budget, sampling], reference))
+    return markdown.table(HEAD, lines) + "\n"
 
 
-def _mean(group: Sequence[Row], key: str) -> float:
-    return float(np.mean([row[key] for row in group]))
-
-
-def _spread(group: Sequence[Row], key: str) -> str:
-    values = [row[key] for row in group]
-    return f"{np.mean(values):.2f}" + (f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else "")
+def _cells(variant: Variant, group: Sequence[Row], reference: Sequence[Row]) -> list[str]:
+    """One line of the table; reference: the rows that the group is held against."""
+    first = group[0]
+    gap = ""
+    if reference:
+        gap = f"{averages.mean(group, 'dose_score') - averages.mean(reference, 'dose_score'):+.2f}"
+    return [
+        variant.name,
+        variant.says + (f" (from {variant.against})" if variant.against else ""),
+        f"{first['parameters'] / 1e6:.1f}",
+        str(first["train_steps"]),
+        f"{averages.mean(group, 'train_minutes'):.0f}",
+        str(first["sampling_steps"]),
+        str(len(group)),
+        averages.with_spread(group, "dose_score"),
+        gap,
+        averages.with_spread(group, "dvh_score"),
+    ]
 
 
 @benchmark(
@@ -275,11 +275,8 @@ def _spread(group: Sequence[Row], key: str) -> str:
 def write(plan: Plan, file: Path, on_event: Callable[[str], None] = log.info) -> list[Row]:
     """Make the rows in `file` and the Markdown table beside it."""
     found = rows(plan, file, on_event)
-    with whole(file.with_suffix(".md")) as scratch:
-        how = (
-            f"{found[0]['patients']} validation patients, {LOOKS} look, equal steps for every row of a budget"
-        )
-        shared = f"; all with {', '.join(plan.changes)}" if plan.changes else ""
-        intro = f"# Ablation\n\nWritten by `anydose bench ablation`: {how}{shared}.\n\n"
-        scratch.write_text(intro + table(found))
+    how = f"{found[0]['patients']} validation patients, {LOOKS} look, equal steps for every row of a budget"
+    shared = f"; all with {', '.join(plan.changes)}" if plan.changes else ""
+    intro = f"# Ablation\n\nWritten by `anydose bench ablation`: {how}{shared}.\n\n"
+    write_page(file, intro + table(found))
     return found

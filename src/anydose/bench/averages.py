@@ -27,3 +27,12 @@ def median(rows: Sequence[Row], name: str) -> float:
 def spread(values: Sequence[float]) -> float:
     """The standard deviation of a sample; 0 for one value."""
     return float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def with_spread(rows: Sequence[Row], name: str) -> str:
+    """The mean of a column with its spread, as '3.10 ± 0.14'; the mean alone of one row, '' of none."""
+    if not rows:
+        return ""
+    values = column(rows, name)
+    mean_of = f"{np.mean(values):.2f}"
+    return f"{mean_of} ± {spread(values):.2f}" if len(values) > 1 else mean_of

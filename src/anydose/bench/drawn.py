@@ -1,6 +1,8 @@
-"""Which training patients a row of a table learns from."""
+"""Which training patients a row of a table learns from, and what of them it sees."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,3 +14,8 @@ def subset(total: int, count: int, seed: int) -> list[int]:
         raise ValueError(f"{count} patients: the training cohort has {total}")
     order = np.random.default_rng([seed, total]).permutation(total)
     return sorted(int(k) for k in order[: count or total])
+
+
+def without(modalities: Sequence[Sequence[str]], withheld: Sequence[str]) -> list[tuple[str, ...]]:
+    """The modalities of each case that are not withheld."""
+    return [tuple(name for name in of_case if name not in withheld) for of_case in modalities]

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from anydose.bench import markdown
 from anydose.io.files import whole
 from anydose.model.checkpoint import describe, stages, trained_targets
 from anydose.model.weights import file_hash
@@ -55,31 +56,9 @@ def cohort_rows(results: Sequence[Path]) -> list[dict[str, Any]]:
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """The rows as a Markdown table, best dose score first."""
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
-    for row in sorted(rows, key=lambda r: r["dose_score"]):
-        lines.append("| " + " | ".join(_cell(row.get(column, "")) for column in COLUMNS) + " |")
-    return "\n".join(lines)
-
-
-def tables(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows of any benchmark as Markdown: a table for every run of rows that share their columns."""
-    lines: list[str] = []
-    columns: tuple[str, ...] = ()
-    for row in rows:
-        shown = tuple(key for key in row if key not in ("bench", "sha256"))
-        if shown != columns:
-            columns = shown
-            lines += ["", "| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
-        lines.append("| " + " | ".join(_cell(row[column]) for column in columns) + " |")
-    return "\n".join(lines).lstrip("\n") + "\n"
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, list):
-        return "; ".join(map(str, value)) or "-"
-    if isinstance(value, float):
-        return f"{value:.2f}" if value == 0 or abs(value) >= 0.005 else f"{value:.1e}"
-    return str(value)
+    best_first = sorted(rows, key=lambda row: row["dose_score"])
+    lines = ([markdown.cell(row.get(name, "")) for name in COLUMNS] for row in best_first)
+    return markdown.table(COLUMNS, lines)
 
 
 def into_readme(readme: Path, name: str, shown: str) -> None:

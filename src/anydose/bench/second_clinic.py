@@ -4,22 +4,23 @@ training from scratch and a regression network, at equal steps. Rows are kept as
 
 from __future__ import annotations
 
-import json
 import logging
 import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from anydose.bench import second_clinic_page
 from anydose.bench.drawn import subset
+from anydose.bench.kept import kept_rows, write_page
 from anydose.bench.registry import Row, benchmark
 from anydose.bench.second_clinic_cases import render_clinic, scored
-from anydose.io.files import whole
+from anydose.io.files import write_json
 from anydose.model import perceptual, registry
 from anydose.model.any2any import ModelConfig, config_from_dict, pick_device
 from anydose.model.checkpoint import describe
@@ -189,11 +190,8 @@ def made(job: Job, plan: Plan) -> list[Row]:
         network = with_organs(registry.load(plan.model, device), held.organs)
         return [{**about, "share": 1.0, "step": 0, "cases": dict(scored(network, cases, job.seed, distance))}]
     trainer = Trainer(config_of(job, plan), device)
-    kept = subset(len(trainer.cohort), job.train_patients, job.seed)
     assert isinstance(trainer.cohort, Cohort)
-    trainer.cohort.paths = [trainer.cohort.paths[k] for k in kept]
-    trainer.cohort.modalities = [trainer.cohort.modalities[k] for k in kept]
-    trainer.cohort.held = [trainer.cohort.held[k] for k in kept if trainer.cohort.held]
+    trainer.cohort.keep(subset(len(trainer.cohort), job.train_patients, job.seed))
     about |= {"examples": plan.training_steps * trainer.examples_a_step}
     about["parameters"] = sum(p.numel() for p in trainer.trained())
     points, rows = {max(1, round(plan.training_steps * share)): share for share in plan.points}, []
@@ -220,14 +218,7 @@ def _named(device: str) -> str:
 def rows(plan: Plan, file: Path, on_event: Callable[[str], None] = log.info) -> list[Row]:
     """The rows: those in `file` as they are, the others made and written there. ValueError if the file holds
     rows that were made in another way. A training that fails is told and left out."""
-    done: list[Row] = json.loads(file.read_text()) if file.is_file() else []
-    for row in done:
-        other = [key for key, value in plan.shared().items() if row.get(key) != value]
-        if other:
-            made_with = f"rows made with {other[0]} {row.get(other[0])!r}"
-            raise ValueError(
-                f"{file}: holds {made_with}, {plan.shared()[other[0]]!r} asked; another file is needed"
-            )
+    done = kept_rows(file, plan.shared())
     have = {(row["arm"], row["train_patients"], row["seed"]) for row in done if row["share"] == 1.0}
     wanted = [job for job in jobs(plan) if (job.arm, job.train_patients, job.seed) not in have]
     if wanted and plan.clinic.is_dir():
@@ -235,8 +226,7 @@ def rows(plan: Plan, file: Path, on_event: Callable[[str], None] = log.info) -> 
     for job, found in _results(wanted, plan, on_event):
         lost = asdict(job).items()
         done = [row for row in done if not lost <= row.items()] + found
-        with whole(file) as scratch:
-            scratch.write_text(json.dumps(done, indent=1) + "\n")
+        write_json(done, file)
         end = found[-1]
         mean = sum(case["mae_gy"] for case in end["cases"].values()) / len(end["cases"])
         minutes = f", {end['minutes']:.2f} min" if "minutes" in end else ""
@@ -273,8 +263,6 @@ def write(plan: Plan, file: Path, on_event: Callable[[str], None] = log.info) ->
     """Make the rows in `file`, and from them the Markdown page and the picture beside it."""
     found = rows(plan, file, on_event)
     says = {arm.name: arm.says for arm in ARMS}
-    with whole(file.with_suffix(".md")) as scratch:
-        scratch.write_text(second_clinic_page.page(found, says, file.with_suffix(".png").name))
-    with whole(file.with_suffix(".png")) as scratch:
-        second_clinic_page.draw(found, scratch)
+    page = second_clinic_page.page(found, says, file.with_suffix(".png").name)
+    write_page(file, page, partial(second_clinic_page.draw, found))
     return found

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Row = dict[str, Any]
+from anydose.bench import averages, markdown
+from anydose.bench.registry import Row
+from anydose.score.statistics import Interval, bootstrap_seeds
+
 FIGURES = {  # name in a row -> (heading, digits, whether lower is better)
     "mae_gy": ("MAE (Gy)", 2, True),
     "mae_5gy_gy": ("MAE above 5 Gy (Gy)", 2, True),
@@ -26,31 +28,6 @@ COLOURS = {
     "scratch": "#444444",
     "regression": "#d62728",
 }
-RESAMPLES = 2000
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean over seeds and patients with its 95 % interval."""
-
-    mean: float
-    """The mean."""
-    low: float
-    """Lower end."""
-    high: float
-    """Upper end."""
-
-
-def interval(values: NDArray[np.float64]) -> Interval:
-    """Of values (seeds, patients): the mean, and the percentile bootstrap interval where seeds and patients
-    are both drawn with replacement."""
-    seeds, cases = values.shape
-    chance = np.random.default_rng(0)
-    which_seeds = chance.integers(0, seeds, (RESAMPLES, seeds))
-    which_cases = chance.integers(0, cases, (RESAMPLES, cases))
-    drawn = values[which_seeds[:, :, None], which_cases[:, None, :]].mean(axis=(1, 2))
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Interval(float(values.mean()), float(low), float(high))
 
 
 def page(rows: Sequence[Row], says: Mapping[str, str], picture: str) -> str:
@@ -100,7 +77,7 @@ def table(rows: Sequence[Row], share: float) -> str:
     names = [name for name in FIGURES if all(name in case for row in rows for case in row["cases"].values())]
     head = ["patients", "arm", "seeds", *(FIGURES[name][0] for name in names)]
     head += ["against scratch", "against regression", "minutes"]
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    lines = []
     for size in sorted({row["train_patients"] for row in rows}):
         for arm in _arms(rows):
             group = _at(rows, arm, size, share)
@@ -109,9 +86,10 @@ def table(rows: Sequence[Row], share: float) -> str:
             cells = [str(size), arm, str(len(group))]
             cells += [_cell(values_of(group, name), FIGURES[name][1]) for name in names]
             cells += [_gap(group, _at(rows, other, size, share)) for other in ("scratch", "regression")]
-            minutes = [row["minutes"] for row in group if "minutes" in row]
-            lines.append("| " + " | ".join([*cells, f"{np.mean(minutes):.1f}" if minutes else ""]) + " |")
-    return "\n".join(lines) + "\n"
+            timed = [row for row in group if "minutes" in row]
+            cells.append(f"{averages.mean(timed, 'minutes'):.1f}" if timed else "")
+            lines.append(cells)
+    return markdown.table(head, lines) + "\n"
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
@@ -122,17 +100,13 @@ def draw(rows: Sequence[Row], path: Path) -> None:
     figure = Figure(figsize=(10, 4.2), layout="constrained", facecolor="white")
     for axes, name in zip(figure.subplots(1, 2), ("mae_gy", "dvh_gy"), strict=True):
         for arm in _arms(rows):
-            colour = COLOURS.get(arm, "black")
-            if still := _at(rows, arm, 0, 1.0):
-                axes.axhline(interval(values_of(still, name)).mean, color=colour, ls=":", label=arm)
-                continue
-            ends = [(size, _at(rows, arm, size, 1.0)) for size in sizes]
-            found = [(size, interval(values_of(group, name))) for size, group in ends if group]
-            y = [i.mean for _, i in found]
-            error = [[i.mean - i.low for _, i in found], [i.high - i.mean for _, i in found]]
-            axes.errorbar(
-                [s for s, _ in found], y, yerr=error, color=colour, label=arm, marker="o", ms=4, capsize=2
-            )
+            still = _at(rows, arm, 0, 1.0)
+            if still:
+                level = bootstrap_seeds(values_of(still, name)).mean
+                axes.axhline(level, color=COLOURS.get(arm, "black"), ls=":", label=arm)
+            else:
+                ends = [(size, group) for size in sizes if (group := _at(rows, arm, size, 1.0))]
+                _line(axes, arm, {size: bootstrap_seeds(values_of(group, name)) for size, group in ends})
         axes.set_xscale("log")
         axes.set_xticks(sizes, [str(size) for size in sizes])
         axes.minorticks_off()
@@ -142,6 +116,15 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         axes.grid(alpha=0.25)
     figure.axes[0].legend(fontsize=8)
     figure.savefig(path, dpi=130, format="png")
+
+
+def _line(axes: Any, arm: str, at: Mapping[int, Interval]) -> None:
+    """One arm's means with their intervals, by number of patients."""
+    means = [interval.mean for interval in at.values()]
+    below = [interval.mean - interval.low for interval in at.values()]
+    above = [interval.high - interval.mean for interval in at.values()]
+    colour = COLOURS.get(arm, "black")
+    axes.errorbar(list(at), means, yerr=[below, above], color=colour, label=arm, marker="o", ms=4, capsize=2)
 
 
 def values_of(group: Sequence[Row], name: str) -> NDArray[np.float64]:
@@ -161,7 +144,7 @@ def _at(rows: Sequence[Row], arm: str, size: int, share: float) -> list[Row]:
 
 
 def _cell(values: NDArray[np.float64], digits: int) -> str:
-    found = interval(values)
+    found = bootstrap_seeds(values)
     return f"{found.mean:.{digits}f} ({found.low:.{digits}f} to {found.high:.{digits}f})"
 
 
@@ -172,5 +155,5 @@ def _gap(group: Sequence[Row], others: Sequence[Row]) -> str:
     if not pairs or pairs[0][0]["arm"] == pairs[0][1]["arm"]:
         return ""
     ours, other = (values_of(each, "mae_gy") for each in zip(*pairs, strict=True))
-    found = interval(ours - other)
+    found = bootstrap_seeds(ours - other)
     return f"{found.mean:+.2f} ({found.low:+.2f} to {found.high:+.2f})"

@@ -9,18 +9,20 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
+from itertools import product
 from pathlib import Path
 from statistics import median
 
 from anydose.bench import transfer_page
-from anydose.bench.drawn import subset
+from anydose.bench.drawn import subset, without
+from anydose.bench.kept import kept_rows, write_page
 from anydose.bench.registry import Row, benchmark
 from anydose.case.case import Case
 from anydose.evaluate import from_model, summary
 from anydose.evaluate import rows as score_all
 from anydose.io import openkbp
-from anydose.io.files import whole
+from anydose.io.files import write_json
 from anydose.model.any2any import pick_device
 from anydose.model.options import Options
 from anydose.model.weights import WEIGHTS
@@ -201,10 +203,8 @@ def trainer_of(
     trainer = Trainer(config, str(pick_device(plan.device)))
     if not isinstance(trainer.cohort, Cohort):
         raise ValueError("latents: a transfer is measured on volumes; latents=false is needed")
-    kept = subset(len(trainer.cohort), patients, config.seed)
-    cohort = trainer.cohort
-    cohort.paths = [cohort.paths[k] for k in kept]
-    cohort.modalities = [_without(cohort.modalities[k], withheld) for k in kept]
+    trainer.cohort.keep(subset(len(trainer.cohort), patients, config.seed))
+    trainer.cohort.modalities = without(trainer.cohort.modalities, withheld)
     state = trainer.folder / "state.safetensors"
     if afresh:
         for path in (state, trainer.folder / "log.csv"):
@@ -212,10 +212,6 @@ def trainer_of(
     elif state.is_file():
         trainer.resume()
     return trainer
-
-
-def _without(names: Sequence[str], withheld: Sequence[str]) -> tuple[str, ...]:
-    return tuple(name for name in names if name not in withheld)
 
 
 def steps_of(trainer: Trainer, on_event: Callable[[str], None]) -> Iterator[int]:
@@ -228,8 +224,7 @@ def steps_of(trainer: Trainer, on_event: Callable[[str], None]) -> Iterator[int]
     begin = clock()
     for step in trainer.run():
         took.append(clock() - begin)
-        with whole(trainer.folder / PACE) as scratch:
-            scratch.write_text(json.dumps({"seconds_per_step": round(median(took), 4)}))
+        write_json({"seconds_per_step": round(median(took), 4)}, trainer.folder / PACE)
         if step.step % 50 == 0:
             on_event(f"{trainer.config.name}: step {step.step}, {median(took):.2f} s each")
         yield step.step
@@ -258,27 +253,17 @@ def prior_of(arm: Arm, plan: Plan, patients: int, seed: int, on_event: Callable[
 def rows(plan: Plan, file: Path, on_event: Callable[[str], None] = log.info) -> list[Row]:
     """The rows: those in `file` as they are, the others trained, scored and written there. ValueError if the
     file holds rows that were made in another way."""
-    done: list[Row] = json.loads(file.read_text()) if file.is_file() else []
+    done = kept_rows(file, plan.shared())
     data = Cohort(Path(base_of(plan).data))
     sizes = [len(subset(len(data), count, 0)) for count in plan.patients]
     shared, arms = plan.shared(), chosen(plan, on_event)
-    for row in done:
-        other = [k for k in shared if row.get(k) != shared[k]]
-        if other:
-            found = f"rows made with {other[0]} {row.get(other[0])!r}"
-            raise ValueError(f"{file}: holds {found}, {shared[other[0]]!r} asked; another file is needed")
     cases = cache(lambda: validation(plan))
-    for seed in plan.seeds:
-        for patients in sizes:
-            for arm in arms:
-                for row in _trained_and_scored(
-                    arm, plan, patients, seed, done=done, cases=cases, on_event=on_event
-                ):
-                    done.append(row | shared)
-                    with whole(file) as scratch:
-                        scratch.write_text(json.dumps(done, indent=2) + "\n")
-                    shown = {name: value for name, value in row.items() if name != "dose_errors"}
-                    on_event(json.dumps(shown))
+    for seed, patients, arm in product(plan.seeds, sizes, arms):
+        for row in _trained_and_scored(arm, plan, patients, seed, done=done, cases=cases, on_event=on_event):
+            done.append(row | shared)
+            write_json(done, file)
+            shown = {name: value for name, value in row.items() if name != "dose_errors"}
+            on_event(json.dumps(shown))
     return done
 
 
@@ -332,8 +317,6 @@ def write(plan: Plan, file: Path, on_event: Callable[[str], None] = log.info) ->
     """Make the rows in `file`, and from them the Markdown table and the picture beside it."""
     found = rows(plan, file, on_event)
     says = {arm.name: arm.says for arm in ARMS}
-    with whole(file.with_suffix(".md")) as scratch:
-        scratch.write_text(transfer_page.page(found, says, file.with_suffix(".png").name))
-    with whole(file.with_suffix(".png")) as scratch:
-        transfer_page.draw(found, says, scratch)
+    page = transfer_page.page(found, says, file.with_suffix(".png").name)
+    write_page(file, page, partial(transfer_page.draw, found, says))
     return found

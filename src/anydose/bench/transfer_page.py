@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-Row = dict[str, Any]
+from anydose.bench import averages, markdown
+from anydose.bench.registry import Row
+
 COLOURS = {
     "scratch": "#444444",
     "any2any": "#1f77b4",
@@ -52,7 +54,7 @@ def page(rows: Sequence[Row], says: Mapping[str, str], picture: str) -> str:
 
 def table(rows: Sequence[Row]) -> str:
     """One line a number of patients and arm."""
-    lines = ["| " + " | ".join(HEAD) + " |", "|" + " --- |" * len(HEAD)]
+    lines = []
     for size in _sizes(rows):
         reference = _at(rows, "scratch", size, 1.0)
         for arm in _arms(rows):
@@ -61,12 +63,13 @@ def table(rows: Sequence[Row]) -> str:
             if not known:
                 continue
             last = points[-1]
-            cells = [str(size), arm, str(len(last)), f"{_mean(known[-1], 'prior_minutes'):.1f}"]
-            cells.append(f"{_mean(last, 'minutes'):.1f}" if last else "")
-            cells += [_spread(group, "dose_score") for group in points]
-            cells += ["" if arm == "scratch" else _gap(last, reference), _spread(last, "dvh_score")]
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+            cells = [str(size), arm, str(len(last)), f"{averages.mean(known[-1], 'prior_minutes'):.1f}"]
+            cells.append(f"{averages.mean(last, 'minutes'):.1f}" if last else "")
+            cells += [averages.with_spread(group, "dose_score") for group in points]
+            cells.append("" if arm == "scratch" else _gap(last, reference))
+            cells.append(averages.with_spread(last, "dvh_score"))
+            lines.append(cells)
+    return markdown.table(HEAD, lines) + "\n"
 
 
 def draw(rows: Sequence[Row], says: Mapping[str, str], path: Path) -> None:
@@ -112,10 +115,10 @@ def _against_minutes(axes: Any, rows: Sequence[Row], size: int) -> None:
         curve = _curve(rows, arm, size)
         if not curve:
             continue
-        x = [_mean(group, "minutes") for group in curve]
+        x = [averages.mean(group, "minutes") for group in curve]
         y, spread = zip(*(_mean_and_spread(group, "dose_score") for group in curve), strict=True)
         _line(axes, arm, x=x, y=y, spread=spread)
-        prior = _mean(curve[-1], "prior_minutes")
+        prior = averages.mean(curve[-1], "prior_minutes")
         if prior:
             colour = COLOURS.get(arm, "black")
             axes.plot([x[-1], x[-1] + prior], [y[-1], y[-1]], ":", color=colour, lw=1)
@@ -168,17 +171,5 @@ def _differences(ours: dict[str, float], other: dict[str, float]) -> list[float]
     return [ours[name] - other[name] for name in other]
 
 
-def _mean(group: Sequence[Row], key: str) -> float:
-    return float(np.mean([row[key] for row in group]))
-
-
-def _mean_and_spread(group: Sequence[Row], key: str) -> tuple[float, float]:
-    values = [row[key] for row in group]
-    return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-
-
-def _spread(group: Sequence[Row], key: str) -> str:
-    if not group:
-        return ""
-    mean, spread = _mean_and_spread(group, key)
-    return f"{mean:.2f}" + (f" ± {spread:.2f}" if len(group) > 1 else "")
+def _mean_and_spread(group: Sequence[Row], name: str) -> tuple[float, float]:
+    return averages.mean(group, name), averages.spread(averages.column(group, name))

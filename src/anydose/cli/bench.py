@@ -147,7 +147,7 @@ def _command(one: Benchmark) -> Any:
 
 def run(one: Benchmark, settings: Any, file: Path | None, as_json: bool) -> list[dict[str, Any]]:
     """Measure, printing and keeping each row as it is there; the rows. The file appears whole, by rename."""
-    from anydose.bench.model_card import tables
+    from anydose.bench.markdown import tables
 
     rows: list[dict[str, Any]] = []
     for row in measured(one, settings, file):
@@ -172,7 +172,7 @@ def measured(one: Benchmark, settings: Any, file: Path | None) -> Iterable[dict[
 
 def write_page(name: str, rows: list[dict[str, Any]], path: Path) -> None:
     """The rows of a benchmark as a Markdown file that says where they come from."""
-    from anydose.bench.model_card import tables
+    from anydose.bench.markdown import tables
     from anydose.io.files import whole
 
     with whole(path) as scratch:

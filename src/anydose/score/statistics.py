@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 RESAMPLES = 2000
@@ -13,12 +13,16 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its bootstrap confidence interval over n cases."""
+    """A mean with its bootstrap confidence interval."""
 
     mean: float
+    """The mean."""
     low: float
+    """Lower end."""
     high: float
+    """Upper end."""
     n: int
+    """Over how many cases."""
 
 
 def bootstrap(values: ArrayLike, level: float = 0.95, seed: int = 0) -> Interval:
@@ -34,12 +38,26 @@ def bootstrap(values: ArrayLike, level: float = 0.95, seed: int = 0) -> Interval
     return Interval(float(kept.mean()), float(low), float(high), int(kept.size))
 
 
+def bootstrap_seeds(values: NDArray[np.float64]) -> Interval:
+    """Of `values` (seeds, cases): the mean and its 95 % percentile bootstrap interval, where seeds and cases
+    are both drawn with replacement."""
+    seeds, cases = values.shape
+    chance = np.random.default_rng(0)
+    which_seeds = chance.integers(0, seeds, (RESAMPLES, seeds))
+    which_cases = chance.integers(0, cases, (RESAMPLES, cases))
+    drawn = values[which_seeds[:, :, None], which_cases[:, None, :]].mean(axis=(1, 2))
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Interval(float(values.mean()), float(low), float(high), cases)
+
+
 @dataclass(frozen=True)
 class Paired:
     """Second minus first over the same cases: interval of the mean difference, Wilcoxon signed-rank p."""
 
     difference: Interval
+    """The mean difference."""
     p: float
+    """Two-sided; 1 if all are equal."""
 
 
 def paired(first: ArrayLike, second: ArrayLike, seed: int = 0) -> Paired:

@@ -120,6 +120,13 @@ class Cohort:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def keep(self, places: Sequence[int]) -> None:
+        """Go on with the cases at these places alone."""
+        self.paths = [self.paths[k] for k in places]
+        self.modalities = [self.modalities[k] for k in places]
+        self.spacings_mm = [self.spacings_mm[k] for k in places]
+        self.held = [self.held[k] for k in places if self.held]
+
     def hold_on(self, device: torch.device) -> None:
         """Read every case once and keep it on `device`, in the half precision of its file (about 40 MB a
         head and neck): patients are then changed there too, and no process has to prepare them."""
