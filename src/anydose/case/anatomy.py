@@ -82,7 +82,8 @@ def _sides(case: Case, sided: list[Meaning]) -> list[str]:
 
 def _x_mm(case: Case, mask: Mask) -> float:
     """Where the middle of a mask lies from right to left, in LPS mm."""
-    return float(case.grid.to_mm(np.argwhere(mask).mean(axis=0))[0])
+    x, _, _ = case.grid.centroid_mm(mask)
+    return x
 
 
 def _outside(case: Case, roi: str, most: float) -> str:

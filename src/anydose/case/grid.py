@@ -70,6 +70,16 @@ class Grid:
         relative = np.asarray(points_mm, dtype=np.float64) - self.affine[:3, 3]
         return (relative @ np.linalg.inv(self.affine[:3, :3]).T)[..., ::-1]
 
+    def centroid_mm(self, mask: NDArray[np.bool_]) -> tuple[float, float, float]:
+        """LPS millimetres of the middle of a mask's voxel centres; the mask must hold a voxel."""
+        x, y, z = self.to_mm(np.argwhere(mask).mean(axis=0))
+        return (float(x), float(y), float(z))
+
+    @property
+    def patient_axes(self) -> NDArray[np.intp]:
+        """The index axis (0 for x, 1, 2) that lies nearest to each of the patient's axes (x, y, z)."""
+        return np.asarray(np.abs(np.asarray(self.direction)).argmax(axis=1))
+
     def along(self, vector_mm: ArrayLike, start_mm: ArrayLike) -> tuple[Floats, Floats, Floats]:
         """Component along `vector_mm` of every voxel centre, measured from `start_mm`, as three arrays whose
         broadcast sum has the grid's shape: (d, 1, 1), (1, h, 1) and (1, 1, w)."""

@@ -155,6 +155,14 @@ def block(
     return out
 
 
+def layers_at(array: NDArray[np.float32], places: NDArray[np.float64]) -> NDArray[np.float32]:
+    """The layers of an array (d, h, w) at fractional places (n,) along its first axis, by linear
+    interpolation: (n, h, w)."""
+    low = np.minimum(places.astype(int), len(array) - 2)
+    part = (places - low).astype(np.float32)[:, None, None]
+    return np.asarray(array[low] * (1 - part) + array[low + 1] * part)
+
+
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     """(start, shape) of the smallest block (z, y, x) that holds every true voxel; ValueError if there is
     none."""

@@ -20,17 +20,24 @@ USUAL = ("beams: ", "isocentre: ", "body: possible_dose_mask", "patient position
 
 @dataclass(frozen=True)
 class Checked:
-    """One row: the case's name, form, shape (z, y, x), spacing (x, y, z) mm, counts, prescription, and
-    findings; a case that cannot be read has its refusal as the only finding."""
+    """One row; of a case that cannot be read it holds the name and the refusal."""
 
     name: str
+    """The case's name."""
     kind: str = ""
+    """The name of its format."""
     shape: tuple[int, ...] = ()
+    """Voxels (z, y, x)."""
     spacing_mm: tuple[float, ...] = ()
+    """Millimetres (x, y, z)."""
     structures: int = 0
+    """How many structures it has."""
     beams: int = 0
+    """How many beams."""
     levels_gy: tuple[float, ...] = ()
+    """Prescribed doses, the highest first."""
     findings: tuple[str, ...] = ()
+    """What is missing or suspicious, or why it cannot be read."""
 
 
 def check(root: Path) -> Iterator[Checked]:
@@ -43,27 +50,27 @@ def check(root: Path) -> Iterator[Checked]:
             continue
         yield Checked(
             name,
-            case.source.format,
-            case.grid.shape,
-            case.grid.spacing_mm,
-            len(case.structures),
-            len(case.beams),
-            tuple(sorted(case.prescription.levels_gy.values(), reverse=True)),
-            tuple(findings(case)),
+            kind=case.source.format,
+            shape=case.grid.shape,
+            spacing_mm=case.grid.spacing_mm,
+            structures=len(case.structures),
+            beams=len(case.beams),
+            levels_gy=tuple(sorted(case.prescription.levels_gy.values(), reverse=True)),
+            findings=tuple(findings(case)),
         )
 
 
 def findings(case: Case) -> Iterator[str]:
     """What a case lacks and what looks wrong in it."""
+    bodies = case.of_role("body")
     absent = {
         "ct": case.ct is None,
         "dose": case.dose is None,
         "target": not case.targets,
         "beams": not case.beams,
+        "organ at risk": not case.of_role("oar"),
+        "body": not bodies,
     }
-    absent["organ at risk"] = not case.of_role("oar")
-    bodies = case.of_role("body")
-    absent["body"] = not bodies
     yield from (f"no {what}" for what, missing in absent.items() if missing)
     if len(bodies) > 1:
         yield f"several bodies: {', '.join(bodies)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from anydose.case.case import Case
 from anydose.case.names import NameMap, naming_table
 from anydose.case.naming import table
 from anydose.engine.engine import Engine, each
+from anydose.io.format import Format
 from anydose.io.formats import format_of, named
 from anydose.io.read import read_case
 from anydose.io.sources import sources
@@ -24,12 +25,14 @@ FILE_SUFFIX = ".npz"  # of the one form whose cases are single files
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one source: 'written' (and what its structures were taken for), 'kept' (there already,
-    from the same bytes) or 'refused' and why."""
+    """What became of one source."""
 
     name: str
+    """The case's name."""
     state: str
+    """'written', 'kept' (there already, from the same bytes) or 'refused'."""
     why: str = ""
+    """Why it was refused, or what the structures of a written one were taken for."""
 
 
 def convert_case(source: Path, out: Path, format: str) -> Case:
@@ -41,8 +44,18 @@ def convert_case(source: Path, out: Path, format: str) -> Case:
         open_cohort(out)
         write_stored(case, out, case.name, source=source.name, source_sha256=source_hash(source))
         return case
+    return write_new(lambda: case, out, row)
+
+
+def write_new(make: Callable[[], Case], out: Path, row: Format) -> Case:
+    """Make a case and write it as `out`, which appears whole or not at all.
+
+    Raises:
+        ValueError: `out` holds something; said before the case is made.
+    """
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ValueError(f"{out}: not empty; a new or empty folder is accepted")
+    case = make()
     scratch = out.with_name(f".{os.getpid()}.{out.name}")
     try:
         if out.suffix != FILE_SUFFIX:

@@ -74,13 +74,12 @@ def read_case(folder: Path) -> Case:
         dose = Volume(to_zyx(_dense(folder / "dose.csv")), grid, "Gy")
         said += _incomplete("dose", dose.array[structures["possible_dose_mask"]], "0 Gy", 0.0)
     target = np.logical_or.reduce([structures[name] for name in levels])
-    isocentre = grid.to_mm(np.argwhere(target).mean(axis=0))
     return Case(
         name=folder.name,
         grid=grid,
         structures=structures,
         prescription=Prescription(levels, fractions=35),
-        beams=equispaced(BEAMS, isocentre),
+        beams=equispaced(BEAMS, grid.centroid_mm(target)),
         ct=ct,
         dose=dose,
         inferred=(

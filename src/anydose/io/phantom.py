@@ -7,8 +7,6 @@ has no dose: nobody planned it, and one is not invented.
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +19,7 @@ from anydose.case.case import Case, Prescription, Source
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
 from anydose.io import openkbp
+from anydose.io.convert import write_new
 from anydose.io.formats import named
 from anydose.io.solids import Floats, Mask, Space, patient_frame
 
@@ -104,17 +103,17 @@ def make_phantom(seed: int = 0) -> Case:
     organs["Mandible"] = draw_mandible(space) & (depth > 3)
     ct = draw_ct(space, traits, depth, organs, bones, airway, random)
     targets = draw_targets(space, traits, depth, organs, random)
-    high = np.flatnonzero(np.logical_or.reduce(list(targets.values())).any(axis=(1, 2)))
+    target = np.logical_or.reduce(list(targets.values()))
+    high = np.flatnonzero(target.any(axis=(1, 2)))
     margin = round(DOSE_MARGIN_MM / grid.spacing_mm[2])
     possible = depth > 0
     possible[: max(high[0] - margin, 0)] = possible[high[-1] + margin + 1 :] = False
-    centroid = np.argwhere(np.logical_or.reduce(list(targets.values()))).mean(axis=0)
     return Case(
         name=f"phantom_{seed}",
         grid=grid,
         structures={"possible_dose_mask": possible, **organs, **targets},
         prescription=Prescription(openkbp.LEVELS_GY, FRACTIONS),
-        beams=equispaced(openkbp.BEAMS, grid.to_mm(centroid)),
+        beams=equispaced(openkbp.BEAMS, grid.centroid_mm(target)),
         ct=Volume(ct, grid, "HU"),
         source=Source("openkbp"),
     )
@@ -130,17 +129,7 @@ def write_patient(make: Callable[[], Case], folder: Path, format: str) -> Case:
     that holds something and for a format that is not in FORMATS, before it is made."""
     if format not in FORMATS:
         raise ValueError(f"format {format!r}: one of {', '.join(FORMATS)} is accepted")
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise ValueError(f"{folder}: not empty; a new or empty folder is accepted")
-    case = make()
-    scratch = folder.with_name(f".{os.getpid()}.{folder.name}")
-    try:
-        scratch.mkdir(parents=True)
-        named(format).write_case(case, scratch)
-        scratch.replace(folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    return case
+    return write_new(make, folder, named(format))
 
 
 def depth_in_body(space: Space, traits: Traits) -> Floats:

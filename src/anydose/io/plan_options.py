@@ -47,8 +47,7 @@ def isocentre(case: Case) -> tuple[tuple[float, float, float], str]:
             f"{case.name}: --beams needs an isocentre, so a target with a prescription (--rx PTV70=70)"
         )
     target = np.logical_or.reduce(list(case.targets.values()))
-    x, y, z = case.grid.to_mm(np.argwhere(target).mean(axis=0))
-    return (float(x), float(y), float(z)), "centroid of the targets"
+    return case.grid.centroid_mm(target), "centroid of the targets"
 
 
 def with_prescription(case: Case, texts: Sequence[str]) -> Case:

@@ -3,13 +3,14 @@ with the way to say otherwise where there is one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from anydose.case.beams import Beam
 from anydose.case.case import Case, Mask, Prescription
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume, block, bounding_box
@@ -75,12 +76,12 @@ def check_ct(ct: Volume, where: str) -> None:
         )
 
 
-def check_beams(case: Case, where: str) -> None:
+def check_beams(beams: Sequence[Beam], grid: Grid, where: str) -> None:
     """ValueError for a beam whose isocentre lies far from the scan."""
-    for beam in case.beams:
-        index = case.grid.to_index(beam.isocentre_mm)
-        beyond = np.maximum(np.maximum(-index, index - np.array(case.grid.shape) + 1), 0)
-        mm = float((beyond * case.grid.spacing_zyx_mm).max())
+    for beam in beams:
+        index = grid.to_index(beam.isocentre_mm)
+        beyond = np.maximum(np.maximum(-index, index - np.array(grid.shape) + 1), 0)
+        mm = float((beyond * grid.spacing_zyx_mm).max())
         if not mm <= FAR_MM:
             raise ValueError(
                 f"{where}: the isocentre of beam {beam.name!r} lies {mm:.0f} mm outside the scan; up to "

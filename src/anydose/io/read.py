@@ -56,7 +56,7 @@ def read_case(
     case = plan_options.with_prescription(case, rx) if rx else plan_options.from_names(case)
     case = plan_options.with_beams(case, beams) if beams else case
     plausible.check_grid(case.grid, str(path))
-    plausible.check_beams(case, str(path))
+    plausible.check_beams(case.beams, case.grid, str(path))
     if case.ct is not None:
         plausible.check_ct(case.ct, str(path))
     if case.dose is not None:

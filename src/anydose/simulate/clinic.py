@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from anydose.case.case import Case
-from anydose.io.files import whole
+from anydose.io.files import write_json
 from anydose.io.pelvis import make_pelvis
 from anydose.io.phantom import write_patient
 from anydose.simulate.habit import Habit, habit_of
@@ -45,8 +45,7 @@ def write_clinic(folder: Path, patients: int, habit: str, seed: int = 0) -> Iter
         write_patient(lambda case=case: case, place, "dicom")  # type: ignore[misc]  # called at once
         row = plan_figures(case, chosen) | {"seconds": round(time.monotonic() - begin, 1)}
         about["patients"][place.name] = row
-        with whole(manifest) as scratch:
-            scratch.write_text(json.dumps(about, indent=1) + "\n")
+        write_json(about, manifest)
         yield {"patient": place.name, **row}
 
 

@@ -144,11 +144,11 @@ def set_up(case: Case, habit: Habit) -> Case:
         grown = _grown(case, target) & case.body & ~taken
         targets[target.name] = grown
         taken |= grown
-    x, y, z = (float(v) for v in case.grid.to_mm(np.argwhere(targets[habit.targets[0].name]).mean(axis=0)))
+    isocentre = case.grid.centroid_mm(targets[habit.targets[0].name])
     if habit.arc:
-        beams: tuple[Beam, ...] = (Beam(habit.gantry_deg, (x, y, z), name="arc"),)
+        beams: tuple[Beam, ...] = (Beam(habit.gantry_deg, isocentre, name="arc"),)
     else:
-        beams = tuple(Beam((angle,), (x, y, z), name=f"G{angle:g}") for angle in habit.gantry_deg)
+        beams = tuple(Beam((angle,), isocentre, name=f"G{angle:g}") for angle in habit.gantry_deg)
     return replace(
         case,
         structures={**case.structures, **targets},
@@ -167,9 +167,9 @@ def _grown(case: Case, target: Target) -> Mask:
         parts.append(mask)
     core = np.logical_or.reduce(parts)
     spacing = np.array(case.grid.spacing_zyx_mm)
-    reach = np.ceil(max(target.margin_mm, target.posterior_mm) / spacing).astype(int)
-    z, y, x = np.meshgrid(*(np.arange(-r, r + 1) * s for r, s in zip(reach, spacing, strict=True)),
-                          indexing="ij")  # fmt: skip
+    voxels = np.ceil(max(target.margin_mm, target.posterior_mm) / spacing).astype(int)
+    steps = [np.arange(-count, count + 1) * mm for count, mm in zip(voxels, spacing, strict=True)]
+    z, y, x = np.meshgrid(*steps, indexing="ij")
     along_y = np.where(y > 0, target.posterior_mm, target.margin_mm)
     near = (x / target.margin_mm) ** 2 + (y / along_y) ** 2 + (z / target.margin_mm) ** 2 <= 1
     grown: Mask = ndimage.binary_dilation(core, near)

@@ -321,7 +321,7 @@ def test_frame_offsets_in_every_form(form, study):
             lambda p: setattr(
                 p.BeamSequence[0].ControlPointSequence[0], "IsocenterPosition", ["0", "0", "5000"]
             ),
-            "outside the CT",
+            "outside the scan",
         ),
     ],
 )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from anydose.case.grid import Floats, Grid
-from anydose.case.volume import Volume
+from anydose.case.volume import Volume, layers_at
 from anydose.io.dicom.files import (
     MAX_VOXELS,
     Found,
@@ -193,9 +193,7 @@ def _even(
         )
     count = int((height[-1] - height[0]) / step + 1e-3) + 1
     at = np.interp(height[0] + step * np.arange(count), height, np.arange(len(height)))
-    low = np.minimum(at.astype(int), len(height) - 2)
-    part = (at - low).astype(np.float32)[:, None, None]
-    return stack[low] * (1 - part) + stack[low + 1] * part, step, [said]
+    return layers_at(stack, at), step, [said]
 
 
 def _lengths(steps: Floats) -> str:

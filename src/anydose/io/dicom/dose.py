@@ -9,7 +9,7 @@ import numpy as np
 from pydicom import Dataset
 
 from anydose.case.grid import Floats, Grid
-from anydose.case.volume import Volume
+from anydose.case.volume import Volume, layers_at
 from anydose.io.dicom.files import RTDOSE, axes, load, naming, number, numbers, pixel_spacing, pixels, text
 
 EVEN_MM = 0.05
@@ -88,7 +88,4 @@ def _even(array: np.ndarray, offsets: Floats) -> tuple[np.ndarray, float]:
         raise ValueError(
             f"frames from {step:g} to {np.diff(offsets).max():g} mm apart; steps alike are accepted"
         )
-    at = np.interp(wanted, offsets, np.arange(len(offsets)))
-    low = np.minimum(at.astype(int), len(offsets) - 2)
-    part = (at - low).astype(np.float32)[:, None, None]
-    return array[low] * (1 - part) + array[low + 1] * part, step
+    return layers_at(array, np.interp(wanted, offsets, np.arange(len(offsets)))), step

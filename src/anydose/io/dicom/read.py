@@ -10,11 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from anydose.case.beams import PATIENT_FROM_TABLE
 from anydose.case.case import Case, Prescription
-from anydose.case.grid import Grid
 from anydose.case.volume import Volume
 from anydose.io.dicom import files as dicom_files
 from anydose.io.dicom.acquisition import one_acquisition
@@ -27,9 +24,8 @@ from anydose.io.dicom.marks import PREDICTED
 from anydose.io.dicom.plan import Plan, read_plan
 from anydose.io.dicom.source import DicomSource
 from anydose.io.dicom.struct import Roi, masks, read_rois
-from anydose.io.plausible import on_case
+from anydose.io.plausible import check_beams, on_case
 
-FAR_MM = 500.0  # an isocentre this far outside the CT belongs to something else
 STUDY = (  # what a dose of the same study repeats
     "SpecificCharacterSet",
     "StudyDate",
@@ -74,7 +70,7 @@ def _read(folder: Path, series: Sequence[str], fill_gaps: bool) -> Case:
     position = _position(slices[0], plan, said)
     levels, rest = _levels(plan, rois, structures)
     if plan:
-        _check_isocentres(plan[1], plan[0], ct.grid)
+        check_beams(plan[1].beams, ct.grid, str(plan[0].path))
     case = Case(
         name=folder.resolve().name,
         grid=ct.grid,
@@ -280,16 +276,6 @@ def _levels(
         else:
             said.append(f"prescription: the plan's {dose:g} Gy is for ROI {roi} {name}, which has no mask")
     return levels, said
-
-
-def _check_isocentres(plan: Plan, found: Found, grid: Grid) -> None:
-    for beam in plan.beams:
-        index = grid.to_index(beam.isocentre_mm)
-        outside = np.maximum(np.maximum(-index, index - np.array(grid.shape) + 1), 0) * grid.spacing_zyx_mm
-        if outside.max() > FAR_MM:
-            raise ValueError(
-                f"{found.path}: isocentre {beam.isocentre_mm} mm lies {outside.max():.0f} mm outside the CT"
-            )
 
 
 def _source(

@@ -101,24 +101,22 @@ def write_rtdose(
     new UIDs. It is a PLAN_OVERVIEW, or with `placeholder_plan` the dose of a beamless RTPLAN written beside
     it as `<stem>_plan.dcm`; it never stands for the dose of the clinic's own plan. bits: 16 or 32;
     beside: model and DVHs. ValueError for a dose that is negative, not finite or above 1000 Gy."""
-    who = dicom_objects.identity(case, anonymize)
-    known = dicom_source(case)
-    struct_uid = known.struct_uid
+    who, study, beside = dicom_objects.identity(case, anonymize), dicom_source(case), beside or Beside()
+    struct_uid = study.struct_uid
     if anonymize and struct_uid:
         struct_uid = dicom_objects.anonymous_uid(struct_uid)
     out = _dose(who, dose, PREDICTED, bits)
-    known_of = beside or Beside()
     out.DoseComment = COMMENT
-    mark(out, known_of.model, known_of.sha256)
-    numbers = known.roi_numbers
-    add_dvhs(out, known_of.dvhs, struct_uid, numbers)
+    mark(out, beside.model, beside.sha256)
+    add_dvhs(out, beside.dvhs, struct_uid, study.roi_numbers)
     if placeholder_plan:
-        plan = dicom_objects.plan(who, replace(case, beams=()), struct_uid, numbers, "AI placeholder")
-        mark(plan, known_of.model, known_of.sha256)
+        beamless = replace(case, beams=())
+        plan = dicom_objects.plan(who, beamless, struct_uid, study.roi_numbers, "AI placeholder")
+        mark(plan, beside.model, beside.sha256)
         _save(plan, path.with_name(f"{path.stem}_plan.dcm"))
         _refer_to_plan(out, plan.SOPInstanceUID)
     else:
-        _overview(out, case, struct_uid, numbers)
+        _overview(out, case, struct_uid, study.roi_numbers)
     _save(out, path)
 
 

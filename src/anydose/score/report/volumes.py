@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -64,14 +65,9 @@ def shown_grid(case: Case, voxels: int) -> Grid:
     low = np.array(start) - 0.5 - MARGIN_VOXELS
     high = np.array(start) + np.array(shape) - 0.5 + MARGIN_VOXELS
     ends = np.clip(np.stack([low, high]), -0.5, np.array(case.grid.shape) - 0.5)
-    corners = case.grid.to_mm(
-        [[ends[i, 0], ends[j, 1], ends[k, 2]] for i in (0, 1) for j in (0, 1) for k in (0, 1)]
-    )
-    first, extent = corners.min(axis=0), np.ptp(corners, axis=0)
-    along = np.argmax(
-        np.abs(np.asarray(case.grid.direction)), axis=1
-    )  # index axis nearest to each patient axis
-    spacing = np.asarray(case.grid.spacing_mm)[along]
+    corners_mm = case.grid.to_mm(list(product(*ends.T)))
+    first, extent = corners_mm.min(axis=0), np.ptp(corners_mm, axis=0)
+    spacing = np.asarray(case.grid.spacing_mm)[case.grid.patient_axes]
     spacing = spacing * max(1.0, float((extent / spacing).prod() / voxels) ** (1 / 3))
     x, y, z = np.maximum(np.floor(extent / spacing + 1e-6), 1).astype(int)
     ox, oy, oz = first + spacing / 2
@@ -90,7 +86,7 @@ def start_voxel(case: Case, grid: Grid) -> list[int]:
     centre = np.array(grid.shape) / 2
     if case.targets:
         highest = max(case.targets, key=lambda n: case.prescription.levels_gy[n])
-        centre = grid.to_index(case.grid.to_mm(np.argwhere(case.targets[highest]).mean(axis=0)))
+        centre = grid.to_index(case.grid.centroid_mm(case.targets[highest]))
     return [int(v) for v in np.clip(np.rint(centre), 0, np.array(grid.shape) - 1)]
 
 
