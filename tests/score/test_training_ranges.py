@@ -9,8 +9,11 @@ from patients import phantom_of
 
 from anydose.case.beams import equispaced
 from anydose.case.case import Prescription
+from anydose.case.naming.vocabulary import HEAD_NECK, PROSTATE
 from anydose.case.volume import Volume
+from anydose.io.pelvis import make_pelvis
 from anydose.score import training_ranges as guard
+from anydose.simulate.habit import SEVEN_FIELDS, set_up
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +35,17 @@ def test_facts_are_in_millimetres_and_cubic_centimetres(phantom):
     assert found["body_z_mm"] == body.any(axis=(1, 2)).sum() * 2.5
     assert found["lowest_level"] == pytest.approx(0.8)
     assert found["organs"] == 7 and found["other_organs"] == 0
+
+
+def test_organs_are_those_of_the_model_s_vocabulary():
+    """A pelvis has no organ of the head and neck; to a model of the prostate it is a usual patient."""
+    pelvis = set_up(make_pelvis(0), SEVEN_FIELDS)
+    found = guard.facts(pelvis, PROSTATE)
+    assert found["organs"] == len(pelvis.of_role("oar")) - found["other_organs"] >= 6
+    taught = guard.learn([pelvis], PROSTATE)
+    assert guard.warnings(pelvis, taught) == []
+    said = guard.warnings(pelvis, replace(taught, organs=HEAD_NECK.organs))
+    assert any("another site than in training" in sentence for sentence in said)
 
 
 def spoiled(case, what):
@@ -97,7 +111,7 @@ def test_other_voxels_are_named_and_an_unturned_patient_is_not(taught, phantom):
 def test_ranges_are_the_same_after_a_file(taught, tmp_path):
     (tmp_path / "r.json").write_text(json.dumps(guard.as_json(taught)))
     again = guard.read(tmp_path / "r.json")
-    assert (again.numbers, again.patients) == (dict(taught.numbers), 4)
+    assert (again.numbers, again.patients, again.organs) == (dict(taught.numbers), 4, taught.organs)
     assert list(again.directions_deg) == list(taught.directions_deg)
 
 

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import anydose
 
 from anydose.case.beams import Beam, beams_eye_view, project, radiological_depth, relative_density
 from anydose.case.case import Case, Prescription
 from anydose.case.grid import Grid
+from anydose.case.naming.vocabulary import HEAD_NECK, PROSTATE, Vocabulary
 from anydose.case.volume import Volume
 from anydose.io import store
 from anydose.io.openkbp import read_case
@@ -114,6 +116,25 @@ def test_a_draw_survives_json() -> None:
 # the hand-over
 
 
+def test_each_organ_of_the_vocabulary_has_a_limit_of_its_own() -> None:
+    """To head and neck's vocabulary a bladder and a rectum are both 'other', and share one."""
+    case = water()
+    cord = case.structures["SpinalCord"]
+    case = replace(case, structures={**case.structures, "Bladder": cord, "Rectum": cord})
+
+    def limits(vocabulary: Vocabulary) -> dict[str, float]:
+        chosen = draw(0, 0, ["water"], len(vocabulary.organs))
+        given, _ = simulate.task(case, chosen, simulate.Setting(), vocabulary)
+        rows = json.loads(given["structures"])
+        return {row["name"]: row["goals"][0][1] for row in rows if row["kind"] == "OAR"}
+
+    own = limits(PROSTATE)
+    assert len(set(own.values())) == 3 and own.keys() == {"SpinalCord", "Bladder", "Rectum"}
+    shared = limits(HEAD_NECK)
+    assert shared["Bladder"] == shared["Rectum"] != shared["SpinalCord"]
+    assert limits(Vocabulary(("Rectum",))).keys() == {"Rectum"}
+
+
 def test_a_point_in_mm_keeps_its_ct_and_its_structures() -> None:
     case = water()
     hu = np.random.default_rng(0).uniform(-100, 100, case.grid.shape).astype(np.float32)
@@ -180,10 +201,9 @@ def test_a_case_that_cannot_be_planned_is_named() -> None:
 # the command
 
 
-def command(*arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
-    full = [sys.executable, "-m", "anydose.cli", *map(str, arguments)]
-    environment = {k: v for k, v in os.environ.items() if k != "ANYDOSE_PLANNER"} | more
-    return subprocess.run(full, capture_output=True, text=True, timeout=300, env=environment)
+@pytest.fixture
+def no_planner(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ANYDOSE_PLANNER", raising=False)
 
 
 def cohort(folder: Path, count: int = 3) -> Path:
@@ -199,19 +219,21 @@ def stand_in(path: Path, seconds: float = 0.0, failing: tuple[str, ...] = ()) ->
     return path
 
 
+@pytest.mark.usefixtures("no_planner")
 def test_without_a_planner_one_sentence_says_how_to_make_one(tmp_path: Path) -> None:
     nowhere = tmp_path / "no-python"
     for engine, found in (("", "no planner"), (nowhere, "cannot be run"), (sys.executable, "cannot plan")):
-        done = command("simulate", cohort(tmp_path / "in", 1), tmp_path / "out", "--engine", engine)
+        done = anydose("simulate", cohort(tmp_path / "in", 1), tmp_path / "out", "--engine", engine)
         assert done.returncode == 2 and found in done.stderr
         assert "pip install 'pyradplan==0.5.0'" in done.stderr and done.stderr.count("\n") == 1
         assert not (tmp_path / "out").exists()
 
 
-def test_plans_are_stored_kept_and_drawn(tmp_path: Path) -> None:
+def test_plans_are_stored_kept_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     planner, out = stand_in(tmp_path / "planner", failing=("00001",)), tmp_path / "out"
     arguments = ("simulate", cohort(tmp_path / "in"), out, "--plans", "4", "--seed", "5", "--workers", "2")
-    first = command(*arguments, ANYDOSE_PLANNER=str(planner))
+    monkeypatch.setenv("ANYDOSE_PLANNER", str(planner))
+    first = anydose(*arguments)
     chosen = [draw(5, k, ["p_0", "p_1", "p_2"]) for k in range(4)]
     assert first.returncode == 2
     assert f"{chosen[1].name}: refused the planner failed: no beam reaches the target" in first.stdout
@@ -219,14 +241,15 @@ def test_plans_are_stored_kept_and_drawn(tmp_path: Path) -> None:
     assert sorted(store.names(out)) == sorted(d.name for d in chosen if d.number != 1)
     rows = json.loads((tmp_path / "out.plans.json").read_text())
     assert [row["draw"] for row in rows] == [simulate.plain(d) for d in chosen if d.number != 1]
-    again = command(*arguments, ANYDOSE_PLANNER=str(stand_in(planner)))
+    stand_in(planner)
+    again = anydose(*arguments)
     assert (again.returncode, again.stdout.splitlines()[-1]) == (0, f"{out}: 1 written, 3 kept, 0 refused")
-    other = command(*arguments, "--grid-mm", "5", ANYDOSE_PLANNER=str(planner))
+    other = anydose(*arguments, "--grid-mm", "5")
     assert other.returncode == 2 and "made by another draw or setting" in other.stdout
     assert not [p for p in out.iterdir() if p.name.startswith(".")]
     case = store.read_stored(out / chosen[0].name)
     assert tuple(beam.gantry_deg[0] for beam in case.beams) == chosen[0].gantry_deg
-    drawn = command("render", out, tmp_path / "drawn", "--workers", "1")
+    drawn = anydose("render", out, tmp_path / "drawn", "--workers", "1")
     assert (drawn.returncode, len(list((tmp_path / "drawn").glob("*.safetensors")))) == (0, 4), drawn.stderr
 
 

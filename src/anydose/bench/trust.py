@@ -13,17 +13,17 @@ import numpy as np
 from anydose.bench.patients import Modelled, Patients
 from anydose.bench.registry import Row, Rows, benchmark
 from anydose.case.case import Case
+from anydose.case.names import Vocabulary
 from anydose.deliver.trust import trust_files
 from anydose.io import openkbp
 from anydose.io.files import write_json
 from anydose.model import registry
-from anydose.model.any2any import pick_device
-from anydose.model.checkpoint import load_model
+from anydose.model.any2any import config_from_dict, pick_device
+from anydose.model.checkpoint import describe, load_model
 from anydose.model.options import Options
 from anydose.model.weights import file_hash
 from anydose.predict import predict
-from anydose.score import calibration, challenge
-from anydose.score import training_ranges as guard
+from anydose.score import calibration, challenge, training_ranges
 from anydose.score.calibration import FEATURES, Calibration, Observed
 
 NORMAL = {"0.5": 0.6745, "0.8": 1.2816, "0.95": 1.96}  # half-widths in standard deviations
@@ -149,13 +149,16 @@ def measure_ranges(settings: RangesSettings) -> Rows:
     """A row a patient with what would be said, then how many have a sentence."""
     path = registry.find(settings.model)
     refused: list[str] = []
-    ranges = guard.learn(_readable(openkbp.patients(settings.cohort, "train"), refused))
+    training = _readable(openkbp.patients(settings.cohort, "train"), refused)
+    organs = config_from_dict(describe(path)["config"]).organs
+    ranges = training_ranges.learn(training, Vocabulary(organs))
     rows: Rows = []
     for case in settings.cases():
-        rows.append({"bench": "guard", "patient": case.name, "warnings": guard.warnings(case, ranges)})
+        said = training_ranges.warnings(case, ranges)
+        rows.append({"bench": "guard", "patient": case.name, "warnings": said})
     flagged = sum(bool(row["warnings"]) for row in rows)
     if settings.fit:
-        write_json(guard.as_json(ranges), trust_files(path).ranges)
+        write_json(training_ranges.as_json(ranges), trust_files(path).ranges)
     how = {"trained_on": ranges.patients, "refused": refused, "patients": len(rows), "flagged": flagged}
     return [*rows, {"bench": "guard", "model": path.stem, **how}]
 
@@ -186,7 +189,7 @@ def condition_rows(cases: Iterable[Case], model: str, options: Options, device: 
     network = load_model(path).on(pick_device(device))
     options = network.as_trained(options)
     known = tuple(name for name in REMOVED if name in network.config.modalities)
-    found: dict[tuple[str, ...], list[tuple[float, dict[str, float]]]] = {r: [] for r in removals(known)}
+    found: dict[tuple[str, ...], list[Errors]] = {removed: [] for removed in removals(known)}
     for case in cases:
         if case.dose is None or case.ct is None or not (case.beams and case.targets and case.of_role("oar")):
             continue
@@ -203,26 +206,34 @@ def condition_rows(cases: Iterable[Case], model: str, options: Options, device: 
         "mimic": options.mimic,
         "patients": len(found[()]),
     }
-    whole = np.array([dose for dose, _ in found[()]])
-    return [{**_change(removed, errors, whole), **how} for removed, errors in found.items()]
+    return [{**_change(removed, errors, found[()]), **how} for removed, errors in found.items()]
 
 
-def _errors(case: Case, made: calibration.Array) -> tuple[float, dict[str, float]]:
+@dataclass(frozen=True)
+class Errors:
+    """How far one patient's dose is off, in Gy."""
+
+    dose: float
+    """OpenKBP's dose error."""
+    dvh: dict[str, float]
+    """Its DVH metrics' errors, by name."""
+
+
+def _errors(case: Case, made: calibration.Array) -> Errors:
     """OpenKBP's dose error and DVH metric errors of one patient, in Gy."""
     assert case.dose is not None and case.body is not None
     reference = case.dose.in_unit("Gy")
     dvh = challenge.dvh_errors(
         reference, made, case.structures, case.body, voxel_mm3=1000.0 * case.grid.voxel_cc
     )
-    return challenge.dose_error(reference, made, case.body), dvh
+    return Errors(dose=challenge.dose_error(reference, made, case.body), dvh=dvh)
 
 
-def _change(
-    removed: Sequence[str], errors: Sequence[tuple[float, dict[str, float]]], whole: calibration.Array
-) -> Row:
-    """One row; whole: every patient's dose error with all conditions."""
-    dose, dvh = challenge.cohort_scores([e[0] for e in errors], [e[1] for e in errors])
-    gaps = np.array([e[0] for e in errors]) - whole
+def _change(removed: Sequence[str], errors: Sequence[Errors], complete: Sequence[Errors]) -> Row:
+    """One row; complete: the same patients' errors with all conditions."""
+    doses = [patient.dose for patient in errors]
+    dose, dvh = challenge.cohort_scores(doses, [patient.dvh for patient in errors])
+    gaps = np.array(doses) - np.array([patient.dose for patient in complete])
     error = float(gaps.std(ddof=1) / len(gaps) ** 0.5) if len(gaps) > 1 else float("inf")
     values = {"dose_score": dose, "dvh_score": dvh, "change": float(gaps.mean()), "standard_error": error}
     rounded = {name: round(value, 4) for name, value in values.items() if np.isfinite(value)}

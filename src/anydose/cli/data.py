@@ -10,7 +10,7 @@ import typer
 
 from anydose.cli.names import Name, Names, name_map
 from anydose.cli.options import EACH_CORE, Json, JsonLines, Patient, takes
-from anydose.cli.output import print_json, print_line, tell, working
+from anydose.cli.output import counts, print_json, print_outcomes, tell, working
 from anydose.cli.words import Command
 from anydose.engine.engine import Engine
 
@@ -124,27 +124,18 @@ def data_convert(
     The store keeps every structure; --vocabulary records which organs are drawn from it, which can be changed
     later, and is head and neck's where nothing is said. What is drawn, merged and left out is printed.
     """
-    from dataclasses import asdict
-
     from anydose.io.convert import convert
     from anydose.io.vocabularies import OF_COHORT, account_of, settle, vocabulary_of
 
     if vocabulary != OF_COHORT:
         vocabulary_of(vocabulary)  # refused before the work
-    states: list[str] = []
-    for outcome in convert(source, cohort, engine, names=name_map(names, name)):
-        states.append(outcome.state)
-        if as_json:
-            print_line(asdict(outcome))
-        else:
-            typer.echo(f"{outcome.name}: {outcome.state} {outcome.why}".rstrip())
-    counts = ", ".join(f"{states.count(state)} {state}" for state in ("written", "kept", "refused"))
+    states = print_outcomes(convert(source, cohort, engine, names=name_map(names, name)), as_json)
     say = tell if as_json else typer.echo
     if set(states) & {"written", "kept"}:
         drawn = settle(cohort, vocabulary)
         for line in account_of(cohort, drawn).lines(drawn.organs):
             say(line)
-    say(f"{cohort}: {counts}")
+    say(f"{cohort}: {counts(states)}")
     if "refused" in states:
         raise typer.Exit(2)
 
@@ -167,9 +158,16 @@ def data_check(source: Source, as_json: Json = False) -> None:
     )
     with working(f"checking {source.name}"):
         for row in check(source):
-            columns = (row.shape, row.spacing_mm, (row.structures,), (row.beams,), row.levels_gy)
-            numbers = [_few_digits(column) for column in columns]
-            table.add_row(row.name, row.kind, *numbers, "; ".join(row.findings) or "-")
+            table.add_row(
+                row.name,
+                row.kind,
+                _few_digits(row.shape),
+                _few_digits(row.spacing_mm),
+                str(row.structures),
+                str(row.beams),
+                _few_digits(row.levels_gy),
+                "; ".join(row.findings) or "-",
+            )
     Console(width=None if sys.stdout.isatty() else 180).print(table)
 
 

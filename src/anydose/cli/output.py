@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from anydose.io.convert import Outcome
 
 log = logging.getLogger("anydose")
 
@@ -51,6 +55,24 @@ def tell(sentence: str) -> None:
     """A sentence for whoever waits at the terminal, on standard error; silent with -q."""
     if not is_quiet():
         typer.echo(sentence, err=True)
+
+
+def print_outcomes(outcomes: Iterable[Outcome], as_json: bool, total: int = 0) -> list[str]:
+    """A line for each outcome as it comes, numbered where their total is known; the states of all."""
+    states: list[str] = []
+    for outcome in outcomes:
+        states.append(outcome.state)
+        if as_json:
+            print_line(asdict(outcome))
+        else:
+            number = f"{len(states)}/{total} " if total else ""
+            typer.echo(f"{number}{outcome.name}: {outcome.state} {outcome.why}".rstrip())
+    return states
+
+
+def counts(states: Sequence[str]) -> str:
+    """'12 written, 3 kept, 0 refused'."""
+    return ", ".join(f"{states.count(state)} {state}" for state in ("written", "kept", "refused"))
 
 
 def write_result(value: Any, file: Path | None) -> None:

@@ -8,8 +8,16 @@ from typing import Annotated
 import typer
 
 from anydose.cli.options import JsonLines, takes
-from anydose.cli.output import print_line, tell
+from anydose.cli.output import counts, print_line, print_outcomes, tell
 from anydose.simulate.setting import Setting
+
+Vocabulary = Annotated[
+    str,
+    typer.Option(
+        help="Organs with a limit each: head_neck, prostate, lung, breast, gdphmm or a YAML file; without, "
+        "those that a store records, and head and neck's elsewhere."
+    ),
+]
 
 
 @takes(Setting, "setting", panel="How finely")
@@ -22,27 +30,28 @@ def simulate(
     engine: Annotated[
         str, typer.Option(envvar="ANYDOSE_PLANNER", help="The Python that holds pyRadPlan.")
     ] = "",
+    vocabulary: Vocabulary = "",
     as_json: JsonLines = False,
     *,
     setting: Setting,
 ) -> None:
     """Plan simulated IMRT treatments on patients' anatomy, with many beam arrangements; resumes. Exit code 2
     if a plan was refused."""
-    from dataclasses import asdict
-
+    from anydose.io.vocabularies import asked_of
     from anydose.simulate import cohort as simulation
 
-    states: list[str] = []
-    for outcome in simulation.simulate(
-        cohort, out, plans, engine, seed=seed, workers=workers, setting=setting
-    ):
-        states.append(outcome.state)
-        if as_json:
-            print_line(asdict(outcome))
-        else:
-            typer.echo(f"{len(states)}/{plans} {outcome.name}: {outcome.state} {outcome.why}".rstrip())
-    counts = ", ".join(f"{states.count(state)} {state}" for state in ("written", "kept", "refused"))
-    (tell if as_json else typer.echo)(f"{out}: {counts}")
+    outcomes = simulation.simulate(
+        cohort,
+        out,
+        plans,
+        engine,
+        seed=seed,
+        workers=workers,
+        setting=setting,
+        vocabulary=asked_of(cohort, vocabulary),
+    )
+    states = print_outcomes(outcomes, as_json, total=plans)
+    (tell if as_json else typer.echo)(f"{out}: {counts(states)}")
     if "refused" in states:
         raise typer.Exit(2)
 

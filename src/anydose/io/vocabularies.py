@@ -26,6 +26,14 @@ def vocabulary_of(name: str) -> Vocabulary:
     return Vocabulary(organs)
 
 
+def asked_of(cohort: Path, name: str) -> Vocabulary:
+    """The vocabulary of a name; of '' the one that the cohort store records, or head and neck where there is
+    none. ValueError as above."""
+    if name or not store.is_store(cohort):
+        return vocabulary_of(name)
+    return Vocabulary(store.organs(cohort) or HEAD_NECK.organs)
+
+
 def settle(cohort: Path, name: str) -> Vocabulary:
     """The vocabulary of a cohort store by what was asked for, recorded there from now on: 'cohort' is built
     from the data, '' is the recorded one, or head and neck where there is none. ValueError as above."""
@@ -34,7 +42,7 @@ def settle(cohort: Path, name: str) -> Vocabulary:
             meaning for case in store.names(cohort) for meaning in store.stored_naming(cohort / case)[0]
         )
     else:
-        found = vocabulary_of(name) if name else Vocabulary(store.organs(cohort) or HEAD_NECK.organs)
+        found = asked_of(cohort, name)
     store.record_organs(cohort, found.organs)
     return found
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from anydose.case import names
 from anydose.case.beams import beams_eye_views
 from anydose.case.case import Case
+from anydose.case.names import HEAD_NECK, Vocabulary
 from anydose.case.volume import bounding_box
 from anydose.score import sealed
 
@@ -45,24 +45,28 @@ OPTIONAL = ("ct", "oar", "beams")  # a case without them is another kind of case
 
 @dataclass(frozen=True)
 class Ranges:
-    """numbers: fact -> (lowest, median, highest) over the training patients; directions_deg: every beam
-    direction among them (azimuth in the axial plane, 0 anterior, 90 the patient's left); without: how many of
-    the patients lacked each of OPTIONAL; patients: how many there were."""
+    """What the training patients of a model were like."""
 
     numbers: Mapping[str, tuple[float, float, float]]
+    """Fact -> (lowest, median, highest)."""
     directions_deg: tuple[float, ...]
+    """Every beam direction among them: azimuth in the axial plane, 0 anterior, 90 the patient's left."""
     without: Mapping[str, int]
+    """How many of the patients lacked each of OPTIONAL."""
     patients: int
+    """How many there were."""
+    organs: tuple[str, ...] = HEAD_NECK.organs
+    """The organs that the model has a channel for."""
 
 
-def facts(case: Case) -> dict[str, float]:
-    """The numbers of a case by the names of WORDS, those that it does not have left out."""
+def facts(case: Case, vocabulary: Vocabulary = HEAD_NECK) -> dict[str, float]:
+    """The numbers of a case by the names of WORDS, those that it does not have left out; vocabulary: the
+    organs that the model has a channel for."""
     found = {**_of_voxels(case), **_of_targets(case), **_of_body(case)}
     if "target_cc" in found and "body_cc" in found:
         found["target_share"] = found["target_cc"] / found["body_cc"]
-    organs = [names.HEAD_NECK.channel(case.meaning(name)) for name in case.of_role("oar")]
-    other = names.ORGAN_CHANNELS.index("other")
-    found |= {"organs": len(organs) - organs.count(other), "other_organs": organs.count(other)}
+    known = [vocabulary.holds(case.meaning(name)) for name in case.of_role("oar")]
+    found |= {"organs": sum(known), "other_organs": len(known) - sum(known)}
     if case.beams:
         found["beams"] = len(directions(case))
     if case.ct is not None and case.body is not None:
@@ -72,13 +76,8 @@ def facts(case: Case) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
-def _along_patient(case: Case) -> Any:
-    """The index axis (x, y, z) of the grid that lies nearest to each of the patient's axes."""
-    return np.argmax(np.abs(np.asarray(case.grid.direction)), axis=1)
-
-
 def _of_voxels(case: Case) -> dict[str, float]:
-    x, y, z = np.array(case.grid.spacing_mm)[_along_patient(case)]
+    x, y, z = np.array(case.grid.spacing_mm)[case.grid.patient_axes]
     return {"spacing_x_mm": x, "spacing_y_mm": y, "spacing_z_mm": z}
 
 
@@ -102,7 +101,7 @@ def _of_body(case: Case) -> dict[str, float]:
         return {}
     _, shape = bounding_box(case.body)
     size_mm = np.array(shape[::-1]) * np.array(case.grid.spacing_mm)
-    x, y, z = size_mm[_along_patient(case)]
+    x, y, z = size_mm[case.grid.patient_axes]
     return {
         "body_x_mm": x,
         "body_y_mm": y,
@@ -123,14 +122,15 @@ def missing(case: Case) -> tuple[str, ...]:
     return tuple(name for name in OPTIONAL if not have[name])
 
 
-def learn(cases: Iterable[Case]) -> Ranges:
-    """The ranges of a training cohort. ValueError without a case."""
+def learn(cases: Iterable[Case], vocabulary: Vocabulary = HEAD_NECK) -> Ranges:
+    """The ranges of a training cohort, for a model that sees the organs of `vocabulary`. ValueError without a
+    case."""
     columns: dict[str, list[float]] = {}
     angles: set[float] = set()
     without, count = dict.fromkeys(OPTIONAL, 0), 0
     for case in cases:
         count += 1
-        for name, value in facts(case).items():
+        for name, value in facts(case, vocabulary).items():
             columns.setdefault(name, []).append(value)
         angles |= set(directions(case))
         for name in missing(case):
@@ -138,7 +138,13 @@ def learn(cases: Iterable[Case]) -> Ranges:
     if not count:
         raise ValueError("no case to learn the usual ranges from")
     numbers = {name: _three(values) for name, values in columns.items()}
-    return Ranges(numbers, tuple(sorted(angles)), without, count)
+    return Ranges(
+        numbers=numbers,
+        directions_deg=tuple(sorted(angles)),
+        without=without,
+        patients=count,
+        organs=vocabulary.organs,
+    )
 
 
 def _three(values: list[float]) -> tuple[float, float, float]:
@@ -149,8 +155,9 @@ def _three(values: list[float]) -> tuple[float, float, float]:
 def warnings(case: Case, ranges: Ranges) -> list[str]:
     """One sentence for everything in which a case is unlike the training patients; none for a usual one."""
     seen = f"the {ranges.patients} training patients"
-    found, own = [], facts(case)
-    for name, value in own.items():
+    known = facts(case, Vocabulary(ranges.organs))
+    found = []
+    for name, value in known.items():
         if name not in ranges.numbers:
             continue
         low, _, high = ranges.numbers[name]
@@ -167,8 +174,8 @@ def warnings(case: Case, ranges: Ranges) -> list[str]:
         if ranges.without[name] < MARGIN * ranges.patients:
             what = {"ct": "CT", "oar": "organ at risk", "beams": "beam"}[name]
             found.append(f"no {what}; {ranges.without[name]} of {seen} had none")
-    if case.of_role("oar") and not own["organs"]:
-        found.append("no organ of the head and neck among the organs at risk: another site than in training")
+    if case.of_role("oar") and not known["organs"]:
+        found.append("no organ that the model knows among the organs at risk: another site than in training")
     return [f"unlike the training data: {sentence}" for sentence in found]
 
 
@@ -185,7 +192,13 @@ def read(path: Path) -> Ranges:
     value = sealed.read(path)
     try:
         numbers = {name: (low, middle, high) for name, (low, middle, high) in value["numbers"].items()}
-        return Ranges(numbers, tuple(value["directions_deg"]), value["without"], value["patients"])
+        return Ranges(
+            numbers=numbers,
+            directions_deg=tuple(value["directions_deg"]),
+            without=value["without"],
+            patients=value["patients"],
+            organs=tuple(value.get("organs", HEAD_NECK.organs)),  # older files are of head and neck
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         said = f"{type(error).__name__}: {error}"
         raise ValueError(f"{path}: damaged, no ranges of training patients ({said})") from error

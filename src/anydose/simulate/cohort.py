@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +21,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from anydose.case import names
 from anydose.case.beams import Beam, beams_eye_view
 from anydose.case.case import Case
 from anydose.case.grid import Grid
+from anydose.case.names import HEAD_NECK, Vocabulary
 from anydose.case.volume import Volume, block, bounding_box
 from anydose.io import openkbp, store
 from anydose.io.convert import Outcome
-from anydose.io.files import whole
+from anydose.io.files import write_json
+from anydose.io.plan_options import isocentre
 from anydose.io.read import read_case
 from anydose.io.sources import sources
 from anydose.simulate.draw import Draw, draw
@@ -46,7 +48,9 @@ TIMEOUT_S = 1800.0
 SOURCE_MM = 0.1  # how far the planner's sources may be from ours
 
 
-def task(case: Case, chosen: Draw, setting: Setting) -> tuple[dict[str, Any], Grid]:
+def task(
+    case: Case, chosen: Draw, setting: Setting, vocabulary: Vocabulary = HEAD_NECK
+) -> tuple[dict[str, Any], Grid]:
     """What planner.py is given, and the grid its dose will lie on: the CT as far as the patient reaches, with
     air around, so that every ray goes through it; doses are wanted a little beyond the body, so that they can
     be interpolated at its rim. ValueError if the case has no CT, body, target, or lies otherwise."""
@@ -66,7 +70,7 @@ def task(case: Case, chosen: Draw, setting: Setting) -> tuple[dict[str, Any], Gr
     size = tuple(int(n + 2 * p) for n, p in zip(shape, pad, strict=True))
     grid = case.grid.crop(first, size)
     dose_grid = grid.with_spacing((setting.grid_mm,) * 3)
-    rows, masks = _structures(case, chosen, region)
+    rows, masks = _structures(case, chosen, region, vocabulary)
     given = {
         "hu": block(hu, first, size, AIR_HU),
         "masks": np.stack([block(mask, first, size, False) for mask in masks]).astype(np.uint8),
@@ -77,7 +81,7 @@ def task(case: Case, chosen: Draw, setting: Setting) -> tuple[dict[str, Any], Gr
         "dose_spacing_mm": dose_grid.spacing_mm,
         "dose_origin_mm": dose_grid.origin_mm,
         "gantry_deg": chosen.gantry_deg,
-        "isocentre_mm": _isocentre(case),
+        "isocentre_mm": isocentre(case)[0],
         "bixel_mm": setting.bixel_mm,
         "iterations": setting.iterations,
     }
@@ -85,7 +89,7 @@ def task(case: Case, chosen: Draw, setting: Setting) -> tuple[dict[str, Any], Gr
 
 
 def _structures(
-    case: Case, chosen: Draw, region: NDArray[np.bool_]
+    case: Case, chosen: Draw, region: NDArray[np.bool_], vocabulary: Vocabulary
 ) -> tuple[list[dict[str, Any]], list[NDArray[np.bool_]]]:
     """A row and a mask for each structure that planner.py is given; a voxel counts for that of the lowest
     `overlap`: the highest target first, then organs, then the rest of the body."""
@@ -102,31 +106,22 @@ def _structures(
     for place, (name, gy) in enumerate(highest_first):
         add(name, "TARGET", place, case.structures[name], ("deviation", gy, chosen.target_weight))
     for name, mask in case.of_role("oar").items():
-        row = names.HEAD_NECK.channel(case.meaning(name))
-        assert row is not None, "every organ has a channel, the last one if no other"
-        limit = ("overdose", chosen.organ_limits[row] * most, chosen.organ_weights[row])
-        add(name, "OAR", 50, mask, limit)
+        channel = vocabulary.channel(case.meaning(name))
+        if channel is not None:  # else it is a part of the rest
+            limit = ("overdose", chosen.organ_limits[channel] * most, chosen.organ_weights[channel])
+            add(name, "OAR", 50, mask, limit)
     rest = ("overdose", chosen.body_limit * most, chosen.body_weight)
     add("rest", "HELPER", 80, case.body, rest, ("overdose", HOT * most, HOT_WEIGHT))
     add("calculated", "EXTERNAL", 90, region)
     return rows, masks
 
 
-def _isocentre(case: Case) -> tuple[float, float, float]:
-    """The isocentre the case states, else the centroid of its targets."""
-    if case.beams:
-        return case.beams[0].isocentre_mm
-    target = np.logical_or.reduce(list(case.targets.values()))
-    x, y, z = case.grid.to_mm(np.argwhere(target).mean(axis=0))
-    return (float(x), float(y), float(z))
-
-
 def planned(case: Case, chosen: Draw, answer: dict[str, Any], dose_grid: Grid) -> Case:
     """The case with the plan's beams and its dose in Gy on the case's grid, scaled so that the highest target
     has a median of `scale` times its prescription. ValueError if a source stands elsewhere than ours, or the
     target has no dose."""
-    isocentre = _isocentre(case)
-    beams = tuple(Beam((a,), isocentre, name=f"G{a:g}") for a in chosen.gantry_deg)
+    centre, _ = isocentre(case)
+    beams = tuple(Beam((angle,), centre, name=f"G{angle:g}") for angle in chosen.gantry_deg)
     ours = np.array([beams_eye_view(b, b.gantry_deg[0], case.patient_position).source_mm for b in beams])
     if ours.shape != answer["source_mm"].shape or np.abs(ours - answer["source_mm"]).max() > SOURCE_MM:
         raise ValueError(f"{chosen.name}: the planner's sources stand at {answer['source_mm']}, not {ours}")
@@ -200,21 +195,23 @@ def simulate(
     seed: int = 0,
     workers: int = 1,
     setting: Setting | None = None,
+    vocabulary: Vocabulary = HEAD_NECK,
 ) -> Iterator[Outcome]:
     """Plan `plans` draws of `seed` on the cohort's patients into the cohort store `out`, `workers` at a time,
-    one Outcome a plan as it is done: 'written', 'kept' or 'refused' and why. A killed run goes on where it
-    was. OUT.plans.json, beside the store, holds the row of every plan that is there."""
+    one Outcome a plan as it is done: 'written', 'kept' or 'refused' and why. Each channel of `vocabulary` has
+    a limit of its own in every plan. A killed run goes on where it was. OUT.plans.json, beside the store,
+    holds the row of every plan that is there."""
     setting = setting or Setting()
     engine = checked_engine(engine)
     found = dict(patients(cohort))
     store.open_cohort(out)
     store.clear_scraps(out)
-    wanted = [draw(seed, number, list(found)) for number in range(plans)]
+    organs = len(vocabulary.organs)
+    wanted = [draw(seed, number, list(found), organs) for number in range(plans)]
+    work = partial(_simulate, out=out, engine=engine, setting=setting, vocabulary=vocabulary)
     pool = ThreadPoolExecutor(workers)
     try:
-        jobs = [
-            pool.submit(_simulate, found[d.patient], out, d, engine=engine, setting=setting) for d in wanted
-        ]
+        jobs = [pool.submit(work, found[chosen.patient], chosen=chosen) for chosen in wanted]
         for job in as_completed(jobs):
             outcome = job.result()
             if outcome.state == "written":
@@ -225,7 +222,9 @@ def simulate(
         pool.shutdown(cancel_futures=True)
 
 
-def _simulate(path: Path, out: Path, chosen: Draw, engine: str, setting: Setting) -> Outcome:
+def _simulate(
+    path: Path, out: Path, chosen: Draw, engine: str, setting: Setting, vocabulary: Vocabulary
+) -> Outcome:
     about = {"draw": plain(chosen), "setting": plain(setting)}
     try:
         if (out / chosen.name).is_dir():
@@ -234,7 +233,7 @@ def _simulate(path: Path, out: Path, chosen: Draw, engine: str, setting: Setting
                 return Outcome(chosen.name, "kept")
             raise ValueError(f"{out / chosen.name} was made by another draw or setting; give another folder")
         case = read_case(path)
-        given, dose_grid = task(case, chosen, setting)
+        given, dose_grid = task(case, chosen, setting, vocabulary)
         answer = ask(engine, given, out / f".{os.getpid()}.plan-{chosen.number:05d}")
         figures = {key: value.item() for key, value in answer.items() if value.ndim == 0}
         store.write_stored(
@@ -265,8 +264,7 @@ def _write_manifest(out: Path) -> None:
             known = {key: there.get(key) for key in ("draw", "setting", "plan")}
             rows.append({"name": place.name, **known})
     rows.sort(key=_order)
-    with whole(out.with_name(out.name + MANIFEST)) as scratch:
-        scratch.write_text(json.dumps(rows, indent=1) + "\n")
+    write_json(rows, out.with_name(out.name + MANIFEST))
 
 
 def _order(row: dict[str, Any]) -> tuple[int, int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anydose.case import names
+from anydose.case.names import HEAD_NECK
 
 CLINIC_DEG = tuple(40.0 * k for k in range(9))  # the OpenKBP protocol
 KINDS = ("clinic", "equispaced", "free")
@@ -33,7 +33,7 @@ class Draw:
     target_weight: float
     """Weight of every target's goal."""
     organ_weights: tuple[float, ...]
-    """Weight of each organ's limit, in the order of names.ORGAN_CHANNELS."""
+    """Weight of each organ's limit, in the order of the vocabulary's channels."""
     organ_limits: tuple[float, ...]
     """Each organ's limit as a part of the highest prescription."""
     body_weight: float
@@ -49,14 +49,14 @@ class Draw:
         return f"{self.patient}_s{self.seed}_{self.number:05d}"
 
 
-def draw(seed: int, number: int, patients: Sequence[str]) -> Draw:
-    """Plan `number` of `seed`: every patient comes once, in random order, before any comes again."""
+def draw(seed: int, number: int, patients: Sequence[str], organs: int = len(HEAD_NECK.organs)) -> Draw:
+    """Plan `number` of `seed`: every patient comes once, in random order, before any comes again. organs: how
+    many channels the vocabulary has."""
     turn, place = divmod(number, len(patients))
     order = np.random.default_rng([seed, 0, turn]).permutation(len(patients))
     chance = np.random.default_rng([seed, 1, number])
     kind = str(chance.choice(KINDS, p=SHARES))
     angles = gantry_angles(kind, int(chance.integers(FEWEST, MOST + 1)), chance)
-    organs = len(names.ORGAN_CHANNELS)
 
     def between(low: float, high: float, count: int = 1) -> tuple[float, ...]:
         return tuple(round(float(v), 4) for v in chance.uniform(low, high, count))

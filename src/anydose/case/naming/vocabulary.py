@@ -40,10 +40,14 @@ class Vocabulary:
     def channel(self, meaning: Meaning) -> int | None:
         """The channel of a structure, or None if it has none. A derived structure is drawn only where the
         vocabulary holds it by name (Parotids-PTV)."""
-        if meaning.tg263 in self.organs:
+        if self.holds(meaning):
             return self.organs.index(meaning.tg263)
         is_other = meaning.role == "oar" and OTHER in self.organs
         return self.organs.index(OTHER) if is_other else None
+
+    def holds(self, meaning: Meaning) -> bool:
+        """Whether a structure has a channel of its own."""
+        return meaning.tg263 in self.organs
 
     def mirrored(self) -> tuple[int, ...]:
         """Where each channel comes from once left and right are exchanged."""
