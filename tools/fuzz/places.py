@@ -44,10 +44,10 @@ def writers() -> dict[str, tuple[str, Callable[[Any, Path], Any]]]:
 
     def report(case: Any, path: Path) -> None:
         from anydose.io.files import whole
-        from anydose.score.report.html import write_report
+        from anydose.score.report.html import Report, write_report
 
         with whole(path) as scratch:
-            write_report(scratch, case, case.dose)
+            write_report(scratch, Report(case, case.dose))
 
     card = read_scorecard(next(iter(templates().values())))
     return {

@@ -3,16 +3,16 @@ those of dose mimicking."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from anydose.bench import averages
-from anydose.bench.clock import median_seconds
+from anydose.bench.clock import median_seconds, timed
 from anydose.bench.patients import Patients
 from anydose.bench.registry import Row, Rows, benchmark
 from anydose.case import beams, dose_mimicking
@@ -44,10 +44,10 @@ def _plates(case: Case) -> Row:
             beams.beam_plate(view, target, case.grid)
 
     ours_seconds = median_seconds(draw_plates)
-    begin = time.perf_counter()
-    looped = [plate_by_loop(view, target, case.grid) for view in views[:LOOPED_BEAMS]]
-    loop_seconds = (time.perf_counter() - begin) / len(looped) * len(views)
-    drawn = [beams.beam_plate(view, target, case.grid) for view in views[:LOOPED_BEAMS]]
+    some = views[:LOOPED_BEAMS]
+    looped, seconds = timed(lambda: [plate_by_loop(view, target, case.grid) for view in some])
+    loop_seconds = seconds / len(some) * len(views)
+    drawn = [beams.beam_plate(view, target, case.grid) for view in some]
     return {
         "bench": "beams",
         "patient": case.name,
@@ -123,9 +123,8 @@ def _mimicked(case: Case) -> Row:
     dose = case.dose.in_unit("Gy")
     row: Row = {"bench": "mimicking", "patient": case.name, "beams": len(case.beams)}
     for name, fields in (("all", case.beams), ("every_third", case.beams[::3])):
-        begin = time.perf_counter()
-        delivered = dose_mimicking.mimic(dose, replace(case, beams=fields), WHOLE)
-        row[f"{name}_seconds"] = round(time.perf_counter() - begin, 2)
+        delivered, seconds = timed(partial(dose_mimicking.mimic, dose, replace(case, beams=fields), WHOLE))
+        row[f"{name}_seconds"] = round(seconds, 2)
         row[f"{name}_gy"] = round(float(np.abs(delivered - dose)[case.body].mean()), 3)
     return row
 

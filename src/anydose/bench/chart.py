@@ -15,6 +15,7 @@ from anydose.bench.registry import Row
 
 SCORES = {"dose_score": "dose score (Gy)", "dvh_score": "DVH score (Gy)"}
 NORMAL_95 = 1.96
+ALMOST = 0.88  # of the axis: the number of a longer bar stands inside it
 AXIS_END = 2.0  # times the median bar: a bar beyond ends there, with an arrow and its value
 
 
@@ -171,22 +172,20 @@ def draw(shown: Sequence[Panel], path: Path) -> None:
 
 
 def _bars(axes: Any, panel: Panel, score: str) -> None:
-    values = [bar.values[score] for bar in panel.bars]
-    end = max(AXIS_END * float(np.median(values)), *(1.1 * getattr(a, score) for a in ANCHORS))
-    end = min(end, 1.2 * max(*values, *(getattr(a, score) for a in ANCHORS)))
+    """The bars of one score, with lines for what was published."""
+    published = [getattr(anchor, score) for anchor in ANCHORS]
+    end = _axis_end([bar.values[score] for bar in panel.bars], published)
     for place, bar in enumerate(panel.bars):
         value, spread = bar.values[score], bar.whiskers[score]
         axes.barh(place, min(value, end), color=bar.colour, height=0.65)
         if spread and value + spread < end:
             axes.errorbar(value, place, xerr=spread, color="#333333", capsize=2, lw=1)
-        over = value > 0.88 * end
-        text = f"{value:.2f}" + (" ▸" if value > end else "")
-        inside = {"x": min(value, end) - 0.01 * end, "ha": "right"}
-        outside = {"x": value + spread + 0.01 * end, "ha": "left"}
-        where = inside if over else outside
-        axes.text(y=place, s=text, va="center", fontsize=8, **where)
-    for anchor, dashes in zip(ANCHORS, ("-", "--", ":"), strict=True):
-        x = getattr(anchor, score)
+        text = f"{value:.2f} ▸" if value > end else f"{value:.2f}"
+        if value > ALMOST * end:  # no room beside the bar
+            axes.text(min(value, end) - 0.01 * end, place, text, ha="right", va="center", fontsize=8)
+        else:
+            axes.text(value + spread + 0.01 * end, place, text, ha="left", va="center", fontsize=8)
+    for anchor, x, dashes in zip(ANCHORS, published, ("-", "--", ":"), strict=True):
         label = f"{anchor.name}: {anchor.dose_score:.2f} / {anchor.dvh_score:.2f} Gy"
         axes.axvline(x, color=anchor.colour, ls=dashes, lw=1.3, label=label)
     axes.set_yticks(range(len(panel.bars)), [bar.label for bar in panel.bars], fontsize=8)
@@ -194,3 +193,9 @@ def _bars(axes: Any, panel: Panel, score: str) -> None:
     axes.set_xlim(0, end)
     axes.set_xlabel(f"{SCORES[score]}, lower is better", fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _axis_end(values: Sequence[float], published: Sequence[float]) -> float:
+    """Where the axis ends: beyond every published score, and no further than the bars need."""
+    wanted = max(AXIS_END * float(np.median(values)), 1.1 * max(published))
+    return min(wanted, 1.2 * max(*values, *published))

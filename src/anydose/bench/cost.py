@@ -152,28 +152,55 @@ def posttrain_flop(config: PostConfig) -> float:
     return sampled + (config.pairs + 1) * (TRAINING + 2) * whole
 
 
+@dataclass(frozen=True)
+class Step:
+    """The seconds of one training step."""
+
+    compute_s: float
+    """The transformer."""
+    exchange_s: float
+    """Gradients between GPUs."""
+    read_s: float
+    """Latents from the shared disk."""
+
+    @property
+    def slowed(self) -> float:
+        """How many times longer it takes than computing: reading goes on meanwhile, exchanging does not."""
+        return max(1.0, self.read_s / self.compute_s) + self.exchange_s / self.compute_s
+
+    @property
+    def waits_first(self) -> str:
+        """The part beside computing that takes most of it."""
+        parts = {"exchange of gradients": self.exchange_s, "reading latents": self.read_s}
+        first = max(parts, key=lambda name: parts[name])
+        return f"{first}, {parts[first] / self.compute_s:.0%} of a step"
+
+
+def training_step(settings: CostSettings, gpus: int, flop: float, example_gb: float) -> Step:
+    """One step of one example a GPU."""
+    exchanged_gb = 2 * (gpus - 1) / gpus * parameters() * GRADIENT_BYTES / GIGA
+    return Step(
+        compute_s=flop / (settings.tflops * TERA * settings.share),
+        exchange_s=exchanged_gb / (settings.inside_gb_s if gpus <= 8 else settings.between_gb_s),
+        read_s=gpus * example_gb / settings.disk_gb_s,
+    )
+
+
 def training_row(settings: CostSettings, cases: int, gpus: int) -> Row:
-    """Hours of every stage, disk, and of a training step the seconds of each part; what waits first is the
-    part beside computing that takes most of it."""
+    """Hours of every stage, disk, and of a training step the seconds of each part."""
     rate, codec_rate = (settings.tflops * TERA * s for s in (settings.share, settings.codec_share))
     stored, passing = volumes(settings)
-    examples = PAPER["epochs"] * cases
-    each = {
+    example_gb = stored * wan_codec().latent_channels * prod(latent_grid()) * LATENT_BYTES / GIGA
+    flop = {
         "any2any": drawn_flop(PAPER_ANY2ANY.task.condition_keep_probability) * TRAINING,
         "dose": drawn_flop(PAPER_DOSE.task.condition_keep_probability) * TRAINING,
     }
-    post = PAPER_POSTTRAIN.steps * PAPER_POSTTRAIN.patients * posttrain_flop(PAPER_POSTTRAIN)
-    compute_s = each["dose"] / rate
-    exchanged_gb = 2 * (gpus - 1) / gpus * parameters() * GRADIENT_BYTES / GIGA
-    exchange_s = exchanged_gb / (settings.inside_gb_s if gpus <= 8 else settings.between_gb_s)
-    example_gb = stored * wan_codec().latent_channels * prod(latent_grid()) * LATENT_BYTES / GIGA
-    read_s = gpus * example_gb / settings.disk_gb_s
-    slowed = max(1.0, read_s / compute_s) + exchange_s / compute_s
-    hours = {name: examples * flop / rate / gpus / HOUR * slowed for name, flop in each.items()}
+    step = training_step(settings, gpus, flop["dose"], example_gb)
+    examples = PAPER["epochs"] * cases
+    hours = {stage: examples * each / rate / gpus / HOUR * step.slowed for stage, each in flop.items()}
     hours["encode"] = cases * settings.views * passing * codec_flop(False) / codec_rate / gpus / HOUR
+    post = PAPER_POSTTRAIN.steps * PAPER_POSTTRAIN.patients * posttrain_flop(PAPER_POSTTRAIN)
     hours["posttrain"] = post / rate / min(gpus, PAPER_POSTTRAIN.patients) / HOUR
-    parts = {"exchange of gradients": exchange_s, "reading latents": read_s}
-    first = max(parts, key=lambda name: parts[name])
     return {
         "bench": "cost",
         "plans": cases,
@@ -181,12 +208,12 @@ def training_row(settings: CostSettings, cases: int, gpus: int) -> Row:
         **{f"{name}_hours": round(value, 1) for name, value in hours.items()},
         "total_hours": round(sum(hours.values()), 1),
         "disk_tb": round(cases * settings.views * example_gb / 1e3, 2),
-        "step_compute_s": round(compute_s, 3),
-        "step_exchange_s": round(exchange_s, 3),
-        "step_read_s": round(read_s, 3),
-        "waits_first": f"{first}, {parts[first] / compute_s:.0%} of a step" if gpus > 1 else "computing",
+        "step_compute_s": round(step.compute_s, 3),
+        "step_exchange_s": round(step.exchange_s, 3),
+        "step_read_s": round(step.read_s, 3),
+        "waits_first": step.waits_first if gpus > 1 else "computing",
         "tokens": len(modality.NAMES) * tokens_each(),
-        "tflop_a_step": round(each["dose"] / TERA, 1),
+        "tflop_a_step": round(flop["dose"] / TERA, 1),
     }
 
 

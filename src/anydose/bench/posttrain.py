@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
+from anydose.bench.clock import timed
 from anydose.bench.patients import Patients
 from anydose.bench.registry import Row, Rows, benchmark
 from anydose.case.case import Case
@@ -253,27 +254,33 @@ def _candidates(case: Case, model: Any2Any, count: int, steps: int) -> Row:
     patient = prepare(model, sample, case, reward)
     noise = starting_noise(tuple(patient.reference.shape), count, torch.Generator().manual_seed(0))
     sampled(patient, noise[:1])  # the first sampling is slower
-    begin = perf_counter()
-    doses = sampled(prepare(model, sample, case, reward), noise)
-    together = perf_counter()
-    for one in torch.split(noise, 1):
-        sampled(prepare(model, sample, case, reward), one)
-    singly = perf_counter()
-    for dose in doses:
-        patient.reward_on_case.reward(dose)
-    scored = perf_counter()
-    waited = _waited_for_rewards(patient, doses, lambda: sampled(patient, noise))
+
+    def together() -> NDArray[np.float32]:
+        return sampled(prepare(model, sample, case, reward), noise)
+
+    def singly() -> None:
+        for one in torch.split(noise, 1):
+            sampled(prepare(model, sample, case, reward), one)
+
+    def rewards() -> None:
+        for dose in doses:
+            patient.reward_on_case.reward(dose)
+
+    doses, together_s = timed(together)
+    _, singly_s = timed(singly)
+    _, rewards_s = timed(rewards)
+    waited_s = _waited_for_rewards(patient, doses, lambda: sampled(patient, noise))
     return {
         "bench": "candidates",
         "patient": case.name,
         "candidates": count,
         "steps": steps,
         "threads": torch.get_num_threads(),
-        "together_seconds": round(together - begin, 4),
-        "singly_seconds": round(singly - together, 4),
-        "rewards_seconds": round(scored - singly, 4),
-        "waited_for_rewards_seconds": round(waited, 4),
-        "ratio": round((together - begin) / (singly - together), 3),
+        "together_seconds": round(together_s, 4),
+        "singly_seconds": round(singly_s, 4),
+        "rewards_seconds": round(rewards_s, 4),
+        "waited_for_rewards_seconds": round(waited_s, 4),
+        "ratio": round(together_s / singly_s, 3),
     }
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from anydose.bench.clock import timed
 from anydose.bench.patients import Patients
 from anydose.bench.registry import Row, benchmark
 from anydose.case.case import Case, Prescription
@@ -34,6 +35,7 @@ from anydose.score.scorecard import read_scorecard, templates
 from anydose.score.scoring import score
 from anydose.score.soft import SoftDVH
 
+REPEATS = 5  # of a whole scorecard
 PEERS = Path(".venv-peers/bin/python")
 GRID = Grid((150, 200, 200), (2.0, 2.0, 2.0), (-199.0, -199.0, -149.0))
 NAMED = "PTV CTV GTV Lung_L Lung_R SpinalCord Heart A_LAD Esophagus BrachialPlexs GreatVes Trachea Liver"
@@ -226,40 +228,31 @@ def measure_card(settings: Patients) -> Iterator[Row]:
 
 
 def _card(case: Case, name: str) -> Row:
-    begin = time.perf_counter()
-    bound = bind(case, read_scorecard(templates()[name]))
-    holding = time.perf_counter() - begin
+    bound, binding_s = timed(lambda: bind(case, read_scorecard(templates()[name])))
     dose = case.dose.in_unit("Gy") if case.dose else np.zeros(case.grid.shape)
     tensors = bound.moved(torch.from_numpy)
-    exact = [_timed_exact(bound, dose) for _ in range(5)]
-    soft = [_timed_soft(tensors, dose) for _ in range(5)]
-    apart = abs(soft[0][1] - float(exact[0][1].total))
+    exact = [timed(lambda: score(bound, dose)) for _ in range(REPEATS)]
+    soft = [timed(lambda: _total_with_gradient(tensors, dose)) for _ in range(REPEATS)]
+    found, total = exact[0][0], soft[0][0]
     return {
         "bench": "card",
         "case": case.name,
         "scorecard": name,
         "items": len(bound.card.items),
-        "missing": len(exact[0][1].missing),
-        "hold_ms": round(1000 * holding, 1),
-        "score_ms": round(1000 * float(np.median([seconds for seconds, _ in exact])), 1),
-        "gradient_ms": round(1000 * float(np.median([seconds for seconds, _ in soft])), 1),
-        "twin_total_difference": float(f"{apart:.2e}"),
+        "missing": len(found.missing),
+        "hold_ms": round(1000 * binding_s, 1),
+        "score_ms": round(1000 * float(np.median([seconds for _, seconds in exact])), 1),
+        "gradient_ms": round(1000 * float(np.median([seconds for _, seconds in soft])), 1),
+        "twin_total_difference": float(f"{abs(total - float(found.total)):.2e}"),
         "threads": torch.get_num_threads(),
     }
 
 
-def _timed_exact(bound: BoundScorecard, dose: np.ndarray) -> tuple[float, Any]:
-    begin = time.perf_counter()
-    found = score(bound, dose)
-    return time.perf_counter() - begin, found
-
-
-def _timed_soft(bound: BoundScorecard, dose: np.ndarray) -> tuple[float, float]:
+def _total_with_gradient(bound: BoundScorecard, dose: np.ndarray) -> float:
     leaf = torch.from_numpy(dose.astype(np.float32)).requires_grad_()
-    begin = time.perf_counter()
     total = score(bound, leaf, SoftDVH).total
     total.backward()
-    return time.perf_counter() - begin, float(total.detach())
+    return float(total.detach())
 
 
 @benchmark(
@@ -279,9 +272,7 @@ def _gamma(case: Case, dose: Volume, percent: float, mm: float) -> Row:
     truth = dose.in_unit("Gy")
     blurred = ndimage.gaussian_filter(truth, 0.8) * 1.01
     guess = Volume(blurred.astype(np.float32), case.grid, "Gy")
-    begin = time.perf_counter()
-    ours = gamma(dose, guess, percent, mm)
-    seconds = time.perf_counter() - begin
+    ours, seconds = timed(lambda: gamma(dose, guess, percent, mm))
     theirs = _gamma_of_peer(dose, guess, percent, mm)
     return {
         "bench": "gamma",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,50 +64,58 @@ def evaluate(
     from anydose.io.openkbp import is_dataset
 
     known = name_map(names, name)
-    if metrics != "openkbp" or splits or tables or lpips or versus or known or not is_dataset(cohort):
-
-        def scored(by: str, doses: Path | None, folder: Path | None) -> Evaluation:
-            return score_cohort(
-                cohort,
-                by,
-                metrics=[word.strip() for word in metrics.split(",")],
-                split=split if splits or is_dataset(cohort) or is_challenge(cohort) else "",
-                splits=splits,
-                predictions=doses,
-                options=options,
-                device=device,
-                lpips=lpips,
-                limit=limit,
-                folder=folder,
-                names=known,
-                engine=engine,
-                on_case=tell,
-            )
-
-        found = scored(model, predictions, tables)
-        if versus:
-            second = scored(versus, None, tables and tables / "versus")
-            _show_both(found, second, tables, out, as_json)
-        else:
-            _show(found, tables, out, as_json)
+    more = (metrics != "openkbp", splits, tables, lpips, versus, known)
+    if is_dataset(cohort) and not any(more):
+        rows = openkbp_split(
+            cohort,
+            split,
+            model,
+            predictions,
+            options,
+            device=device,
+            limit=limit,
+            on_case=tell,
+            engine=engine,
+        )
+        _show_openkbp(rows, out, as_json)
         return
-    rows = openkbp_split(
-        cohort,
-        split,
-        model,
-        predictions,
-        options,
-        device=device,
-        limit=limit,
-        on_case=tell,
-        engine=engine,
-    )
-    write_result(rows, out)
-    if as_json:
-        for row in [*rows[1:], rows[0]]:
-            print_line(row)
+
+    has_splits = splits is not None or is_dataset(cohort) or is_challenge(cohort)
+
+    def scored(by: str, doses: Path | None, folder: Path | None) -> Evaluation:
+        return score_cohort(
+            cohort,
+            by,
+            metrics=[word.strip() for word in metrics.split(",")],
+            split=split if has_splits else "",
+            splits=splits,
+            predictions=doses,
+            options=options,
+            device=device,
+            lpips=lpips,
+            limit=limit,
+            folder=folder,
+            names=known,
+            engine=engine,
+            on_case=tell,
+        )
+
+    found = scored(model, predictions, tables)
+    if versus:
+        second = scored(versus, None, tables and tables / "versus")
+        _show_both(found, second, tables, out, as_json)
     else:
+        _show(found, tables, out, as_json)
+
+
+def _show_openkbp(rows: list[dict[str, Any]], out: Path | None, as_json: bool) -> None:
+    """The challenge's two scores; rows: the cohort's, then one a patient."""
+    write_result(rows, out)
+    if not as_json:
         typer.echo(summary(rows[0]))
+        return
+    for row in [*rows[1:], rows[0]]:
+        print_line(row)
 
 
 def _show(found: Evaluation, tables: Path | None, out: Path | None, as_json: bool) -> None:
@@ -122,10 +131,7 @@ def _show(found: Evaluation, tables: Path | None, out: Path | None, as_json: boo
     else:
         for name, value in means.items():
             typer.echo(f"{name}: {value}")
-    for name, why in found.failed.items():
-        typer.echo(f"{name}: {why}", err=True)
-    if found.failed:
-        raise typer.Exit(2)
+    _fail(found.failed)
 
 
 def _show_both(
@@ -154,6 +160,11 @@ def _show_both(
             typer.echo(
                 f"{name}: {row['first']:.4f}, {row['second']:.4f}; {row['difference']:+.4f} ({interval})"
             )
+    _fail(failed)
+
+
+def _fail(failed: Mapping[str, str]) -> None:
+    """Exit code 2 if there is a case that failed, each with why."""
     for name, why in failed.items():
         typer.echo(f"{name}: {why}", err=True)
     if failed:

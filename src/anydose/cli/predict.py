@@ -15,6 +15,7 @@ from anydose.engine.engine import Engine
 from anydose.model.options import Options
 
 if TYPE_CHECKING:
+    from anydose.case.names import NameMap
     from anydose.deliver.cohort import Outcome, Request
 
 Beams = Annotated[
@@ -93,9 +94,15 @@ def predict(
 
     if fast:
         options = hastened(registry.options_for(options, model))
-    read: dict[str, Any] = {"series": series or (), "beams": beams or None, "rx": rx or ()}
-    read |= {"fill_gaps": fill_gaps, "names": name_map(names, name)}
-    read |= {"dose_unit": dose_unit, "allow_dose_above": allow_dose_above}
+    read = _reading(
+        series=series,
+        beams=beams,
+        rx=rx,
+        fill_gaps=fill_gaps,
+        dose_unit=dose_unit,
+        allow_dose_above=allow_dose_above,
+        names=name_map(names, name),
+    )
     dicom = DoseOptions(grid=dose_grid, bits=bits, anonymize=anonymize, placeholder_plan=placeholder_plan)
     if zip is not None or len(cases) > 1 or is_cohort(cases[0]):
         request = Request(
@@ -177,9 +184,15 @@ def complete(
     from anydose.deliver.completion import complete_to
 
     options = replace(options, target=target)
-    read: dict[str, Any] = {"series": series or (), "beams": beams or None, "rx": rx or ()}
-    read |= {"fill_gaps": fill_gaps, "names": name_map(names, name)}
-    read |= {"dose_unit": dose_unit, "allow_dose_above": allow_dose_above}
+    read = _reading(
+        series=series,
+        beams=beams,
+        rx=rx,
+        fill_gaps=fill_gaps,
+        dose_unit=dose_unit,
+        allow_dose_above=allow_dose_above,
+        names=name_map(names, name),
+    )
     with working(f"completing {case.name}"):
         run = complete_to(
             case,
@@ -193,6 +206,28 @@ def complete(
             overwrite=overwrite,
         )
     say(run, out, as_json)
+
+
+def _reading(
+    *,
+    series: list[str] | None,
+    beams: str,
+    rx: list[str] | None,
+    fill_gaps: bool,
+    dose_unit: str,
+    allow_dose_above: float | None,
+    names: NameMap | None,
+) -> dict[str, Any]:
+    """The keywords of `read_case` that the options mean."""
+    return {
+        "series": series or (),
+        "beams": beams or None,
+        "rx": rx or (),
+        "fill_gaps": fill_gaps,
+        "names": names,
+        "dose_unit": dose_unit,
+        "allow_dose_above": allow_dose_above,
+    }
 
 
 def hastened(options: Options) -> Options:

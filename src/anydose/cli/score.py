@@ -120,7 +120,7 @@ def report(
     from anydose.score import compare as comparison
     from anydose.score import scoring
     from anydose.score.report import page, run_record
-    from anydose.score.report.html import write_report
+    from anydose.score.report.html import Report, write_report
 
     patient, name = _named(case, names, name)
     predicted = read_dose(dose, patient, unit=dose_unit, allow_above_gy=allow_dose_above)
@@ -134,18 +134,18 @@ def report(
         lacking.append(str(error))
     result = scoring.score(bound, predicted) if bound else None
     against = comparison.compare(patient, patient.dose, predicted) if patient.dose else None
+    made = Report(
+        patient,
+        predicted,
+        bound=bound,
+        result=result,
+        comparison=against,
+        provenance={"dose": dose.name, "case": case.name},
+        warnings=lacking,
+        record=beside,
+    )
     with whole(out) as scratch:
-        write_report(
-            scratch,
-            patient,
-            predicted,
-            bound=bound,
-            result=result,
-            comparison=against,
-            provenance={"dose": dose.name, "case": case.name},
-            warnings=lacking,
-            record=beside,
-        )
+        write_report(scratch, made)
     total = result.summary() if result else "no scorecard fits this case; DVH and slices alone"
     if record is not None:
         with whole(record) as scratch:

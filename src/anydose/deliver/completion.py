@@ -137,9 +137,12 @@ def _worth(model: Path | None, options: Options, anyway: bool) -> Worth:
         )
     if anyway and (judged.poor_organs or not judged.better):
         poor = ", ".join(judged.poor_organs) or options.target
-        return Worth(judged, (), (f"UNRELIABLE, written all the same: {poor}; {judged.said}",))
-    left_out = [f"left out, no better than having no model: {', '.join(judged.poor_organs)}"]
-    return Worth(judged, judged.poor_organs, (*(left_out * bool(judged.poor_organs)), judged.said))
+        sentence = f"UNRELIABLE, written all the same: {poor}; {judged.said}"
+        return Worth(judged, left_out=(), warnings=(sentence,))
+    if not judged.poor_organs:
+        return Worth(judged, left_out=(), warnings=(judged.said,))
+    sentence = f"left out, no better than having no model: {', '.join(judged.poor_organs)}"
+    return Worth(judged, left_out=judged.poor_organs, warnings=(sentence, judged.said))
 
 
 def _finish(
@@ -158,27 +161,38 @@ def _without(made: Completion, organs: Sequence[str]) -> Completion:
     """The completion with some of its organ channels empty."""
     if not organs:
         return made
+    channels = [made.answer.organs.index(name) for name in organs]
     values = made.answer.mean.copy()
-    values[[made.answer.organs.index(name) for name in organs]] = 0
+    values[channels] = 0
     return replace(made, answer=replace(made.answer, mean=values))
 
 
 def deliver(made: Completion, folder: Path, worth: Worth) -> None:
     """Write a completion into `folder`."""
-    question, values = made.question, made.answer.mean
-    for stem, volume in volumes(question, made.target, values, made.answer.organs).items():
+    question, values, organs = made.question, made.answer.mean, made.answer.organs
+    for stem, volume in volumes(question, made.target, values, organs).items():
         (folder / stem).parent.mkdir(parents=True, exist_ok=True)
         nifti.write_volume(volume, folder / f"{stem}.nii.gz")
     if made.case is not None:
         (folder / PATIENT).mkdir()
         format_for(made.case).write_case(made.case, folder / PATIENT, _generated(made))
+    write_completion(
+        question.case,
+        made.target,
+        shown_values(question, made.target, values),
+        truth=made.truth(),
+        path=folder / "page.png",
+        title=_title(made, worth),
+        organs=organs,
+    )
+
+
+def _title(made: Completion, worth: Worth) -> str:
+    """The page's title, with a line for each warning."""
     model = made.answer.model.stem if made.answer.model else "a model in memory"
     used, steps = ", ".join(made.answer.used), made.answer.options.steps
     title = f"{made.original.name}: {made.target} from {used}; {model}, steps: {steps}"
-    title += "".join(f"\n{textwrap.shorten(sentence, 150)}" for sentence in worth.warnings)
-    shown = shown_values(question, made.target, values)
-    about = made.answer.organs
-    write_completion(question.case, made.target, shown, made.truth(), folder / "page.png", title, about)
+    return "\n".join([title, *(textwrap.shorten(sentence, 150) for sentence in worth.warnings)])
 
 
 def _generated(made: Completion) -> Generated:

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from anydose.case import modality
 from anydose.model.options import Options
 from anydose.predict import Prediction
 
 Row = dict[str, Any]
 LESS_ERROR = 0.9  # of the error without a model: below it a model is clearly better
+WITHOUT_MODEL = "_without_model"  # how the figure of an answer without a model ends
 MORE_DICE = 0.1  # above the Dice without a model
 WORDS = {
     "ct": "CT",
@@ -52,8 +51,11 @@ def not_shown(prediction: Prediction) -> tuple[str, ...]:
     if options.target != "dose" or not missing:
         return ()
     chosen = {name for name in missing if options.given and name not in options.given}
-    parts = [f"{_words(chosen)} by choice"] * bool(chosen)
-    parts += [f"{_words(missing - chosen)}, which the case does not hold"] * bool(missing - chosen)
+    parts = []
+    if chosen:
+        parts.append(f"{_words(chosen)} by choice")
+    if missing - chosen:
+        parts.append(f"{_words(missing - chosen)}, which the case does not hold")
     return (f"predicted without {' and without '.join(parts)}: {_cost(prediction.model, missing)}",)
 
 
@@ -93,24 +95,34 @@ def verdict(model: Path | None, options: Options) -> Verdict:
     target = options.target
     if target not in modality.NAMES:
         raise ValueError(f"target {target!r}: one of {', '.join(modality.NAMES)} is accepted")
-    rows = [row for row in rows_beside(model, "complete") if row.get("target") == target]
     if target == "dose":
         return Verdict("a dose: see `anydose predict`", better=True)
+    rows = [row for row in rows_beside(model, "complete") if row.get("target") == target]
     if not rows:
         return Verdict(f"{target}: never measured for this model (`anydose bench complete`)", better=False)
     asked = ", ".join(modality.subset(options.given))
-    row = next((r for r in rows if r.get("given") == asked), rows[0])
+    row = next((row for row in rows if row.get("given") == asked), rows[0])
     given = "everything else" if row.get("given") == "all" else str(row.get("given"))
     where = f"measured with {given} given, {row['patients']} patients"
     if target == "oar":
         return _organs(row, where)
-    figures = {k: v for k, v in row.items() if k.startswith(f"{target}_") and "without_model" not in k}
-    plain = {k: row.get(f"{k}_without_model", 0.0 if k.endswith("dice") else np.inf) for k in figures}
-    if asked != "" and row.get("given") != "all":
-        plain |= {k: rows[0].get(f"{k}_without_model", plain[k]) for k in figures}
+    figures = {name: value for name, value in row.items() if _is_figure(name, target)}
+    without = {name: _without_model(name, row, rows[0]) for name in figures}
+    said = ", ".join(f"{name} {figures[name]:.2f} ({without[name]:.2f} without a model)" for name in figures)
     main = next(iter(figures))
-    words = ", ".join(f"{k} {v:.2f}" + f" ({plain[k]:.2f} without a model)" for k, v in figures.items())
-    return Verdict(f"{target}: {words}; {where}", _is_better(main, figures[main], plain[main]))
+    return Verdict(f"{target}: {said}; {where}", _is_better(main, figures[main], without[main]))
+
+
+def _is_figure(name: str, target: str) -> bool:
+    return name.startswith(f"{target}_") and not name.endswith(WITHOUT_MODEL)
+
+
+def _without_model(name: str, row: Row, everything_given: Row) -> float:
+    """A figure without a model. It was measured once, beside the row in which everything is given."""
+    key = name + WITHOUT_MODEL
+    worst = 0.0 if name.endswith("dice") else float("inf")
+    found: float = everything_given.get(key, row.get(key, worst))
+    return found
 
 
 def _organs(row: Row, where: str) -> Verdict:

@@ -2,39 +2,46 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from anydose.case import anatomy
 from anydose.case.names import naming_warnings
+from anydose.model.options import Options
 from anydose.model.weights import file_hash
 from anydose.predict import Prediction
-from anydose.score import calibration
-from anydose.score import training_ranges as guard
+from anydose.score import calibration, training_ranges
 from anydose.score.calibration import Calibration
+
+SAMPLING = ("steps", "looks", "samples", "mimic")  # the options that intervals depend on
 
 
 @dataclass(frozen=True)
 class TrustFiles:
-    """What may lie beside a model's weights: its calibrated uncertainty, and the ranges of its training
-    cohort."""
+    """What may lie beside a model's weights."""
 
     uncertainty: Path
+    """Its calibrated intervals."""
     ranges: Path
+    """The ranges of its training cohort."""
 
 
 def trust_files(model: Path) -> TrustFiles:
     """Where they would lie."""
-    return TrustFiles(*(model.with_name(f"{model.stem}.{kind}.json") for kind in ("uncertainty", "ranges")))
+    return TrustFiles(
+        uncertainty=model.with_name(f"{model.stem}.uncertainty.json"),
+        ranges=model.with_name(f"{model.stem}.ranges.json"),
+    )
 
 
 @dataclass(frozen=True)
 class Trust:
-    """How far a prediction can be trusted: its intervals, None if not asked for, and sentences on what is
-    unusual."""
+    """How far a prediction can be trusted."""
 
     intervals: Calibration | None = None
-    warnings: tuple[str, ...] = field(default=())
+    """Its calibrated intervals; None if they were not asked for."""
+    warnings: tuple[str, ...] = ()
+    """Sentences on what is unusual."""
 
 
 def refuse_uncalibrated(model: Path | None, intervals: bool) -> None:
@@ -58,15 +65,23 @@ def trust(prediction: Prediction, intervals: bool) -> Trust:
     if model is None:
         said.append("the model was made in memory: nothing is known of its training data")
         return Trust(warnings=tuple(said))
-    files, found = trust_files(model), None
+    files = trust_files(model)
     if files.ranges.is_file():
-        said += guard.warnings(prediction.work, guard.read(files.ranges))
-    if intervals:
-        found = calibration.read(files.uncertainty)
-        if found.about.get("sha256") != file_hash(model):
-            said.append("the intervals were calibrated with other weights than these")
-        theirs = {k: found.about.get(k) for k in ("steps", "looks", "samples", "mimic")}
-        if any(value != getattr(options, k) for k, value in theirs.items()):
-            words = ", ".join(f"{k} {value}" for k, value in theirs.items())
-            said.append(f"the intervals were calibrated for {words}")
-    return Trust(found, tuple(said))
+        said += training_ranges.warnings(prediction.work, training_ranges.read(files.ranges))
+    if not intervals:
+        return Trust(warnings=tuple(said))
+    calibrated = calibration.read(files.uncertainty)
+    said += _other_than_calibrated(calibrated, model, options)
+    return Trust(calibrated, tuple(said))
+
+
+def _other_than_calibrated(calibrated: Calibration, model: Path, options: Options) -> list[str]:
+    """Sentences on what differs from how the intervals were calibrated: the weights, the sampling."""
+    said = []
+    if calibrated.about.get("sha256") != file_hash(model):
+        said.append("the intervals were calibrated with other weights than these")
+    calibrated_for = {name: calibrated.about.get(name) for name in SAMPLING}
+    if any(value != getattr(options, name) for name, value in calibrated_for.items()):
+        words = ", ".join(f"{name} {value}" for name, value in calibrated_for.items())
+        said.append(f"the intervals were calibrated for {words}")
+    return said

@@ -114,39 +114,53 @@ class _Trial:
 
 
 def _shared_out(jobs: Iterable[Any], crew: Crew, retries: int) -> Iterator[Done]:
-    """Every job by the crew. Where a death takes all jobs with it nobody knows whose it was, so the last try
-    of each is made alone."""
-    fresh = (_Trial(job) for job in jobs)
-    again: deque[_Trial] = deque()
-    out: dict[Any, _Trial] = {}
-
-    def alone(trial: _Trial) -> bool:
-        return crew.one_death_is_all and 0 < trial.deaths == retries
-
+    """Every job by the crew, as they are done."""
+    board = _Board(jobs, crew, retries)
     try:
-        while True:
-            while len(out) < crew.room() and not any(alone(trial) for trial in out.values()):
-                if again and alone(again[0]) and out:
-                    break
-                trial = again.popleft() if again else next(fresh, None)
-                if trial is None:
-                    break
-                out[crew.hand_out(trial.job)] = trial
-            if not out:
-                return
-            for ticket in crew.wait(list(out)):
-                trial = out.pop(ticket)
-                try:
-                    done = crew.result(ticket)
-                except WorkerDiedError:
-                    trial.deaths += 1
-                    if trial.deaths <= retries:
-                        again.append(trial)
-                        continue
-                    done = Done(trial.job, why=DIED.format(trial.deaths))
-                yield done
+        while board.hand_out():
+            yield from board.collect()
     finally:
-        crew.leave(list(out))
+        crew.leave(list(board.out))
+
+
+class _Board:
+    """What is to be done and what is handed out.
+
+    Where a death takes all jobs with it, nobody knows whose it was; so the last try of each is made alone."""
+
+    def __init__(self, jobs: Iterable[Any], crew: Crew, retries: int) -> None:
+        self.crew, self.retries = crew, retries
+        self.fresh = (_Trial(job) for job in jobs)
+        self.again: deque[_Trial] = deque()
+        self.out: dict[Any, _Trial] = {}
+
+    def hand_out(self) -> bool:
+        """Give the crew as much as it takes; False if nothing is left."""
+        while len(self.out) < self.crew.room() and not any(map(self._is_alone, self.out.values())):
+            if self.again and self._is_alone(self.again[0]) and self.out:
+                break
+            trial = self.again.popleft() if self.again else next(self.fresh, None)
+            if trial is None:
+                break
+            self.out[self.crew.hand_out(trial.job)] = trial
+        return bool(self.out)
+
+    def collect(self) -> Iterator[Done]:
+        """What is done now; a job whose worker died comes back for another try, or fails after the last."""
+        for ticket in self.crew.wait(list(self.out)):
+            trial = self.out.pop(ticket)
+            try:
+                done = self.crew.result(ticket)
+            except WorkerDiedError:
+                trial.deaths += 1
+                if trial.deaths <= self.retries:
+                    self.again.append(trial)
+                    continue
+                done = Done(trial.job, why=DIED.format(trial.deaths))
+            yield done
+
+    def _is_alone(self, trial: _Trial) -> bool:
+        return self.crew.one_death_is_all and 0 < trial.deaths == self.retries
 
 
 def _as_many_as_fit() -> int:

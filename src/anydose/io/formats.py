@@ -29,7 +29,9 @@ ENTRY_POINTS = "anydose.formats"
 class OpenKBP(Format):
     """Sparse CSV files over 128 x 128 x 128 voxels, one folder a patient."""
 
-    name, accepts, dose_suffixes = "openkbp", "an OpenKBP patient (pt_N)", (".csv",)
+    name = "openkbp"
+    accepts = "an OpenKBP patient (pt_N)"
+    dose_suffixes = (".csv",)
     submission = "{name}.csv"
     organ_names = (
         "Brainstem",
@@ -76,7 +78,8 @@ class OpenKBP(Format):
 class Nifti(Format):
     """ct.nii.gz, dose.nii.gz, a mask a structure, case.json."""
 
-    name, accepts = "nifti", "a NIfTI folder (ct.nii.gz and masks)"
+    name = "nifti"
+    accepts = "a NIfTI folder (ct.nii.gz and masks)"
     dose_suffixes = (".nii.gz", ".nii")
 
     def recognises(self, path: Path) -> bool:
@@ -105,7 +108,9 @@ class Nifti(Format):
 class GdpHmm(Format):
     """One plan an .npz, as the GDP-HMM challenge of 2025 gives them."""
 
-    name, accepts, dose_suffixes = "gdphmm", "a GDP-HMM .npz", ("_pred.npy", ".npy")
+    name = "gdphmm"
+    accepts = "a GDP-HMM .npz"
+    dose_suffixes = ("_pred.npy", ".npy")
     submission = "{name}_pred.npy"
 
     def recognises(self, path: Path) -> bool:
@@ -148,7 +153,9 @@ class GdpHmm(Format):
 class Store(Format):
     """One case of a cohort store."""
 
-    name, accepts, states_dose_unit = "store", "a stored case (.zarr)", True
+    name = "store"
+    accepts = "a stored case (.zarr)"
+    states_dose_unit = True
 
     def recognises(self, path: Path) -> bool:
         return (path / "zarr.json").is_file()
@@ -166,8 +173,10 @@ class Store(Format):
 class Dicom(Format):
     """The folder of a study: CT series, RTSTRUCT, RTPLAN and RTDOSE, told apart by what they state."""
 
-    name, accepts = "dicom", "a DICOM folder (CT with RTSTRUCT)"
-    dose_suffixes, states_dose_unit = (".dcm", ".dicom", ".ima", ""), True
+    name = "dicom"
+    accepts = "a DICOM folder (CT with RTSTRUCT)"
+    dose_suffixes = (".dcm", ".dicom", ".ima", "")
+    states_dose_unit = True
 
     def recognises(self, path: Path) -> bool:
         from anydose.io.dicom import folder
@@ -216,7 +225,8 @@ class Dicom(Format):
 class Zip(Format):
     """A zip file of one case in any other format."""
 
-    name, accepts = "zip", "a .zip of one of these"
+    name = "zip"
+    accepts = "a .zip of one of these"
 
     def recognises(self, path: Path) -> bool:
         from anydose.io import archive

@@ -21,7 +21,7 @@ from anydose.score import binding, importers
 from anydose.score import compare as comparison
 from anydose.score.report import palette
 from anydose.score.report.embed import shown
-from anydose.score.report.html import report_data, write_data
+from anydose.score.report.html import Report, report_data, write_data
 from anydose.score.report.page import ISODOSES
 from anydose.score.report.run_record import read_beside
 from anydose.score.report.volumes import MASKS, shown_grid, start_voxel
@@ -53,7 +53,9 @@ def write_view(case: Case, prediction: Path, folder: Path, scorecard: Path | Non
     except ValueError as error:
         notes.append(f"no scorecard: {error}")
     against = comparison.compare(case, case.dose, dose) if case.dose is not None else None
-    data = report_data(case, dose, bound, result, against, warnings=notes, record=record)
+    data = report_data(
+        Report(case, dose, bound=bound, result=result, comparison=against, warnings=notes, record=record)
+    )
     with whole(folder / REPORT) as scratch:
         write_data(scratch, data, case, dose)
     grid = shown_grid(case, VOXELS)

@@ -14,7 +14,7 @@ from scored_phantom import CORD_MAX, COVERAGE, GRID, card, case, dose_gy
 from anydose.case.volume import Volume
 from anydose.score.binding import bind
 from anydose.score.compare import compare
-from anydose.score.report.html import write_report
+from anydose.score.report.html import Report, write_report
 from anydose.score.report.run_record import RunRecord
 from anydose.score.scoring import score
 
@@ -55,7 +55,7 @@ def page(path: Path) -> None:
     naming = (("SpinalCord", "SpinalCord", "oar", "SpinalCord", ""), ("Odd", "", "", "ignored", "no name"))
     band = [{"structure": "PTV", "point": f"D_{p}", "low": 55.0 - p / 10, "high": 60.0} for p in (5, 50, 95)]
     record = RunRecord(("unlike the training data",), {"Model": "compact"}, naming, tuple(band))
-    write_report(path, of, dose, bound, score(bound, dose), compare(of, of.dose, dose), record=record)
+    write_report(path, Report(of, dose, bound, score(bound, dose), compare(of, of.dose, dose), record=record))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from anydose.case.grid import Grid
 from anydose.case.volume import Volume
 from anydose.io.dicom.edges import edges
 from anydose.io.dicom.struct import Roi
-from anydose.score.report.html import write_report
+from anydose.score.report.html import Report, write_report
 
 pytest.importorskip("plotly")
 
@@ -51,7 +51,8 @@ def test_a_circle_is_drawn_where_its_contour_lies(
     tmp_path: Path, with_contours: bool, within_mm: float
 ) -> None:
     case = disc(with_contours)
-    write_report(tmp_path / "r.html", case, Volume(np.full(GRID.shape, 10.0, np.float32), GRID, "Gy"))
+    dose = Volume(np.full(GRID.shape, 10.0, np.float32), GRID, "Gy")
+    write_report(tmp_path / "r.html", Report(case, dose))
     seen = seen_in_browser(tmp_path / "r.html", tmp_path, HANDS)
     assert (seen["error"], seen["edge"]) == ("", with_contours)
     radii = np.linalg.norm(np.array(seen["drawn"]) - CENTRE_MM, axis=1)

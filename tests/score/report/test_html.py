@@ -22,7 +22,7 @@ from anydose.case.volume import Volume
 from anydose.score.binding import bind, own_template
 from anydose.score.compare import compare
 from anydose.score.report.embed import LONGEST_NAME
-from anydose.score.report.html import MAX_BYTES, write_report
+from anydose.score.report.html import MAX_BYTES, Report, write_report
 from anydose.score.report.run_record import RunRecord
 from anydose.score.report.volumes import shown_grid
 from anydose.score.scoring import score
@@ -72,8 +72,7 @@ pytest.importorskip("plotly")
 
 def written(path: Path, of: Case, dose: Volume, warnings: Sequence[str] = ()) -> str:
     bound = bind(of, own_template(of) if of.name.startswith("pt_") else card(COVERAGE, CORD_MAX, HEART))
-    write_report(
-        path,
+    report = Report(
         of,
         dose,
         bound=bound,
@@ -82,6 +81,7 @@ def written(path: Path, of: Case, dose: Volume, warnings: Sequence[str] = ()) ->
         provenance={"model": "</script><b>x</b>"},
         warnings=warnings,
     )
+    write_report(path, report)
     return path.read_text()
 
 
@@ -175,7 +175,7 @@ def test_a_dose_on_another_grid_is_refused(tmp_path: Path) -> None:
     bound = bind(case(), card(COVERAGE))
     moved = Volume(dose_gy(), Grid(GRID.shape, (3.0, 3.0, 3.0)), "Gy")
     with pytest.raises(ValueError, match="own grid"):
-        write_report(tmp_path / "r.html", case(), moved, bound, score(bound, dose_gy()))
+        write_report(tmp_path / "r.html", Report(case(), moved, bound, score(bound, dose_gy())))
 
 
 def test_a_browser_shows_a_patient_without_reference_or_ct(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_page_without_a_scorecard_and_where_the_dose_is_unknown(tmp_path: Path
     band = [{"structure": "PTV", "point": f"D_{p}", "low": 55.0 - p / 10, "high": 60.0} for p in (5, 50, 95)]
     naming = (("SpinalCord", "SpinalCord", "oar", "SpinalCord", ""), ("Odd", "", "", "ignored", "no name"))
     record = RunRecord(("unlike",), {"Model": "compact"}, naming, tuple(band))
-    write_report(tmp_path / "r.html", case(), dose, record=record)
+    write_report(tmp_path / "r.html", Report(case(), dose, record=record))
     data = data_of((tmp_path / "r.html").read_text())
     rows = {row["name"]: row for row in data["table"]}
     assert rows["SpinalCord"]["dose"] is None and "covered in part" in rows["SpinalCord"]["why"]

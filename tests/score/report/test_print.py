@@ -10,7 +10,7 @@ from scored_phantom import CORD_MAX, COVERAGE, GRID, card, case, dose_gy
 
 from anydose.case.volume import Volume
 from anydose.score.binding import bind
-from anydose.score.report.html import write_report
+from anydose.score.report.html import Report, write_report
 from anydose.score.scoring import score
 
 pytest.importorskip("plotly")
@@ -47,7 +47,7 @@ HANDS = """
 def test_paper_shows_the_whole_histogram_and_true_shapes(tmp_path: Path, flags: list[str]) -> None:
     of, dose = case(), Volume(dose_gy(), GRID, "Gy")
     bound = bind(of, card(COVERAGE, CORD_MAX))
-    write_report(tmp_path / "r.html", of, dose, bound, score(bound, dose))
+    write_report(tmp_path / "r.html", Report(of, dose, bound, score(bound, dose)))
     seen = seen_in_browser(tmp_path / "r.html", tmp_path, HANDS, flags=flags)
     assert seen["error"] == ""
     assert seen["screen"]["width"] > LETTER_PX, "wider than a sheet before"

@@ -6,6 +6,7 @@ import math
 from html import escape
 
 import numpy as np
+from numpy.typing import NDArray
 
 from anydose.score.cohort_scores import Evaluation
 from anydose.score.dvh_bands import AT_GY, Band, bands
@@ -19,9 +20,10 @@ STYLE = (
     "color:CanvasText;background:Canvas;color-scheme:light dark}"
     "table{border-collapse:collapse}td,th{padding:.2rem .7rem;text-align:right;border-bottom:1px solid #8886}"
     "th:first-child,td:first-child{text-align:left}div{overflow-x:auto}figure{display:inline-block;margin:1rem}"
-    "rect{fill:#4477aa}.of{fill:#006abf;fill-opacity:.25}.om{stroke:#006abf}"
-    ".rf{fill:#9aa4b0;fill-opacity:.3}.rm{stroke:currentColor;stroke-dasharray:5 3}path{stroke-width:1.5}"
-    ".om,.rm{fill:none}text{font-size:11px;fill:currentColor}"
+    "rect{fill:#4477aa}.predicted-band{fill:#006abf;fill-opacity:.25}"
+    ".predicted-median{stroke:#006abf}.reference-band{fill:#9aa4b0;fill-opacity:.3}"
+    ".reference-median{stroke:currentColor;stroke-dasharray:5 3}path{stroke-width:1.5}"
+    ".predicted-median,.reference-median{fill:none}text{font-size:11px;fill:currentColor}"
 )
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 
@@ -90,22 +92,35 @@ def _bands(evaluation: Evaluation) -> str:
 
 
 def _band(band: Band) -> str:
-    across = AT_GY * (WIDTH / AT_GY[-1])
-    parts = []
-    for of, curves in (("r", band.reference), ("o", band.predicted)):
-        low, middle, high = (BAND_HEIGHT * (1 - curve / 100) for curve in curves)
-        edge = [*zip(across, high, strict=True), *zip(across[::-1], low[::-1], strict=True)]
-        parts.append(f'<path class="{of}f" d="{_path(edge)}Z"/>')
-        parts.append(f'<path class="{of}m" d="{_path(list(zip(across, middle, strict=True)))}"/>')
-    ticks = "".join(
-        f'<text x="{gy * WIDTH / AT_GY[-1]:.0f}" y="{BAND_HEIGHT + FOOT - 4}" text-anchor="{anchor}">'
-        f"{gy}{' Gy' if anchor == 'end' else ''}</text>"
-        for gy, anchor in ((0, "start"), (20, "middle"), (40, "middle"), (60, "middle"), (80, "end"))
-    )
+    """One structure's two bands with their medians, the reference behind."""
+    curves = [*_curves("reference", band.reference), *_curves("predicted", band.predicted)]
+    ticks = [
+        _tick("0", 0, "start"),
+        *(_tick(str(gy), gy, "middle") for gy in (20, 40, 60)),
+        _tick("80 Gy", 80, "end"),
+    ]
     caption = f"{escape(plain(band.structure))}, {band.cases} cases"
-    size = f'width="{WIDTH}" height="{BAND_HEIGHT + FOOT}"'
+    return _figure("".join([*curves, *ticks]), BAND_HEIGHT + FOOT, caption)
+
+
+def _curves(whose: str, quantiles: NDArray[np.float64]) -> list[str]:
+    """The area between the lowest and the highest curve in percent (3, m), and the median."""
+    low, middle, high = (BAND_HEIGHT * (1 - curve / 100) for curve in quantiles)
+    across = AT_GY * (WIDTH / AT_GY[-1])
+    outline = _path([*zip(across, high, strict=True), *zip(across[::-1], low[::-1], strict=True)])
+    line = _path(list(zip(across, middle, strict=True)))
+    return [f'<path class="{whose}-band" d="{outline}Z"/>', f'<path class="{whose}-median" d="{line}"/>']
+
+
+def _tick(text: str, gy: float, anchor: str) -> str:
+    x, y = gy * WIDTH / AT_GY[-1], BAND_HEIGHT + FOOT - 4
+    return f'<text x="{x:.0f}" y="{y}" text-anchor="{anchor}">{text}</text>'
+
+
+def _figure(drawn: str, height: int, caption: str) -> str:
+    """A picture with its caption."""
     return (
-        f'<figure><svg {size} role="img" aria-label="{caption}">{"".join(parts)}{ticks}</svg>'
+        f'<figure><svg width="{WIDTH}" height="{height}" role="img" aria-label="{caption}">{drawn}</svg>'
         f"<figcaption>{caption}</figcaption></figure>"
     )
 
@@ -127,11 +142,7 @@ def _distribution(name: str, values: list[float]) -> str:
         place = f'x="{k * wide:.1f}" y="{HEIGHT - tall:.1f}"'
         bars.append(f'<rect {place} width="{wide - 1:.1f}" height="{tall:.1f}"/>')
     caption = f"{escape(name)}: {edges[0]:.3g} to {edges[-1]:.3g}, {len(finite)} cases"
-    size = f'width="{WIDTH}" height="{HEIGHT}"'
-    return (
-        f'<figure><svg {size} role="img" aria-label="{caption}">{"".join(bars)}</svg>'
-        f"<figcaption>{caption}</figcaption></figure>"
-    )
+    return _figure("".join(bars), HEIGHT, caption)
 
 
 def _cases(evaluation: Evaluation, shown: list[str]) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from anydose.case.case import Case
+from anydose.case.case import Case, Mask
 from anydose.case.names import ORGAN_CHANNELS
 from anydose.score.report.embed import figure_text
-from anydose.score.report.page import COLOURS, SOFT_TISSUE_HU, anatomy, frame, upright
+from anydose.score.report.page import COLOURS, SOFT_TISSUE_HU, anatomy, aspect, frame, upright
 
 Array = NDArray[np.float32]
 VIEWS = ("axial", "coronal", "sagittal")
@@ -55,19 +55,27 @@ def write_completion(
 def _centre(case: Case, values: Array, target: str) -> tuple[int, int, int]:
     """The slices shown: through the targets' centre, else through that of a structure asked for, else of the
     body."""
-    masks = [mask for mask in case.targets.values() if mask.any()]
-    where = np.logical_or.reduce(masks) if masks else case.body
-    if target in ("ptv", "oar", "angle") and (values >= 0.5).any():
-        where = (values >= 0.5).any(axis=0) if target != "oar" or not masks else where
-    assert where is not None
+    where = _worth_seeing(case, values, target)
     z, y, x = np.rint(np.argwhere(where).mean(axis=0)).astype(int)
     return int(z), int(y), int(x)
 
 
+def _worth_seeing(case: Case, values: Array, target: str) -> Mask:
+    shown = np.asarray((values >= 0.5).any(axis=0))
+    targets = [mask for mask in case.targets.values() if mask.any()]
+    if target in ("ptv", "angle") and shown.any():
+        return shown
+    if targets:
+        return np.asarray(np.logical_or.reduce(targets))
+    if target == "oar" and shown.any():
+        return shown
+    assert case.body is not None
+    return case.body
+
+
 def _slice(axes: Any, case: Case, target: str, values: Array, axis: int, index: int) -> Any:
     """Draw one slice; returns what a colour bar belongs to, or None."""
-    z, y, x = case.grid.spacing_zyx_mm
-    how = {"aspect": {0: y / x, 1: z / x, 2: z / y}[axis], "interpolation": "nearest"}
+    how = {"aspect": aspect(case, axis), "interpolation": "nearest"}
     low, high = SOFT_TISSUE_HU
     behind = values[0] if target == "ct" else anatomy(case)
     image = axes.imshow(upright(behind, axis, index), cmap="gray", vmin=low, vmax=high, **how)

@@ -3,7 +3,7 @@ what was missing, provenance.
 
 Volumes travel inside the file as gzipped bytes in base64 and are drawn by the page itself; nothing is
 fetched, so the file opens from a disk or a mail. The interactive DVH is plotly.js, taken from the `plotly`
-package (extra `report`). The page is assets/: report.html and report.css, planes.js, slices.js, tables.js."""
+package. The page is assets/: report.html and report.css, planes.js, slices.js, tables.js."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -46,37 +47,35 @@ MORE_POINTS = (
 )
 
 
-def write_report(
-    path: Path,
-    case: Case,
-    dose: Volume,
-    bound: BoundScorecard | None = None,
-    result: Score | None = None,
-    comparison: Comparison | None = None,
-    provenance: Mapping[str, str] | None = None,
-    warnings: Sequence[str] = (),
-    record: RunRecord | None = None,
-) -> None:
-    """Write the report of a dose as one HTML file of at most 8 MB.
+@dataclass(frozen=True)
+class Report:
+    """What a page is made of."""
 
-    Args:
-        path: the file.
-        case: its own dose is the reference where there is one.
-        dose: in Gy on the case's grid, not a number where it is unknown.
-        bound: the scorecard; None for a page without one.
-        result: the dose's score with it; None for a page without one.
-        comparison: with the reference.
-        provenance: more lines for its table, heading -> text.
-        warnings: put before all other notes.
-        record: what the prediction's own record says: model, options, inputs, structures, intervals.
+    case: Case
+    """Its own dose is the reference where there is one."""
+    dose: Volume
+    """In Gy on the case's grid, not a number where it is unknown."""
+    bound: BoundScorecard | None = None
+    """The scorecard; None for a page without one."""
+    result: Score | None = None
+    """The dose's score with it."""
+    comparison: Comparison | None = None
+    """With the reference."""
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    """More lines for its table, heading -> text."""
+    warnings: Sequence[str] = ()
+    """Put before all other notes."""
+    record: RunRecord = field(default_factory=RunRecord)
+    """What the prediction's own record says: model, options, inputs, structures, intervals."""
 
-    Raises:
-        ValueError: a dose in another unit or grid, and a missing `plotly` package.
-    """
+
+def write_report(path: Path, report: Report) -> None:
+    """Write a report as one HTML file of at most 8 MB. ValueError for a dose in another unit or grid, and for
+    a missing `plotly` package."""
+    case, dose = report.case, report.dose
     if not dose.grid.matches(case.grid):
         raise ValueError(f"{case.name}: a dose on the case's own grid is needed; resample it first")
-    data = report_data(case, dose, bound, result, comparison, provenance, warnings, record)
-    write_data(path, data, case, dose)
+    write_data(path, report_data(report), case, dose)
 
 
 def write_data(path: Path, data: Mapping[str, Any], case: Case, dose: Volume) -> None:
@@ -90,24 +89,18 @@ def write_data(path: Path, data: Mapping[str, Any], case: Case, dose: Volume) ->
     raise ValueError(f"{path}: the report of {case.name} does not fit into {MAX_BYTES // 10**6} MB")
 
 
-def report_data(
-    case: Case,
-    dose: Volume,
-    bound: BoundScorecard | None = None,
-    result: Score | None = None,
-    comparison: Comparison | None = None,
-    provenance: Mapping[str, str] | None = None,
-    warnings: Sequence[str] = (),
-    record: RunRecord | None = None,
-) -> dict[str, Any]:
+def report_data(report: Report) -> dict[str, Any]:
     """What a report says in words and figures, as plain values: facts, DVH with its table and bands, score
-    with limits, comparison, notes. The arguments are those of `write_report`; names are fit to be shown."""
-    record = record or RunRecord()
+    with limits, comparison, notes. Names are fit to be shown."""
+    case, dose, record = report.case, report.dose, report.record
+    bound, result, comparison = report.bound, report.result, report.comparison
     doses = {"dose": dose} | ({"reference": case.dose} if case.dose is not None else {})
     names = [name for name in palette.shades(case) if case.structures[name].any()]
     reference = score(bound, case.dose) if bound is not None and case.dose is not None else None
-    said = [*record.warnings, *warnings, *_cautions(result, reference)]
-    said += [*(result.warnings if result else ()), *(comparison.notes if comparison else ()), *case.inferred]
+    said = [*record.warnings, *report.warnings, *_cautions(result, reference)]
+    said += result.warnings if result is not None else ()
+    said += comparison.notes if comparison is not None else ()
+    said += case.inferred
     return {
         "case": shown(case.name),
         "lines": _facts(case),
@@ -123,7 +116,7 @@ def report_data(
         "bands": [{**band, "structure": shown(band["structure"])} for band in record.bands],
         "mapping": [[shown(text) for text in row] for row in record.structures],
         "notes": list(dict.fromkeys(said)),
-        "provenance": {**record.lines, **(provenance or {}), **_provenance(dose)},
+        "provenance": {**record.lines, **report.provenance, **_provenance(dose)},
     }
 
 

@@ -79,21 +79,14 @@ def draw_page(
 
 def _slice(axes: Any, case: Case, dose: Volume, axis: int, index: int, name: str) -> Any:
     """Draw one slice; returns the dose image."""
-    shown = [upright(a, axis, index) for a in (anatomy(case), dose.in_unit("Gy"))]
-    z, y, x = case.grid.spacing_zyx_mm
-    aspect = {0: y / x, 1: z / x, 2: z / y}[axis]
-    low, high = SOFT_TISSUE_HU
-    axes.imshow(shown[0], cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="nearest")
+    behind, inside = upright(anatomy(case), axis, index), upright(dose.in_unit("Gy"), axis, index)
+    if case.body is not None:
+        inside = np.where(upright(case.body, axis, index), inside, np.nan)
+    square, (low, high) = aspect(case, axis), SOFT_TISSUE_HU
+    axes.imshow(behind, cmap="gray", vmin=low, vmax=high, aspect=square, interpolation="nearest")
     top, floor = 1.1 * case.rx_max_gy, WASH_FROM * case.rx_max_gy
-    inside = shown[1] if case.body is None else np.where(upright(case.body, axis, index), shown[1], np.nan)
-    wash = axes.imshow(
-        np.ma.masked_where(~(inside >= floor), inside),
-        cmap="jet",
-        vmin=0,
-        vmax=top,
-        alpha=0.45,
-        aspect=aspect,
-    )
+    seen = np.ma.masked_where(~(inside >= floor), inside)
+    wash = axes.imshow(seen, cmap="jet", vmin=0, vmax=top, alpha=0.45, aspect=square)
     shades = palette.shades(case)
     for structure, mask in _shown_structures(case).items():
         cut = upright(mask, axis, index)
@@ -142,6 +135,12 @@ def frame(axes: Any, case: Case, axis: int, index: int, name: str) -> None:
     place_mm = case.grid.to_mm(np.where(np.arange(3) == axis, index, 0))[2 - axis]
     axes.set_title(f"{name}, {'zyx'[axis]} = {place_mm:.0f} mm", fontsize=10)
     axes.set(xticks=[], yticks=[], facecolor="black")
+
+
+def aspect(case: Case, axis: int) -> float:
+    """How tall a pixel of a slice across `axis` is, by its width."""
+    z, y, x = case.grid.spacing_zyx_mm
+    return {0: y / x, 1: z / x, 2: z / y}[axis]
 
 
 def upright(array: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
