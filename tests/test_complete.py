@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from commands import anydose
-from patients import phantom_of, write_openkbp
+from patients import small_phantom_of, write_openkbp
 
 from anydose.case import modality
 from anydose.complete import answer, ask, completed, structures_of
@@ -37,8 +37,7 @@ def network(std=0.1):
 
 @pytest.fixture(scope="module")
 def patient():
-    case = phantom_of(0).block((45, 40, 40), (32, 40, 40))
-    return replace(case, structures={name: m for name, m in case.structures.items() if m.any()})
+    return small_phantom_of(0)
 
 
 @pytest.mark.parametrize("target", modality.NAMES)

@@ -2,8 +2,6 @@
 input."""
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -183,26 +181,13 @@ def test_a_case_without_body_or_prescription_is_refused(patient):
         predict(network(), replace(patient, prescription=replace(patient.prescription, levels_gy={})))
 
 
-def command(*arguments):
-    run = [sys.executable, "-m", "anydose.cli", *map(str, arguments)]
-    return subprocess.run(run, capture_output=True, text=True, check=False)
-
-
 def test_the_command_writes_every_output_and_a_record_of_how(tmp_path):
     write_openkbp(1, tmp_path / "pt_1")
     save_model(network(std=0.001), tmp_path / "tiny.safetensors", {})
     out = tmp_path / "out"
-    done = command(
-        "predict",
-        tmp_path / "pt_1",
-        "--out",
-        out,
-        "--model",
-        tmp_path / "tiny.safetensors",
-        "--samples",
-        2,
-        "--no-mimic",
-    )
+    model = tmp_path / "tiny.safetensors"
+    options = ("--model", model, "--samples", 2, "--no-mimic")
+    done = anydose("predict", tmp_path / "pt_1", "--out", out, *options)
     assert done.returncode == 0, done.stderr
     names = {
         "pt_1.csv",
@@ -227,7 +212,7 @@ def test_the_command_writes_every_output_and_a_record_of_how(tmp_path):
     taken = {row["roi"]: row["channel"] for row in run["structures"]}
     assert taken["PTV70"] != "ignored"
     page = tmp_path / "report.html"
-    shown = command("report", out, "--case", tmp_path / "pt_1", "--out", page)
+    shown = anydose("report", out, "--case", tmp_path / "pt_1", "--out", page)
     assert shown.returncode == 0, shown.stderr
     assert '"PTV70","PTV_7000"' in page.read_text().replace('", "', '","')
 

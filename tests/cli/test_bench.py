@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from anydose.bench.registry import benchmark, benchmarks
+from anydose.bench.patients import Patients
+from anydose.bench.registry import Benchmark, benchmark, benchmarks
 from anydose.cli.app import app
 from anydose.cli.bench import run
 from anydose.io.phantom import write_phantom
@@ -47,7 +48,15 @@ def test_a_benchmark_measures_prints_and_writes_its_rows(dataset: Path, tmp_path
     printed = [json.loads(text) for text in done.stdout.splitlines()]
     assert [row["patient"] for row in printed] == ["pt_201"]
     assert json.loads((tmp_path / "rows.json").read_text()) == printed
-    assert "| pt_201 |" in RUN.invoke(app, line).stdout
+
+
+def test_rows_are_a_table_where_no_json_is_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [{"bench": "counts", "patient": "pt_201", "n": 3}]
+    counting = Benchmark(name="counts", measure=lambda settings: rows, settings=Patients, says="Counts.")
+    run(counting, Patients(tmp_path), None, as_json=False)
+    assert capsys.readouterr().out == "| patient | n |\n| --- | --- |\n| pt_201 | 3 |\n\n"
 
 
 def test_names_and_options_of_the_last_release_work_and_are_said(dataset: Path, tmp_path: Path) -> None:
@@ -59,9 +68,6 @@ def test_names_and_options_of_the_last_release_work_and_are_said(dataset: Path, 
 
 
 def test_rows_that_are_there_stay_whole_when_a_benchmark_fails(tmp_path: Path) -> None:
-    from anydose.bench.patients import Patients
-    from anydose.bench.registry import Benchmark
-
     def measure(settings):
         yield {"bench": "fails", "n": 1}
         yield {"bench": "fails", "n": 2}

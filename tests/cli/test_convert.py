@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from patients import slice_of, write_openkbp
 from typer.testing import CliRunner
 
 from anydose.cli.app import app
-from anydose.io.phantom import write_phantom
+from anydose.io import nifti
 from anydose.io.read import read_case
 
 RUN = CliRunner()
@@ -17,7 +18,8 @@ RUN = CliRunner()
 
 @pytest.mark.parametrize("format", ["nifti", "store", "dicom"])
 def test_the_converted_patient_reads_back_as_the_same(tmp_path: Path, format: str) -> None:
-    case = write_phantom(1, tmp_path / "pt_1", "openkbp")
+    case = slice_of(1)
+    write_openkbp(1, tmp_path / "pt_1")
     line = ["convert", str(tmp_path / "pt_1"), "--out", str(tmp_path / "out"), "--format", format]
     done = RUN.invoke(app, line)
     assert done.exit_code == 0, done.output
@@ -34,7 +36,7 @@ def test_the_converted_patient_reads_back_as_the_same(tmp_path: Path, format: st
 
 
 def test_what_a_form_cannot_hold_and_an_unknown_one_leave_nothing(tmp_path: Path) -> None:
-    write_phantom(1, tmp_path / "pt_1", "nifti")
+    nifti.write_case(slice_of(1), tmp_path / "pt_1")
     for format in ("pdf", "openkbp"):
         line = ["convert", str(tmp_path / "pt_1"), "--out", str(tmp_path / "out"), "--format", format]
         done = RUN.invoke(app, line)
@@ -45,7 +47,7 @@ def test_what_a_form_cannot_hold_and_an_unknown_one_leave_nothing(tmp_path: Path
 
 
 def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
-    write_phantom(1, tmp_path / "pt_1", "openkbp")
+    write_openkbp(1, tmp_path / "pt_1")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine.txt").write_text("mine")
     done = RUN.invoke(app, ["convert", str(tmp_path / "pt_1"), "--out", str(tmp_path / "out")])

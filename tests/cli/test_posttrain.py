@@ -4,14 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from patients import phantom_of
+from patients import phantom_of, slice_of, write_openkbp
 from typer.testing import CliRunner
 
 from anydose.bench.posttrain import Judged, row
 from anydose.case.volume import Volume
 from anydose.cli.app import app, main
 from anydose.io.openkbp import write_dose
-from anydose.io.phantom import write_phantom
 from anydose.train.posttrain.reward import bind_reward, read_reward
 
 
@@ -19,7 +18,8 @@ from anydose.train.posttrain.reward import bind_reward, read_reward
 def patient(tmp_path_factory):
     """A phantom with a dose of 70 Gy in the body, and one of 60 Gy as a prediction."""
     folder = tmp_path_factory.mktemp("scard")
-    case = write_phantom(0, folder / "pt_1", "openkbp")
+    case = slice_of(0)
+    write_openkbp(0, folder / "pt_1")
     for path, gy in (
         (folder / "pt_1" / "dose.csv", 70.0),
         (folder / "low.csv", 60.0),

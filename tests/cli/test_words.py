@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from patients import slice_of, write_openkbp
 from typer.testing import CliRunner
 
 from anydose.case.volume import Volume
@@ -21,7 +22,8 @@ RUN = CliRunner()
 @pytest.fixture(scope="module")
 def patient(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("words") / "pt_1"
-    case = write_phantom(0, folder, "openkbp")
+    case = slice_of(0)
+    write_openkbp(0, folder)
     write_dose(Volume((case.body * 70.0).astype(np.float32), case.grid, "Gy"), case, folder / "dose.csv")
     return folder
 

@@ -7,11 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from patients import write_openkbp
+from patients import slice_of, write_openkbp
 
 from anydose.deliver.cohort import Request, predict_cohort
-from anydose.io import run_folder
-from anydose.io.phantom import write_phantom
+from anydose.io import nifti, run_folder
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import save_model
 from anydose.model.network.unet import UNetConfig
@@ -28,7 +27,7 @@ def cohort(tmp_path_factory):
     torch.manual_seed(0)
     save_model(Any2Any(UNET), root / "tiny.safetensors", {})
     write_openkbp(1, root / "patients" / "pt_1")
-    write_phantom(2, root / "patients" / "two", "nifti")
+    nifti.write_case(slice_of(2), root / "patients" / "two")
     write_openkbp(3, root / "patients" / "pt_3")
     (root / "patients" / "pt_3" / "ct.csv").write_text(",data\n5,nan\n")
     return root

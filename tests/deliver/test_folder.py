@@ -19,7 +19,6 @@ from anydose.deliver import folder as folders
 from anydose.deliver.dose import predict_to
 from anydose.deliver.folder import COMPLETE, LOCK, WRITING, one_result
 from anydose.io import run_folder
-from anydose.io.phantom import write_phantom
 from anydose.io.read import read_case, read_dose
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import save_model
@@ -103,7 +102,7 @@ def test_something_else_is_refused_and_patients_are_never_overwritten(tmp_path):
     assert content(tmp_path / "out") == {"thesis.txt"}
     write(tmp_path / "out", {"dose.nii.gz": "1"}, overwrite=True)
     assert content(tmp_path / "out") == {"dose.nii.gz", "run.json"}
-    write_phantom(0, tmp_path / "cohort" / "pt_3", "openkbp")
+    write_openkbp(0, tmp_path / "cohort" / "pt_3")
     for place in (tmp_path / "cohort", tmp_path / "cohort" / "pt_3"):
         with pytest.raises(ValueError, match="holds the case pt_3"):
             write(place, {"dose.nii.gz": "1"}, overwrite=True)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from patients import phantom_of, write_openkbp
+from patients import slice_of, write_openkbp
 
 from anydose.bench.trust import REMOVED, calibration_rows, condition_rows, removals
 from anydose.case.grid import Grid
@@ -57,7 +57,7 @@ def test_intervals_lie_beside_the_dose_and_warnings_in_the_record(model, tmp_pat
     about = {"sha256": "another", "steps": 1, "looks": 2, "samples": 1, "mimic": False}
     fitted = Calibration(weights, {"0.5": 0.5, "0.8": 1.5, "0.95": 3.0}, kinds, about)
     write_json(calibration.as_json(fitted), trust_files(model).uncertainty)
-    write_json(guard.as_json(guard.learn([phantom_of(1)])), trust_files(model).ranges)
+    write_json(guard.as_json(guard.learn([slice_of(1)])), trust_files(model).ranges)
     out = tmp_path / "out"
     run = predict_to(tmp_path / "pt_1", out, str(model), OPTIONS, read={"beams": "1"}, intervals=True)
     assert any("beam directions: 1;" in sentence for sentence in run["warnings"])
@@ -80,14 +80,14 @@ def test_intervals_lie_beside_the_dose_and_warnings_in_the_record(model, tmp_pat
 
 
 def test_a_usual_case_has_no_warning(model, tmp_path):
-    write_json(guard.as_json(guard.learn([phantom_of(1)])), trust_files(model).ranges)
+    write_json(guard.as_json(guard.learn([slice_of(1)])), trust_files(model).ranges)
     assert predict_to(tmp_path / "pt_1", tmp_path / "out", str(model), OPTIONS)["warnings"] == []
 
 
 def test_the_bench_measures_coverage_and_leaves_what_predict_reads(model):
     cases = []
     for seed in range(4):
-        case = phantom_of(seed)
+        case = slice_of(seed)
         noise = np.random.default_rng(seed).normal(30, 10, case.grid.shape).astype(np.float32)
         cases.append(replace(case, dose=Volume(np.abs(noise) * case.body, case.grid, "Gy")))
     rows = calibration_rows(cases, str(model), OPTIONS, "cpu", fitted=True)
@@ -105,7 +105,7 @@ def test_conditions_are_taken_away_alone_and_one_after_the_other(model, monkeypa
     cannot lose it, is left out."""
     cases = []
     for seed in range(2):
-        case = phantom_of(seed)
+        case = slice_of(seed)
         cases.append(replace(case, dose=Volume(20 * case.body.astype(np.float32), case.grid, "Gy")))
     asked = []
 

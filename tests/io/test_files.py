@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from patients import write_openkbp
 
 from anydose.io.files import file_name, whole
 
@@ -23,10 +24,9 @@ def test_scratch_of_the_dead_is_removed_and_of_the_living_is_kept(tmp_path):
 
 
 def test_a_cohort_is_told_from_a_case_and_from_nothing(tmp_path):
-    from anydose.io.phantom import write_phantom
     from anydose.io.sources import is_cohort
 
-    write_phantom(0, tmp_path / "cohort" / "pt_1", "openkbp")
+    write_openkbp(0, tmp_path / "cohort" / "pt_1")
     assert is_cohort(tmp_path / "cohort")
     assert not is_cohort(tmp_path / "cohort" / "pt_1")
     (tmp_path / "empty").mkdir()

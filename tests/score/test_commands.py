@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from commands import anydose
-from patients import phantom_of
+from patients import small_phantom_of
 
 from anydose.case.case import Case
 from anydose.case.volume import Volume
-from anydose.io.nifti import write_volume
-from anydose.io.openkbp import write_case, write_dose
+from anydose.io.nifti import write_case, write_volume
 
 
 def dose_for(case: Case, scale: float = 1.0) -> Volume:
@@ -27,22 +27,20 @@ def dose_for(case: Case, scale: float = 1.0) -> Volume:
 
 @pytest.fixture(scope="module")
 def patients(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two phantoms with a dose, and two predictions of each in folders a and b."""
+    """Two small patients with a dose, and two predictions of each in folders a and b."""
     root = tmp_path_factory.mktemp("cohort")
     for seed in (0, 1):
-        case = phantom_of(seed)
+        case = small_phantom_of(seed)
         name = f"pt_{seed}"
-        write_case(case, root / "cases" / name)
-        write_dose(dose_for(case), case, root / "cases" / name / "dose.csv")
+        write_case(replace(case, name=name, dose=dose_for(case)), root / "cases" / name)
         for model, scale in (("a", 0.99), ("b", 0.9)):
-            (root / model).mkdir(exist_ok=True)
-            write_dose(dose_for(case, scale), case, root / model / f"{name}.csv")
+            write_volume(dose_for(case, scale), root / model / f"{name}.nii.gz")
     return root
 
 
 def test_score_writes_total_maximum_items_and_missing(patients: Path, tmp_path: Path) -> None:
     case = patients / "cases" / "pt_0"
-    done = anydose("score", case / "dose.csv", "--case", case, "--out", tmp_path / "s.json")
+    done = anydose("score", case / "dose.nii.gz", "--case", case, "--out", tmp_path / "s.json")
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads((tmp_path / "s.json").read_text())
     assert {"total", "maximum", "items", "missing"} <= found.keys()
@@ -51,11 +49,11 @@ def test_score_writes_total_maximum_items_and_missing(patients: Path, tmp_path: 
 
 
 def test_score_takes_a_dose_in_another_form(patients: Path, tmp_path: Path) -> None:
-    case = phantom_of(0)
-    write_volume(dose_for(case), tmp_path / "dose.nii.gz")
-    folder = patients / "cases" / "pt_0"
-    same = [anydose("score", dose, "--case", folder).stdout for dose in (tmp_path / "dose.nii.gz", folder)]
-    assert same[0] == same[1]
+    case, folder = small_phantom_of(0), patients / "cases" / "pt_0"
+    np.save(tmp_path / "pt_0_pred.npy", dose_for(case).array)
+    doses = (tmp_path / "pt_0_pred.npy", folder / "dose.nii.gz", folder)
+    first, *others = [anydose("score", dose, "--case", folder).stdout for dose in doses]
+    assert "total" in first and others == [first, first]
 
 
 def test_a_file_that_is_no_scorecard_is_one_sentence_and_exit_code_2(patients: Path, tmp_path: Path) -> None:
@@ -80,7 +78,7 @@ def test_compare_two_models_on_a_cohort(patients: Path, tmp_path: Path) -> None:
 
 def test_report_and_its_printed_page(patients: Path, tmp_path: Path) -> None:
     pytest.importorskip("plotly")
-    line = ("report", patients / "a" / "pt_0.csv", "--case", patients / "cases" / "pt_0")
+    line = ("report", patients / "a" / "pt_0.nii.gz", "--case", patients / "cases" / "pt_0")
     done = anydose(*line, "--out", tmp_path / "r.html", "--record", tmp_path / "r.pdf")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "r.html").stat().st_size < 8_000_000
