@@ -4,34 +4,17 @@ what the rows say."""
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from patients import phantom_of
 
 from anydose.bench import ablation
 from anydose.bench.ablation import VARIANTS, Plan, config_of
-from anydose.case.volume import Volume
-from anydose.io import openkbp
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import load_model, save_model
 from anydose.model.network.baselines import BaselineConfig
 from anydose.model.network.unet import UNetConfig
 
 TINY = ("model.backbone.widths=[8, 16]", "model.backbone.down_blocks=[1, 1]", "model.backbone.up_blocks=[1]")
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    """One validation patient, a phantom with a dose, in OpenKBP's form."""
-    root = tmp_path_factory.mktemp("kbp")
-    case = phantom_of(0)
-    level = np.zeros(case.grid.shape, dtype=np.float32)
-    for name, gy in sorted(case.prescription.levels_gy.items(), key=lambda item: item[1]):
-        level[case.structures[name]] = gy
-    case = replace(case, dose=Volume(level, case.grid, "Gy"))
-    openkbp.write_case(case, root / "provided-data" / "validation-pats" / "pt_201")
-    return root
 
 
 def plan_of(dataset, cohort_folder, tmp_path, **changes):

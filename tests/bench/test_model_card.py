@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from anydose.bench import model_card as card
+from anydose.bench.markdown import tables
 from anydose.cli import app as cli
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import budget, describe, export, save_model, stages
@@ -84,7 +85,7 @@ def test_the_budget_counts_every_stage():
 
 def test_rows_of_any_benchmark_are_tables_by_their_columns():
     rows = [{"bench": "b", "a": 1.234, "n": 3}, {"bench": "b", "a": 2.0, "n": 4}, {"said": ["x", "y"]}]
-    assert card.tables(rows).splitlines() == [
+    assert tables(rows).splitlines() == [
         "| a | n |",
         "| --- | --- |",
         "| 1.23 | 3 |",

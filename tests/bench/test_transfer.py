@@ -4,36 +4,15 @@ killed run keeps its rows and goes on."""
 import json
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from patients import phantom_of
 
 from anydose.bench import transfer
 from anydose.bench.transfer import ARMS, Plan, dose_config, prior_of, stages_of, subset, trainer_of
-from anydose.case.volume import Volume
-from anydose.io import openkbp
 from anydose.train.tasks import TaskConfig, draw
 
 TINY = ("model.backbone.widths=[8, 16]", "model.backbone.down_blocks=[1, 1]", "model.backbone.up_blocks=[1]")
 BY_NAME = {arm.name: arm for arm in ARMS}
-
-
-@pytest.fixture(scope="module")
-def dataset(tmp_path_factory):
-    """One validation patient, a few slices of a phantom with a dose, in OpenKBP's form."""
-    root = tmp_path_factory.mktemp("kbp")
-    case = phantom_of(0)
-    middle = int(np.argwhere(np.logical_or.reduce(list(case.targets.values())))[:, 0].mean())
-    slices = (np.abs(np.arange(case.grid.shape[0]) - middle) < 5)[:, None, None]
-    kept = {name: mask & slices for name, mask in case.structures.items() if (mask & slices).any()}
-    case = replace(case, structures=kept)
-    level = np.zeros(case.grid.shape, dtype=np.float32)
-    for name, gy in sorted(case.prescription.levels_gy.items(), key=lambda item: item[1]):
-        level[case.structures[name]] = gy
-    case = replace(case, dose=Volume(level, case.grid, "Gy"))
-    openkbp.write_case(case, root / "provided-data" / "validation-pats" / "pt_201")
-    return root
 
 
 def plan_of(dataset, cohort_folder, tmp_path, **changes):

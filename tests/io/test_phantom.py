@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from patients import phantom_of
 from scipy import ndimage
 
 from anydose.io import openkbp
-from anydose.io.phantom import make_phantom, write_phantom
+from anydose.io.phantom import make_phantom, write_patient, write_phantom
 
 # half the 10th percentile to 1.5 times the 90th of OpenKBP validation patients, in cc
 VOLUMES_CC = {
@@ -27,7 +28,7 @@ VOLUMES_CC = {
 
 @pytest.fixture(scope="module", params=range(6))
 def patient(request):
-    return make_phantom(request.param)
+    return phantom_of(request.param)
 
 
 def centre(case, name):
@@ -109,7 +110,7 @@ def test_it_comes_back_from_openkbp_files_as_it_was(tmp_path):
 def test_it_comes_back_from_nifti_files_as_it_was(tmp_path):
     from anydose.io import nifti
 
-    written = write_phantom(2, tmp_path / "two", "nifti")
+    written = write_patient(lambda: phantom_of(2), tmp_path / "two", "nifti")
     read = nifti.read_case(tmp_path / "two")
     assert read.grid.matches(written.grid)
     assert np.array_equal(read.ct.array, written.ct.array)
@@ -120,7 +121,7 @@ def test_it_comes_back_from_nifti_files_as_it_was(tmp_path):
 def test_it_comes_back_from_a_dicom_study_in_its_place(tmp_path):
     from anydose.io.read import read_case
 
-    written = write_phantom(2, tmp_path / "two", "dicom")
+    written = write_patient(lambda: phantom_of(2), tmp_path / "two", "dicom")
     read = read_case(tmp_path / "two")
     assert read.grid.matches(written.grid)
     assert np.array_equal(read.ct.array, written.ct.array)
