@@ -129,7 +129,7 @@ def test_conditions_are_taken_away_alone_and_one_after_the_other(model, monkeypa
 
 
 def test_a_fine_ct_is_judged_on_the_grid_that_the_model_works_on(model, tmp_path):
-    patient = phantom_of(1)
+    patient = slice_of(1)
     d, h, w = patient.grid.shape
     x_mm, y_mm, z_mm = patient.grid.spacing_mm
     origin_mm = patient.grid.origin_mm
