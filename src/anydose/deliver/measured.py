@@ -120,9 +120,10 @@ def _is_figure(name: str, target: str) -> bool:
 def _without_model(name: str, row: Row, everything_given: Row) -> float:
     """A figure without a model. It was measured once, beside the row in which everything is given."""
     key = name + WITHOUT_MODEL
-    worst = 0.0 if name.endswith("dice") else float("inf")
-    found: float = everything_given.get(key, row.get(key, worst))
-    return found
+    for measured in (everything_given, row):
+        if key in measured:
+            return float(measured[key])
+    return 0.0 if name.endswith("dice") else float("inf")
 
 
 def _organs(row: Row, where: str) -> Verdict:

@@ -99,7 +99,17 @@ def _network(c: BaselineConfig, inputs: int, outputs: int) -> nn.Module:
     def unet(widths: tuple[int, ...], inputs: int, residual: bool) -> nn.Module:
         strides = [1] + [2] * (len(widths) - 1)
         kernels = [3] * len(widths)
-        return DynUNet(3, inputs, outputs, kernels, strides, strides[1:], filters=widths, res_block=residual)
+        net: nn.Module = DynUNet(
+            spatial_dims=3,
+            in_channels=inputs,
+            out_channels=outputs,
+            kernel_size=kernels,
+            strides=strides,
+            upsample_kernel_size=strides[1:],
+            filters=widths,
+            res_block=residual,
+        )
+        return net
 
     if c.kind == "dynunet":
         return unet(c.widths, inputs, residual=True)
@@ -107,4 +117,13 @@ def _network(c: BaselineConfig, inputs: int, outputs: int) -> nn.Module:
         half = tuple(w // 2 for w in c.widths)
         return Cascade(unet(half, inputs, residual=False), unet(c.widths, inputs + outputs, residual=False))
     shape: dict[str, Any] = {"blocks_down": (1, 1, 2, 2), "blocks_bottleneck": 1, "blocks_up": (2, 2, 1, 1)}
-    return MedNeXt(3, c.widths[0], inputs, outputs, kernel_size=3, use_residual_connection=True, **shape)
+    mednext: nn.Module = MedNeXt(
+        spatial_dims=3,
+        init_filters=c.widths[0],
+        in_channels=inputs,
+        out_channels=outputs,
+        kernel_size=3,
+        use_residual_connection=True,
+        **shape,
+    )
+    return mednext
