@@ -74,48 +74,52 @@ def _case(plan: dict[str, Any], path: Path) -> Case:
     origin, spacing = _three(plan["origin"]), _three(plan["spacing"])
     direction = np.asarray(plan.get("direction", np.eye(3)), dtype=np.float64).reshape(3, 3)
     grid = Grid(image.shape, spacing, origin, direction)  # type: ignore[arg-type]
-    masks = {
-        key: _volume(value, key) > 0.5
-        for key, value in plan.items()
-        if key not in VOLUMES and isinstance(value, np.ndarray) and value.ndim == 3
-    }
-    for key, mask in masks.items():
-        if mask.shape != image.shape:
-            raise ValueError(f"{key!r} has shape {mask.shape}; {image.shape}, that of img, is accepted")
-    masks = {key: mask for key, mask in masks.items() if mask.any()}
-    renamed = _one_body(masks)
-    listed = [str(name) for name in _names(plan.get("all_mask"))]
-    lost = [
-        name
-        for name in listed
-        if name in plan and name not in masks and f"{name} (not the body)" not in masks
-    ]
-    renamed += [f"structure {name}: no mask with a voxel, left out" for name in lost]
+    masks, left_out = _masks(plan, grid)
     targets = [target for target in gdphmm_meta.targets(path) if target.structure in masks]
-    levels = {target.structure: target.dose_gy for target in targets}
     beams, said = _beams(plan, grid)
-    said += renamed
+    said += left_out
     said += [] if "direction" in plan else ["grid: axes along the patient's, no direction stated"]
     said += [f"{name}: passed over, drawn anew from the beams" for name in PLATES if name in plan]
     dose = None
     if "dose" in plan:
-        scale = float(plan["dose_scale"])
-        if not 0 < scale < np.inf:
-            raise ValueError(f"dose_scale {scale:g}; a positive number of Gy is accepted")
-        dose = Volume(_volume(plan["dose"], "dose") * np.float32(plan["dose_scale"]), grid, "Gy")
-        dose, sentence = _normalised(dose, targets, masks)
+        dose, sentence = _normalised(_dose(plan, grid), targets, masks)
         said.append(sentence)
     return Case(
-        path.name.removesuffix(".npz"),
-        grid,
-        masks,
-        Prescription(levels),
-        beams,
-        Volume(image, grid, "HU"),
-        dose,
+        name=path.name.removesuffix(".npz"),
+        grid=grid,
+        structures=masks,
+        prescription=Prescription({target.structure: target.dose_gy for target in targets}),
+        beams=beams,
+        ct=Volume(image, grid, "HU"),
+        dose=dose,
         inferred=(*said, "patient position: HFS (GDP-HMM does not state it)"),
         source=Source("gdphmm"),
     )
+
+
+def _masks(plan: dict[str, Any], grid: Grid) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The structures with a voxel, and sentences on what was renamed or left out."""
+    masks: dict[str, np.ndarray] = {}
+    for name, value in plan.items():
+        if name in VOLUMES or not isinstance(value, np.ndarray) or value.ndim != 3:
+            continue
+        mask = _volume(value, name) > 0.5
+        if mask.shape != grid.shape:
+            raise ValueError(f"{name!r} has shape {mask.shape}; {grid.shape}, that of img, is accepted")
+        if mask.any():
+            masks[name] = mask
+    said = _one_body(masks)
+    for name in map(str, _names(plan.get("all_mask"))):
+        if name in plan and name not in masks and f"{name} (not the body)" not in masks:
+            said.append(f"structure {name}: no mask with a voxel, left out")
+    return masks, said
+
+
+def _dose(plan: dict[str, Any], grid: Grid) -> Volume:
+    scale = float(plan["dose_scale"])
+    if not 0 < scale < np.inf:
+        raise ValueError(f"dose_scale {scale:g}; a positive number of Gy is accepted")
+    return Volume(_volume(plan["dose"], "dose") * np.float32(plan["dose_scale"]), grid, "Gy")
 
 
 def _beams(plan: dict[str, Any], grid: Grid) -> tuple[tuple[Beam, ...], list[str]]:
@@ -148,9 +152,8 @@ def _normalised(dose: Volume, targets: list[Target], masks: dict[str, np.ndarray
         return dose, f"dose: as planned, not normalised ({PTV_FILE} with this patient not found)"
     name, level_gy = high[0].structure, high[0].dose_gy
     factor = level_gy / (float(np.percentile(dose.array[masks[name]], 3)) + 1e-5)  # as the challenge does
-    return Volume(
-        dose.array * np.float32(factor), dose.grid, "Gy"
-    ), f"dose: scaled by {factor:.4f} so that D97% of {name} is {level_gy:g} Gy"
+    scaled = Volume(dose.array * np.float32(factor), dose.grid, "Gy")
+    return scaled, f"dose: scaled by {factor:.4f} so that D97% of {name} is {level_gy:g} Gy"
 
 
 def crop(case: Case) -> Case:

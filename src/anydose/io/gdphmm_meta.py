@@ -23,25 +23,34 @@ SITES = {"1": "head and neck", "2": "lung"}
 
 @dataclass(frozen=True)
 class Target:
-    """One target level of a patient: 'PTV_High', 'PTV_Mid' or 'PTV_Low', its structure and its Gy."""
+    """One target level of a patient."""
 
     level: str
+    """'PTV_High', 'PTV_Mid' or 'PTV_Low'."""
     structure: str
+    """Its structure's name."""
     dose_gy: float
+    """Its prescription."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """One row of meta_data.csv. site: 'head and neck' or 'lung'; phase: of the challenge ('train', 'valid');
-    dev_split: of the baseline ('train', 'valid', 'test')."""
+    """One row of meta_data.csv."""
 
     patient: str
+    """The patient's number."""
     plan: str
+    """The plan's."""
     is_vmat: bool
+    """Whether it is an arc."""
     site: str
+    """'head and neck' or 'lung'."""
     phase: str
+    """Of the challenge: 'train' or 'valid'."""
     dev_split: str
+    """Of the baseline: 'train', 'valid' or 'test'."""
     file: str
+    """The name of its .npz."""
 
 
 def find(path: Path, name: str) -> Path | None:

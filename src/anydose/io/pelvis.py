@@ -34,20 +34,32 @@ SACRUM = ((-15, 58), (10, 72), (45, 84), (90, 72), (140, 52))
 
 @dataclass(frozen=True)
 class Traits:
-    """What differs between patients: sizes relative to the median, in mm where named so."""
+    """What differs between patients."""
 
     size: float
+    """Of the whole patient, relative to the median."""
     width: float
+    """Of the trunk, relative to the median."""
     fat_mm: float
+    """Thickness of the fat under the skin."""
     shift_mm: tuple[float, float]
+    """Where the patient lies, (x, y)."""
     pixel_mm: float
+    """Width of a voxel in the plane."""
     prostate_mm: tuple[float, float, float]
+    """Radii of the prostate."""
     bladder_cc: float
+    """Volume of the bladder."""
     rectum_mm: tuple[float, float]
+    """Radius of the rectum: narrow, and in the ampulla."""
     gas: float
+    """The part of the rectum that is gas."""
     sacral_bend_mm: float
+    """How far back the sacrum lies from where it lies in the median patient."""
     vesicles_mm: tuple[float, float]
+    """Length and thickness of the seminal vesicles."""
     femur_mm: float
+    """Radius of the femoral heads."""
 
     @classmethod
     def draw(cls, random: np.random.Generator) -> Traits:

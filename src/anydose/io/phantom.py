@@ -61,17 +61,24 @@ AIRWAY = ((-180, 62), (-120, 37), (-80, 16), (-50, -4), (-30, -8), (0, 0), (30, 
 
 @dataclass(frozen=True)
 class Traits:
-    """What differs between patients: sizes relative to the median, in mm where named so, the tumour's place
-    and its side (+1 left, -1 right)."""
+    """What differs between patients."""
 
     size: float
+    """Of the whole patient, relative to the median."""
     neck: float
+    """Width of the neck, relative to the median."""
     fat_mm: float
+    """Thickness of the fat under the skin."""
     shift_mm: tuple[float, float]
+    """Where the patient lies, (x, y)."""
     pixel_mm: float
+    """Width of a voxel in the plane."""
     site_mm: tuple[float, float, float]
+    """Middle of the tumour, (x, y, z)."""
     radii_mm: tuple[float, float, float]
+    """Its radii."""
     side: int
+    """Its side: +1 left, -1 right."""
 
     @classmethod
     def draw(cls, random: np.random.Generator) -> Traits:

@@ -43,11 +43,14 @@ MAX_VOXELS = 2 * 10**8  # 760 slices of 512 x 512, 0.8 GB as float32
 
 @dataclass(frozen=True)
 class Found:
-    """One object of a folder: its file and its dataset without pixels."""
+    """One object of a folder."""
 
     path: Path
+    """Its file."""
     header: Dataset
+    """Its dataset without pixels."""
     said: tuple[str, ...] = ()
+    """Sentences on how it was read."""
 
     @property
     def uid(self) -> str:

@@ -43,11 +43,14 @@ MODEL = "anydose"
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose objects these are: patient and study attributes by keyword, and the frame of reference."""
+    """Whose objects these are."""
 
     study: Mapping[str, Any]
+    """Patient and study attributes by keyword."""
     frame_uid: str
+    """The frame of reference."""
     made: datetime = field(default_factory=datetime.now)
+    """When they were made."""
 
 
 def identity(case: Case, anonymize: bool = False) -> Identity:

@@ -22,12 +22,14 @@ EDGES = 256  # tested at a time
 
 @dataclass(frozen=True)
 class Overlaps:
-    """What was found in one slice. together: groups of contours of which the union is meant; repeated: those
-    drawn again within less than a pixel, to be left out; unclear: pairs that may be hole or lobe."""
+    """What was found in one slice."""
 
     together: tuple[frozenset[int], ...] = ()
+    """Groups of contours of which the union is meant."""
     repeated: frozenset[int] = frozenset()
+    """Contours drawn again within less than a pixel, to be left out."""
     unclear: int = 0
+    """How many pairs may be a hole or a lobe."""
 
 
 def find_overlaps(polygons: Sequence[Floats], pixel_mm: float) -> Overlaps:

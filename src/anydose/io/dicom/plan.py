@@ -22,14 +22,18 @@ SAME = 0.05  # degrees or mm within which a control point has not moved
 
 @dataclass(frozen=True)
 class Plan:
-    """beams; levels_gy: ROI number -> prescribed Gy; fractions: or None; patient_position: or ''; said:
-    sentences on what was passed over."""
+    """What an RTPLAN says."""
 
     beams: tuple[Beam, ...]
+    """Its treatment beams."""
     levels_gy: dict[int, float]
+    """ROI number -> prescribed Gy."""
     fractions: int | None
+    """Their number; None if it states none."""
     patient_position: str
+    """As 'HFS'; '' if it states none."""
     said: tuple[str, ...]
+    """Sentences on what was passed over."""
 
 
 def read_plan(path: Path) -> Plan:
@@ -54,7 +58,13 @@ def read_plan(path: Path) -> Plan:
             _beam(item, said) for item in items(dataset, "BeamSequence") if _treats(item, groups, said)
         )
         levels = _levels(dataset, said)
-        return Plan(beams, levels, _fractions(groups), _position(dataset), tuple(said))
+        return Plan(
+            beams=beams,
+            levels_gy=levels,
+            fractions=_fractions(groups),
+            patient_position=_position(dataset),
+            said=tuple(said),
+        )
 
 
 def _treats(beam: Dataset, groups: list[Dataset], said: list[str]) -> bool:

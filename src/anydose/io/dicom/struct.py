@@ -21,19 +21,24 @@ CLOSED = ("CLOSED_PLANAR", XOR)
 
 @dataclass(frozen=True)
 class Roi:
-    """One region of interest. name: unique in its file; kind: RTROIInterpretedType or ''; frame_uid: its
-    frame of reference or ''; contours: closed ones, (n, 3) LPS mm; said: what was left out of it;
-    code: code value of its RTROIIdentificationCodeSequence or ''; xor: what two contours enclose is left
-    out."""
+    """One region of interest."""
 
     number: int
+    """ROINumber."""
     name: str
+    """Unique in its file."""
     kind: str
+    """RTROIInterpretedType, or ''."""
     frame_uid: str
+    """Its frame of reference, or ''."""
     contours: tuple[Floats, ...]
+    """Closed contours, (n, 3) LPS mm each."""
     said: tuple[str, ...] = ()
+    """What was left out of it."""
     code: str = ""
+    """Code value of its RTROIIdentificationCodeSequence, or ''."""
     xor: bool = False
+    """Whether what two contours enclose is left out."""
 
 
 def read_rois(path: Path) -> list[Roi]:
@@ -68,11 +73,11 @@ def read_rois(path: Path) -> list[Roi]:
                 said.append(f"name cut to {LONGEST_NAME} of {len(stated):,} characters")
             frame_uid = text(item, "ReferencedFrameOfReferenceUID", needed=False)
             rois[roi_number] = Roi(
-                roi_number,
-                name,
-                kinds.get(roi_number, ""),
-                frame_uid,
-                closed,
+                number=roi_number,
+                name=name,
+                kind=kinds.get(roi_number, ""),
+                frame_uid=frame_uid,
+                contours=closed,
                 said=tuple(said),
                 code=codes.get(roi_number, ""),
                 xor=any(_plain(c, "ContourGeometricType", name) == XOR for c in sequence),
