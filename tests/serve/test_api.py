@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +14,10 @@ pytest.importorskip("httpx")
 from starlette.testclient import TestClient
 
 from anydose.io.phantom import write_phantom
+from anydose.score.scorecard import templates
 from anydose.serve.guard import LARGEST_BODY
 from anydose.serve.jobs import Jobs
+from anydose.serve.retention import tidy_room
 from anydose.serve.room import Room
 from anydose.serve.server import guarded, serve
 from anydose.serve.upload import Limits
@@ -176,3 +179,70 @@ def test_files_that_are_no_patient_are_a_sentence_without_our_paths(client: Test
     client.put(f"/api/patients/{name}/files/note.txt", content=MARKUP.encode())
     answer = client.post(f"/api/patients/{name}/survey")
     assert answer.status_code == 422 and "accepted" in answer.text and str(room.data) not in answer.text
+
+
+def finished(room: Room, client: TestClient, patient: str) -> str:
+    """A job whose result is held."""
+    job = str(client.post("/api/jobs", json={"patient": patient}).json()["id"])
+    jobs = Jobs(room.queue)
+    while (taken := jobs.take("me")) is not None:
+        (room.results / taken.id / "prediction").mkdir(parents=True)
+        jobs.finish(taken.id, "me", {"case": "a", "warnings": []})
+    return job
+
+
+def test_a_released_patient_is_removed_where_that_is_wanted(tmp_path: Path) -> None:
+    write_phantom(1, tmp_path / "cases" / "phantom_1", "openkbp")
+    room = Room(tmp_path, remove_released=True)
+    with TestClient(guarded(room, ""), base_url="http://127.0.0.1") as asked:
+        patient = str(asked.post("/api/patients", json={"stored": "phantom_1"}).json()["id"])
+        room.note(patient, survey={})
+        first, second = finished(room, asked, patient), asked.post("/api/jobs", json={"patient": patient})
+        assert asked.post(f"/api/jobs/{first}/release", json={"by": "me"}).status_code == 200
+        assert (room.patients / patient).is_dir()  # the second job still reads it
+        assert finished(room, asked, patient) != second.json()["id"]
+        assert asked.post(f"/api/jobs/{second.json()['id']}/release", json={"by": "me"}).status_code == 200
+        assert not (room.patients / patient).exists() and (room.results / first).is_dir()
+
+
+def test_old_results_and_uploads_are_removed_and_waiting_ones_are_not(tmp_path: Path) -> None:
+    room = Room(tmp_path, keep_days=1e-6)
+    room.prepare()
+    jobs = Jobs(room.queue)
+    done, waiting, unused = (room.new_patient(None, set()) for _ in range(3))
+    old = jobs.submit({"patient": done}, hold=True)
+    jobs.take("me")
+    (room.results / old.id / "prediction").mkdir(parents=True)
+    jobs.finish(old.id, "me", {"case": "a", "warnings": []})
+    young = jobs.submit({"patient": waiting}, hold=True)
+    time.sleep(0.2)
+    tidy_room(room, jobs)
+    assert jobs.find(old.id) is None and not (room.results / old.id).exists()
+    assert [path.name for path in room.patients.iterdir()] == [waiting]
+    assert jobs.find(young.id) is not None and unused != waiting
+
+
+def test_a_scorecard_of_ones_own_is_offered_and_used(client: TestClient, room: Room) -> None:
+    patient = room.new_patient("phantom_1", set())
+    room.note(patient, survey={})
+    content = next(iter(templates().values())).read_bytes()
+    place = "/api/scorecards/our clinic.json"
+    assert client.put(place, content=content).json() == {"name": "our clinic"}
+    assert "our clinic" in client.get("/api/scorecards").json()
+    assert (room.scorecards / "our clinic.json").read_bytes() == content
+    wanted = {"patient": patient, "scorecard": "our clinic"}
+    assert client.post("/api/jobs", json=wanted).status_code == 202
+    assert client.put(place, content=content).status_code == 409
+    for name, body, status in (
+        ("bad.json", b"{}", 422),
+        ("bad.json", b"\xff\x00", 422),
+        ("bad.csv", b"Nothing", 422),
+        ("..%2fbad.json", content, 404),
+        ("bad.exe", content, 422),
+        (f"{next(iter(templates()))}.json", content, 409),
+        ("long.json", b" " * (LARGEST_BODY + 1), 413),
+    ):
+        answer = client.put(f"/api/scorecards/{name}", content=body)
+        assert answer.status_code == status, (name, answer.text)
+        assert str(room.data) not in answer.text
+    assert [path.name for path in room.scorecards.iterdir()] == ["our clinic.json"]

@@ -143,6 +143,7 @@ def test_from_an_upload_to_a_released_rtdose(page: Page, viewer: RunningViewer, 
     in_every_form(page, "viewer-names")
     page.fill("input[aria-label='what Larynx is']", "ignore")
     page.check("#uncertainty")
+    page.select_option("#looks", "1")
     page.click("#predict")
     page.wait_for_selector("body[data-first-picture-at]")
     job = viewer.client.get("/api/jobs").json()[0]

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import time
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -222,25 +223,64 @@ def test_the_watched_folder_is_emptied_into_the_node(patient, tmp_path):
     assert len(received.studies().popitem()[1]) == len(files_of(patient))
 
 
-def test_old_data_is_removed_with_its_job_and_held_data_is_not(patient, tmp_path):
-    settings = config(tmp_path, settle_s=0.1, keep_days=1e-6, senders=[{"ae": "PACS", "hold": True}])
+def delivered(settings, patient):
+    """A received study whose job is held: the parts of its node, and the job's id."""
     received, jobs = Received(settings.data / "received"), queue(settings)
+    collector = Collector(settings, received, jobs)
     for path in files_of(patient):
         received.add(path.read_bytes(), settings.senders[0])
     time.sleep(0.2)
-    (name,) = Collector(settings, received, jobs).look()
+    (name,) = collector.look()
     jobs.take(OWNER)
     jobs.finish(name, OWNER, {})
-    node = Node(tmp_path / "c.yaml", settings, jobs)
-    node.tidy(received)
-    assert jobs.find(name).state == "held" and received.studies()
-    jobs.release(name, "me")
-    node._tidied = 0
+    return Node(settings.data / "c.yaml", settings, jobs), received, collector, name
+
+
+def dicom_below(folder):
+    return [path.name for path in folder.rglob("*.dcm")]
+
+
+HOLDING = [{"ae": "PACS", "hold": True}]
+
+
+def test_old_data_is_removed_with_its_job_and_held_data_is_not(patient, tmp_path):
+    settings = config(tmp_path, settle_s=0.1, keep_days=1e-6, senders=HOLDING)
+    node, received, collector, name = delivered(settings, patient)
     time.sleep(0.1)
-    node.tidy(received)
-    assert jobs.find(name) is None
-    left = [p.name for p in settings.data.rglob("*") if p.is_file()]
-    assert not [name for name in left if name.endswith(".dcm")], left
+    node.tidy(received, collector)
+    assert node.jobs.find(name).state == "held" and received.studies()
+    node.jobs.release(name, "me")
+    node._tidied = 0
+    node.tidy(received, collector)
+    assert node.jobs.find(name) is None and not dicom_below(settings.data)
+
+
+def test_what_was_delivered_is_removed_at_once_where_that_is_wanted(patient, tmp_path):
+    settings = config(tmp_path, settle_s=0.1, remove_delivered=True, senders=HOLDING)
+    node, received, collector, name = delivered(settings, patient)
+    node.tidy(received, collector)
+    assert node.jobs.find(name) is not None
+    node.jobs.release(name, "me")
+    node.tidy(received, collector)
+    assert node.jobs.find(name) is None and not dicom_below(settings.data)
+    for path in files_of(patient):  # the same study again is a new one
+        received.add(path.read_bytes(), settings.senders[0])
+    time.sleep(0.2)
+    assert len(collector.look()) == 1
+
+
+def test_an_object_that_came_after_the_job_is_kept(patient, tmp_path):
+    settings = config(tmp_path, settle_s=0.1, remove_delivered=True, senders=HOLDING)
+    node, received, collector, name = delivered(settings, patient)
+    more = dcmread(files_of(patient)[0])
+    more.SOPInstanceUID = more.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
+    content = BytesIO()
+    more.save_as(content)
+    study = received.add(content.getvalue(), settings.senders[0])
+    node.jobs.release(name, "me")
+    node.tidy(received, collector)
+    assert node.jobs.find(name) is None
+    assert len(received.studies()[study]) == len(files_of(patient)) + 1
 
 
 def test_one_node_a_folder(tmp_path, monkeypatch):

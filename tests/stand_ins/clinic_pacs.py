@@ -1,12 +1,15 @@
 """A small clinic on loopback: Orthanc, a node with a model that was never trained, and coarse studies."""
 
+import asyncio
 import contextlib
 import json
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -25,7 +28,7 @@ from anydose.serve.jobs import Jobs
 
 ORTHANC = shutil.which("Orthanc", path="/usr/sbin:/usr/bin:/usr/local/bin")
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
-UNET = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16))
+UNET = ModelConfig(UNetConfig(widths=(8, 16), down_blocks=(1, 1), up_blocks=(1,), code=16), mimic=False)
 
 
 def tiny_model(path: Path) -> Path:
@@ -56,11 +59,57 @@ def free_port() -> int:
         return found.getsockname()[1]
 
 
-class Orthanc:
-    """A server of our own, with its data in `folder`; `peers`: AE title -> port on loopback."""
+def certificates(folder: Path) -> Path:
+    """An authority of one's own and what it has signed for `node` and `pacs`, both called localhost."""
+    folder.mkdir()
 
-    def __init__(self, folder: Path, peers: dict[str, int]) -> None:
+    def openssl(*words):
+        subprocess.run(["openssl", *words], cwd=folder, check=True, capture_output=True)
+
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "authority.key",
+            "-out", "authority.pem", "-days", "2", "-subj", "/CN=authority")  # fmt: skip
+    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
+    for name in ("node", "pacs"):
+        openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr",
+                "-subj", "/CN=localhost")  # fmt: skip
+        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "authority.pem", "-CAkey", "authority.key",
+                "-CAcreateserial", "-days", "2", "-extfile", "names", "-out", f"{name}.pem")  # fmt: skip
+    return folder
+
+
+@contextlib.contextmanager
+def https_before(port: int, keys: Path):
+    """A proxy that ends TLS before an HTTP server, as a clinic's does; the URL."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(keys / "pacs.pem", keys / "pacs.key")
+
+    async def pipe(reader, writer):
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+            writer.close()
+
+    async def serve(reader, writer):
+        behind = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(pipe(reader, behind[1]), pipe(behind[0], writer))
+
+    loop = asyncio.new_event_loop()
+    threading.Thread(target=loop.run_forever, daemon=True).start()
+    front = asyncio.run_coroutine_threadsafe(asyncio.start_server(serve, "127.0.0.1", 0, ssl=context), loop)
+    try:
+        yield f"https://localhost:{front.result(10).sockets[0].getsockname()[1]}"
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+
+
+class Orthanc:
+    """A server of our own, with its data in `folder`; `peers`: AE title -> port on loopback; `keys`: DICOM
+    over TLS with the files of `certificates` (HTTPS of Debian's Orthanc breaks off, see `https_before`)."""
+
+    def __init__(self, folder: Path, peers: dict[str, int], keys: Path | None = None) -> None:
         self.http, self.dicom = free_port(), free_port()
+        self.root = f"http://127.0.0.1:{self.http}"
         folder.mkdir()
         settings = {
             "Name": "TEST",
@@ -72,7 +121,10 @@ class Orthanc:
             "DicomAet": "ORTHANC",
             "RemoteAccessAllowed": False,
             "AuthenticationEnabled": False,
-            "DicomModalities": {ae: [ae, "127.0.0.1", port] for ae, port in peers.items()},
+            "DicomModalities": {
+                ae: {"AET": ae, "Host": "127.0.0.1", "Port": port, "UseDicomTls": keys is not None}
+                for ae, port in peers.items()
+            },
             "DicomWeb": {
                 "Enable": True,
                 "Root": "/dicom-web/",
@@ -81,21 +133,28 @@ class Orthanc:
             },
             "OverwriteInstances": False,
             "DicomScuTimeout": 120,
+            "DicomTlsEnabled": keys is not None,
         }
+        if keys:
+            settings |= {
+                "DicomTlsCertificate": str(keys / "pacs.pem"),
+                "DicomTlsPrivateKey": str(keys / "pacs.key"),
+                "DicomTlsTrustedCertificates": str(keys / "authority.pem"),
+            }
         (folder / "orthanc.json").write_text(json.dumps(settings))
         with (folder / "log").open("w") as log:
             self.process = subprocess.Popen([ORTHANC, folder / "orthanc.json"], stdout=log, stderr=log)
         wait_for(lambda: self.get("/system"), 30)
 
     def get(self, path: str, kind: str = "application/json"):
-        asked = urllib.request.Request(f"http://127.0.0.1:{self.http}{path}", headers={"Accept": kind})
+        asked = urllib.request.Request(f"{self.root}{path}", headers={"Accept": kind})
         with contextlib.suppress(OSError), urllib.request.urlopen(asked, timeout=30) as answer:
             return json.load(answer) if "json" in kind else answer.read()
         return None
 
     def post(self, path: str, body):
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        asked = urllib.request.Request(f"http://127.0.0.1:{self.http}{path}", data, method="POST")
+        asked = urllib.request.Request(f"{self.root}{path}", data, method="POST")
         with urllib.request.urlopen(asked, timeout=120) as answer:
             return json.load(answer)
 

@@ -20,6 +20,11 @@ def node(
     release: Annotated[str, typer.Option(help="Release this held job: it is sent.")] = "",
     by: Annotated[str, typer.Option(help="Who releases it.")] = "",
     again: Annotated[str, typer.Option(help="Try this failed job once more.")] = "",
+    pull: Annotated[
+        str, typer.Option(help="Have this destination send a study to the node, which must be running.")
+    ] = "",
+    study: Annotated[str, typer.Option(help="Its StudyInstanceUID.")] = "",
+    patient: Annotated[str, typer.Option(help="Or all studies of this PatientID.")] = "",
     as_json: JsonLines = False,
 ) -> None:
     """Receive studies by C-STORE or from a watched folder, predict their dose, and send the RTDOSE on."""
@@ -34,6 +39,9 @@ def node(
     if jobs or release or again:
         _ask(Jobs(settings.queue_url), release, by, again, as_json)
         return
+    if pull:
+        _pull(settings, pull, study, patient, as_json)
+        return
     refuse_wrong(settings)
     if not check:
         from anydose.serve.node import run_node
@@ -45,6 +53,26 @@ def node(
     for sentence, is_well in found:
         print_line({"check": sentence, "well": is_well}) if as_json else typer.echo(sentence)
     if not all(is_well for _, is_well in found):
+        raise typer.Exit(2)
+
+
+def _pull(settings: object, name: str, study: str, patient: str, as_json: bool) -> None:
+    from anydose.serve.config import NodeConfig
+    from anydose.serve.pull import pull
+    from anydose.serve.send import NotSent
+
+    assert isinstance(settings, NodeConfig)
+    place = next((place for place in settings.destinations if place.name == name), None)
+    if place is None:
+        raise ValueError(f"--pull {name}: no destination is called so")
+    try:
+        found = pull(settings, place, study, patient)
+    except NotSent as error:
+        raise ValueError(str(error)) from error
+    for one in found:
+        row = {"study": one.uid, "objects": one.objects, "failed": one.failed}
+        print_line(row) if as_json else typer.echo(f"{one.uid}: {one.objects} objects, {one.failed} failed")
+    if any(one.failed for one in found):
         raise typer.Exit(2)
 
 

@@ -25,6 +25,13 @@ def serve(
     token_file: Annotated[
         Path | None, typer.Option(help=f"File that holds the token; else the variable {TOKEN}.")
     ] = None,
+    keep_days: Annotated[
+        float,
+        typer.Option(help="Results, and uploads that no job needs, are removed then.", min=0.0),
+    ] = 30.0,
+    remove_released: Annotated[
+        bool, typer.Option("--remove-released", help="Remove an upload as soon as its result is released.")
+    ] = False,
     max_gb: Annotated[float, typer.Option(help="Largest upload of one patient, in GB.", min=0.001)] = 2.0,
 ) -> None:
     """Serve the viewer and its HTTP API."""
@@ -39,4 +46,4 @@ def serve(
         raise ValueError(f"{token_file}: empty; a token is accepted")
     limits = Limits(max_bytes=int(max_gb * GB), max_unpacked_bytes=int(2 * max_gb * GB))
     tell(f"http://{host}:{port} (data in {data}; {'with' if token else 'without'} a token)")
-    run(Room(data, limits), host, port, token, device)
+    run(Room(data, limits, keep_days, remove_released), host, port, token, device)

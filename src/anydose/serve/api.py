@@ -175,12 +175,17 @@ def _patients(room: Room, jobs: Jobs) -> APIRouter:
     def forget(patient: Id) -> None:
         """Delete what was uploaded; refused while a job needs it."""
         room.patient(patient)
-        if any(job.request.get("patient") == patient for job in jobs.newest(states=(WAITING, RUNNING))):
+        if _is_needed(jobs, patient):
             raise Refused("a job needs this patient; delete the job first", 409)
         sent.pop(patient, None)
         room.forget_patient(patient)
 
     return router
+
+
+def _is_needed(jobs: Jobs, patient: str) -> bool:
+    """Whether a job is still going to read this patient."""
+    return any(job.request.get("patient") == patient for job in jobs.newest(states=(WAITING, RUNNING)))
 
 
 def _is_calibrated(model: Path) -> bool:
@@ -240,7 +245,10 @@ def _jobs(room: Room, jobs: Jobs) -> APIRouter:
         _found(jobs, job)
         if not jobs.release(job, release.by):
             raise Refused("only a result that is held can be released", 409)
-        return _now(jobs, _found(jobs, job))
+        found = _found(jobs, job)
+        if room.remove_released and not _is_needed(jobs, found.request["patient"]):
+            room.forget_patient(found.request["patient"])
+        return _now(jobs, found)
 
     @router.delete("/jobs/{job}", status_code=204)
     def forget(job: Id) -> None:

@@ -28,6 +28,8 @@ def refuse_wrong(config: NodeConfig) -> None:
         NameMap.load(path)
     if config.tls is not None:
         config.tls.server()
+    for place in config.destinations:
+        place.trusted()
     if config.watch is not None and not config.watch.is_dir():
         raise ValueError(f"{config.watch}: no folder; one that exists is accepted as watch")
     config.data.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -67,7 +69,8 @@ def _greet(place: Destination, config: NodeConfig) -> None:
     """C-ECHO, or a look at the DICOMweb root. Raises NotSent."""
     if place.url:
         try:
-            with url_request.urlopen(f"{place.url.rstrip('/')}/studies?limit=1", timeout=10):
+            asked = f"{place.url.rstrip('/')}/studies?limit=1"
+            with url_request.urlopen(asked, timeout=10, context=place.trusted()):
                 return
         except url_error.HTTPError as error:
             if error.code >= 500:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,6 +81,12 @@ class Collector:
                 continue
             found += [job] if job else []
         return found
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """The studies of these keys were removed: if they come again, they are new."""
+        self._queued.difference_update(keys)
+        for path in [path for path in self._facts if not path.exists()]:
+            del self._facts[path]
 
     def _study(self, study: str, files: list[Path]) -> str | None:
         key = key_of(study, files)

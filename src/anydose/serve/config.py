@@ -101,6 +101,8 @@ class Destination(Part):
     """DICOMweb root, as https://pacs/dicom-web."""
     token_file: Path | None = None
     """A file that holds a bearer token for the URL."""
+    authority: Path | None = None
+    """Who has signed the certificate of an https URL, in PEM form; without it, whom the system trusts."""
 
     @model_validator(mode="after")
     def _one_way(self) -> Destination:
@@ -109,6 +111,13 @@ class Destination(Part):
         if self.url and not re.match(r"https?://", self.url):
             raise ValueError(f"destination {self.name}: a url that begins with https:// is accepted")
         return self
+
+    def trusted(self) -> ssl.SSLContext:
+        """For the URL. ValueError for an authority that is none."""
+        try:
+            return ssl.create_default_context(cafile=self.authority)
+        except OSError as error:  # of which an SSLError is one
+            raise ValueError(f"{self.authority}: a file of certificates in PEM form is accepted") from error
 
 
 class Prediction(Part):
@@ -157,6 +166,8 @@ class NodeConfig(Part):
     """A delivery that did not succeed for so long has failed."""
     keep_days: float = Field(default=30.0, gt=0)
     """Patients' data of jobs that are done or failed are removed after so long."""
+    remove_delivered: bool = False
+    """Remove them as soon as a result was delivered; a study that comes again is predicted again."""
     keep_free_gb: float = Field(default=2.0, ge=0)
     """Nothing is received while the disk has less free."""
     most_attempts: int = Field(default=5, ge=1)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -22,13 +21,13 @@ from anydose.serve.config import FOLDER_SENDER, NodeConfig
 from anydose.serve.jobs import Jobs
 from anydose.serve.log import log_to, nameless
 from anydose.serve.received import NotDicom, Received
+from anydose.serve.retention import EVERY_S, tidy_node
 from anydose.serve.work import sole_owner
 
 log = logging.getLogger(__name__)
 LOOK_S = 0.5
 REFUSED = "refused"  # folder in the watched one, for what is no object of ours
 RESTART_S = 2.0
-TIDY_S = 600.0
 
 
 @dataclass
@@ -58,7 +57,7 @@ class Node:
                 self._supervise(lock)
                 self._guarded("watch", lambda: self.watch(received))
                 self._guarded("collect", collector.look)
-                self._guarded("tidy", lambda: self.tidy(received))
+                self._guarded("tidy", lambda: self.tidy(received, collector))
         finally:
             server.shutdown()
             if self._worker is not None:
@@ -115,22 +114,13 @@ class Node:
                 path.replace(refused / path.name)
         self._seen = now
 
-    def tidy(self, received: Received) -> None:
-        """Remove patients' data of jobs that ended long ago, the job last."""
-        if time.monotonic() - self._tidied < TIDY_S and self._tidied:
-            return
-        self._tidied = time.monotonic()
-        old_s = self.config.keep_days * 86400
-        for job in self.jobs.older_than(old_s):
-            for folder in (Path(job.place), self.config.data / "results" / job.id):
-                if self.config.data in folder.parents:
-                    shutil.rmtree(folder, ignore_errors=True)
-            study = str(job.request.get("study", ""))
-            files = received.studies().get(study, []) if study else []
-            if study and all(time.time() - path.stat().st_mtime > old_s for path in files):
-                shutil.rmtree(received.root / study, ignore_errors=True)
-            self.jobs.delete(job.id)
-            log.info("patient's data removed", extra={"about": {"job": job.id, "study": study}})
+    def tidy(self, received: Received, collector: Collector) -> None:
+        """Remove patients' data that are not kept any longer."""
+        if time.monotonic() - self._tidied >= EVERY_S or not self._tidied or self.config.remove_delivered:
+            self._tidied = time.monotonic()
+            removed = tidy_node(self.config, received, self.jobs)
+            if removed:
+                collector.forget(removed)
 
 
 def run_node(config_file: Path, config: NodeConfig) -> None:

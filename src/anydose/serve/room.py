@@ -35,6 +35,10 @@ class Room:
 
     data: Path
     limits: Limits = Limits()
+    keep_days: float = 30.0
+    """Results, and uploads that no job needs, are removed after so long."""
+    remove_released: bool = False
+    """Whether what was uploaded is removed as soon as its result is released."""
 
     def prepare(self) -> None:
         """Make the folders; only this user may look into them."""

@@ -122,7 +122,7 @@ def _stow(dataset: Dataset, place: Destination) -> None:
         headers["Authorization"] = f"Bearer {place.token_file.read_text().strip()}"
     asked = url_request.Request(f"{place.url.rstrip('/')}/studies", body.getvalue(), headers, method="POST")
     try:
-        with url_request.urlopen(asked, timeout=PATIENCE_S) as answer:
+        with url_request.urlopen(asked, timeout=PATIENCE_S, context=place.trusted()) as answer:
             code = answer.status
     except url_error.HTTPError as error:
         raise NotSent(f"{place.name} answers {error.code}") from error

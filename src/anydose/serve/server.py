@@ -21,6 +21,7 @@ from anydose.serve.guard import Guard, Impatient, is_loopback
 from anydose.serve.jobs import Jobs
 from anydose.serve.log import log_to
 from anydose.serve.metrics import Traffic
+from anydose.serve.retention import EVERY_S, tidy_room
 from anydose.serve.room import Room
 from anydose.serve.work import sole_owner
 
@@ -77,15 +78,27 @@ def guarded(room: Room, token: str, crew: Crew | None = None) -> Any:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        task = asyncio.create_task(crew.keep()) if crew else None
+        tasks = [asyncio.create_task(_tidy(room, jobs))]
+        if crew:
+            tasks.append(asyncio.create_task(crew.keep()))
         yield
-        if crew and task:
+        for task in tasks:
             task.cancel()
+        if crew:
             await asyncio.to_thread(crew.end)
 
     app: Any = make_app(room, jobs, traffic, crew.living if crew else lambda: 1)
     app.router.lifespan_context = lifespan
     return Guard(app, room.limits, traffic, token)
+
+
+async def _tidy(room: Room, jobs: Jobs) -> None:
+    while True:
+        try:
+            await asyncio.to_thread(tidy_room, room, jobs)
+        except Exception:  # noqa: BLE001  (a server outlives whatever one pass meets)
+            log.exception("old data could not be removed")
+        await asyncio.sleep(EVERY_S)
 
 
 def serve(
