@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from anydose.model.codec.codec import IdentityCodec
+from anydose.model.codec.codec import IdentityCodec, different
 from anydose.model.codec.compact import CompactCodec, load, save
 from anydose.model.codec.make import make_codec
 
@@ -80,3 +80,25 @@ def test_two_threads_share_wan_s_vae():
         with ThreadPoolExecutor(4) as pool:
             together = list(pool.map(torch.no_grad()(codec.encode), volumes))
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(alone, together, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["wan:4:4", "maisi:4:8"])
+def test_organs_that_a_patient_lacks_pass_a_slow_codec_once_and_change_nothing(kind, monkeypatch):
+    pytest.importorskip("diffusers" if "wan" in kind else "monai")
+    torch.manual_seed(0)
+    codec = make_codec(kind).eval()
+    volume = torch.full((1, 5, 4, 8, 8), -1.0)
+    volume[0, 1], volume[0, 3] = torch.randn(4, 8, 8), 1.0
+    calls, encode = [], codec.vae.encode
+    monkeypatch.setattr(codec.vae, "encode", lambda x: (calls.append(x), encode(x))[1])
+    with torch.no_grad():
+        found = codec.encode(volume)
+        assert len(calls) == 3  # the organ, air and the body that fills its box
+        alone = torch.cat([codec.encode(channel) for channel in volume.split(1, dim=1)], dim=1)
+    assert torch.equal(found, alone)
+
+
+def test_constant_channels_that_differ_and_channels_that_vary_each_stand_for_themselves():
+    rough = torch.randn(1, 2, 2)
+    channels = torch.stack([torch.zeros(1, 2, 2), rough, torch.ones(1, 2, 2), rough, torch.zeros(1, 2, 2)])
+    assert different(channels) == ([0, 1, 2, 3], [0, 1, 2, 3, 0])

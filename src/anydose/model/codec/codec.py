@@ -67,6 +67,24 @@ def lead(codec: Codec) -> int:
     return getattr(codec, "lead", 0)
 
 
+def different(channels: Tensor) -> tuple[list[int], list[int]]:
+    """Which of `channels` (m, ...) a slow codec needs to see, and for each of the m which of those stands for
+    it: of constant ones (organs that a patient lacks) that are equal, the first serves for all."""
+    if len(channels) == 1:
+        return [0], [0]
+    low, high = (torch.stack(ends).tolist() for ends in zip(*map(torch.aminmax, channels), strict=True))
+    first: dict[tuple[float, int], int] = {}
+    places: list[int] = []
+    shown: list[int] = []
+    for number, (least, most) in enumerate(zip(low, high, strict=True)):
+        key = (least, -1) if least == most else (least, number)
+        if key not in first:
+            first[key] = len(shown)
+            shown.append(number)
+        places.append(first[key])
+    return shown, places
+
+
 def is_voxelwise(codec: Codec) -> bool:
     """Whether every latent channel is a voxel, so that a latent shows what the volume shows."""
     return getattr(codec, "voxelwise", False)

@@ -12,6 +12,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from anydose.model.codec.codec import different
 from anydose.model.shards import account
 from anydose.model.tensors import load_tensors
 
@@ -35,7 +36,8 @@ class MaisiCodec(nn.Module):
         if any(size % 4 for size in space):
             raise ValueError(f"volume of {space} voxels; multiples of 4 are needed by the MAISI VAE")
         one = rearrange(volume, "n c d h w -> (n c) 1 1 d h w")
-        z = torch.cat([self.vae.encode((v + 1) / 2)[0] for v in one]) * self.scale
+        shown, places = different(one)
+        z = (torch.cat([self.vae.encode((v + 1) / 2)[0] for v in one[shown]]) * self.scale)[places]
         return rearrange(z, "(n c) z d h w -> n (c z) d h w", n=n)
 
     def decode(self, latent: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from anydose.model.codec.codec import different
 from anydose.model.prior.wan import WanConfig
 from anydose.model.shards import Shards
 
@@ -50,10 +51,11 @@ class WanCodec(nn.Module):
             raise ValueError(f"volume of {h} x {w} voxels in plane; multiples of 8 are needed by the Wan VAE")
         frames = with_copies(rearrange(volume, "n c d h w -> (n c) 1 d h w")) * HEADROOM
         dtype = self.vae.encoder.conv_in.weight.dtype
-        rgb = repeat(frames.to(dtype), "m 1 t h w -> m 3 t h w")
+        shown, places = different(frames)
+        rgb = repeat(frames[shown].to(dtype), "m 1 t h w -> m 3 t h w")
         with ONE_AT_A_TIME:
             z = torch.cat([self.vae.encode(one[None]).latent_dist.mode() for one in rgb]).float()
-        z = (z - _wide(self.mean)) / _wide(self.std)
+        z = ((z - _wide(self.mean)) / _wide(self.std))[places]
         return rearrange(z, "(n c) z t h w -> n (c z) t h w", n=n)
 
     def decode(self, latent: Tensor, depth: int = 0) -> Tensor:
