@@ -1,5 +1,7 @@
 """The table of cost: its counts are those of the code, and its arithmetic worked by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -59,3 +61,14 @@ def test_hours_are_work_by_rate_and_more_gpus_wait_for_more():
     )
     quick = cost.prediction_row(cost.CostSettings(codec_share=1.0, share=1.0))
     assert quick["total_s"] < 3 and quick["steps_in_time"] > 10
+
+
+@pytest.mark.slow
+def test_organs_in_one_volume_are_predicted_within_the_challenge_s_time():
+    """Eleven volumes of the beams, CT, targets and body, and the organs: 20.5 of a plan, or one."""
+    settings = cost.CostSettings()
+    each, levels = (cost.prediction_row(settings, form) for form in ("channels", "levels"))
+    assert (each["volumes_encoded"], levels["volumes_encoded"]) == (34.5, 15.0)
+    assert levels["total_s"] < settings.prediction_s < each["total_s"]
+    enough = replace(settings, codec_share=each["codec_share_in_time"])
+    assert cost.prediction_row(enough)["total_s"] == pytest.approx(settings.prediction_s, abs=0.02)

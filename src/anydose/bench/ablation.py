@@ -86,6 +86,7 @@ VARIANTS: tuple[Variant, ...] = (
         ("model.plates=attenuated",),
     ),
     Variant("no-ct", "unet", "without CT", withheld=("ct",)),
+    Variant("organ-levels", "unet", "all organs in one volume of levels", ("model.organs_as=levels",)),
     Variant(
         "v-readout", "unet", "the network gives v itself, not the data", ("model.backbone.sigma_data=0.0",)
     ),

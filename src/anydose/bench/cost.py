@@ -17,6 +17,7 @@ from anydose.case.naming.vocabulary import GDPHMM
 from anydose.model.codec.codec import Codec, lead, strides
 from anydose.model.codec.make import make_codec
 from anydose.model.network.tokens import edges
+from anydose.model.organ_levels import FORMS
 from anydose.model.prior import wan
 from anydose.train.posttrain.config import PostConfig
 from anydose.train.recipes import PAPER, PAPER_ANY2ANY, PAPER_DOSE, PAPER_POSTTRAIN
@@ -68,11 +69,12 @@ class CostSettings:
     has_page=True,
 )
 def measure_cost(settings: CostSettings) -> Iterator[Row]:
-    """A row for each number of plans and of GPUs, then one of a prediction."""
+    """A row for each number of plans and of GPUs, then one of a prediction for each form of the organs."""
     for cases in settings.cases:
         for gpus in settings.gpus:
             yield training_row(settings, cases, gpus)
-    yield prediction_row(settings)
+    for organs_as in FORMS:
+        yield prediction_row(settings, organs_as)
 
 
 def latent_grid() -> tuple[int, int, int]:
@@ -217,25 +219,29 @@ def training_row(settings: CostSettings, cases: int, gpus: int) -> Row:
     }
 
 
-def prediction_row(settings: CostSettings) -> Row:
-    """Seconds of one prediction of the recipe's crop on one GPU: its conditions encoded, the transformer's
-    steps on the body's tokens, the dose decoded; and how many steps the challenge's time leaves."""
+def prediction_row(settings: CostSettings, organs_as: str = "channels") -> Row:
+    """Seconds of one prediction of the recipe's crop on one GPU: its conditions encoded, the organs in one of
+    the FORMS, the transformer's steps on the body's tokens, the dose decoded. Then how many steps the
+    challenge's time leaves, and the share of the GPU's rate at which the codec would leave time for all."""
     rate, codec_rate = (settings.tflops * TERA * s for s in (settings.share, settings.codec_share))
     rows = modality.table(GDPHMM)
-    passing = rows["beam"].channels + rows["angle"].channels + 3 + settings.present
+    organs = settings.present if organs_as == "channels" else 1
+    passing = rows["beam"].channels + rows["angle"].channels + 3 + organs
     tokens = settings.body * len(modality.NAMES) * tokens_each()
     encode_s, decode_s = passing * codec_flop(False) / codec_rate, codec_flop(True) / codec_rate
     step_s = forward_flop(tokens) / rate
     left = settings.prediction_s - encode_s - decode_s
+    for_codec_s = max(settings.prediction_s - STEPS * step_s, 1e-9)
     return {
         "bench": "prediction",
-        "gpus": 1,
+        "organs_as": organs_as,
         "encode_s": round(encode_s, 2),
         "steps_s": round(STEPS * step_s, 2),
         "decode_s": round(decode_s, 2),
         "total_s": round(encode_s + STEPS * step_s + decode_s, 2),
         "allowed_s": settings.prediction_s,
         "steps_in_time": max(0, int(left / step_s)),
+        "codec_share_in_time": round(settings.codec_share * (encode_s + decode_s) / for_codec_s, 3),
         "volumes_encoded": round(passing, 1),
         "tflop_a_volume": round(codec_flop(False) / TERA, 2),
         "tokens": round(tokens),

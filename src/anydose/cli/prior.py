@@ -64,6 +64,10 @@ def import_(
         str,
         typer.Option(help="Organs, a channel each: a cohort store, which records its own, a name or a file."),
     ] = "",
+    organs_as: Annotated[
+        str,
+        typer.Option(help="channels, one an organ, or levels: all in one volume, as the paper draws them."),
+    ] = "channels",
 ) -> None:
     """Turn public weights into an Any2Any model to train from."""
     from anydose.io.vocabularies import vocabulary_of
@@ -73,9 +77,11 @@ def import_(
     if prior not in ("wan", "maisi"):
         raise ValueError(f"prior {prior!r}: wan or maisi is accepted")
     if prior == "wan":
-        record = priors.import_wan(folder, out, vae, compose=compose, bf16=bf16, organs=organs)
+        record = priors.import_wan(
+            folder, out, vae, compose=compose, bf16=bf16, organs=organs, organs_as=organs_as
+        )
     else:
-        record = priors.import_maisi(folder, out, backbone, bf16, organs)
+        record = priors.import_maisi(folder, out, backbone, bf16, organs, organs_as)
     counts = ", ".join(f"{n} tensors {what}" for what, n in record["tensors"].items())
     typer.echo(f"{out}/model.safetensors: {record['prior']}, {counts}")
 

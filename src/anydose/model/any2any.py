@@ -23,6 +23,7 @@ from anydose.model.network.backbones import config_class
 from anydose.model.network.tokens import edges
 from anydose.model.network.unet import UNetConfig
 from anydose.model.options import Options, filled_in
+from anydose.model.organ_levels import FORMS, channels_of, levels_of
 
 SLACK = 0.01  # so far beyond the spacings of training a case is still as usual
 PLATES = ("all", "plain", "attenuated")  # all ten, the plain mean alone, the mean of the attenuated alone
@@ -53,6 +54,8 @@ class ModelConfig:
     organs: tuple[str, ...] = HEAD_NECK.organs
     """The organs that the model knows, a channel each (naming/vocabulary.py). Checkpoints without a record
     know those of head and neck."""
+    organs_as: str = "channels"
+    """How it sees the organs: 'channels', one for each, or 'levels', all in one volume (organ_levels.py)."""
     sampling_steps: int = 1
     """Network evaluations a sample that it was trained for: what `predict` takes unless it is told another
     number."""
@@ -81,8 +84,10 @@ class Any2Any(nn.Module):
         self.was_trained = False
         """Whether it has been trained on patients."""
         self.codec = make_codec(config.codec)
+        if config.organs_as not in FORMS:
+            raise ValueError(f"organs_as {config.organs_as!r}: one of {', '.join(FORMS)} is accepted")
         per_channel = self.codec.latent_channels
-        channels = {name: self.table[name].channels * per_channel for name in config.modalities}
+        channels = {name: self.channels(name) * per_channel for name in config.modalities}
         if config.predicts not in flow.CONVENTIONS:
             known = ", ".join(flow.CONVENTIONS)
             raise ValueError(f"predicts {config.predicts!r}: one of {known} is accepted")
@@ -157,7 +162,27 @@ class Any2Any(nn.Module):
     def latent_shape(self, name: str, space: Sequence[int]) -> tuple[int, ...]:
         """Shape (1, c, d, h, w) of the latent of one modality over a volume of `space` voxels."""
         d, h, w = (n // s for n, s in zip(space, strides(self.codec), strict=True))
-        return (1, self.table[name].channels * self.codec.latent_channels, d + lead(self.codec), h, w)
+        return (1, self.channels(name) * self.codec.latent_channels, d + lead(self.codec), h, w)
+
+    def channels(self, name: str) -> int:
+        """How many volumes of one modality pass the codec."""
+        return 1 if self._as_levels(name) else self.table[name].channels
+
+    def _as_levels(self, name: str) -> bool:
+        return name == "oar" and self.config.organs_as == "levels"
+
+    def seen(self, name: str, volume: Tensor) -> Tensor:
+        """A modality as it is drawn (..., c, d, h, w) in the form that passes the codec."""
+        return levels_of(volume) if self._as_levels(name) else volume
+
+    def encode(self, name: str, volume: Tensor) -> Tensor:
+        """The latent of one modality as it is drawn, (n, c, d, h, w)."""
+        return self.codec.encode(self.seen(name, volume))
+
+    def decode(self, name: str, latent: Tensor) -> Tensor:
+        """The modality (n, c, d, h, w), as it would be drawn, that a latent stands for."""
+        volume = self.codec.decode(latent)
+        return channels_of(volume, len(self.config.organs)) if self._as_levels(name) else volume
 
     def latent_body(self, body: Tensor) -> Tensor:
         """The body mask (n, d, h, w) on the latent grid (n, 1, ...): a block counts if any of its voxels
@@ -177,10 +202,9 @@ class Any2Any(nn.Module):
     def background(self, target: str, space: Sequence[int], rx_max_gy: float) -> Tensor:
         """The latent (1, c, d, h, w) of a target where there is no patient, over a volume of `space`
         voxels."""
-        row = self.table[target]
-        value = row.background(rx_max_gy)
+        value = self.table[target].background(rx_max_gy)
         device = next(self.parameters()).device
-        return self.codec.encode(torch.full((1, row.channels, *space), value, device=device))
+        return self.codec.encode(torch.full((1, self.channels(target), *space), value, device=device))
 
     def velocity(
         self,

@@ -75,7 +75,7 @@ def _sample_once(model: Any2Any, sample: Sample, options: Options, seed: int, mo
     whole = padded(sample, model.multiple, move=move)
     space = whole.body.shape
 
-    given = {name: model.codec.encode(volume[None].to(device)) for name, volume in whole.volumes.items()}
+    given = {name: model.encode(name, volume[None].to(device)) for name, volume in whole.volumes.items()}
     body = model.latent_body(whole.body[None].to(device))
     spacing = torch.tensor([sample.spacing_mm], device=device)
     noise = torch.randn(model.latent_shape(target, space), generator=torch.Generator().manual_seed(seed))
@@ -87,7 +87,7 @@ def _sample_once(model: Any2Any, sample: Sample, options: Options, seed: int, mo
     latent = SAMPLERS[options.sampler](velocity, noise.to(device), options.steps)
     background = model.background(target, space, sample.rx_max_gy)
     latent = torch.where(model.region(body, target), latent, background)
-    volume = model.codec.decode(latent)[0].float().cpu()
+    volume = model.decode(target, latent)[0].float().cpu()
 
     before = padding(sample.body.shape, model.multiple, move=move)[1]
     block = (slice(start, start + size) for start, size in zip(before, sample.body.shape, strict=True))

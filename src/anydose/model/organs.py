@@ -19,10 +19,13 @@ def with_organs(model: Any2Any, organs: Sequence[str]) -> Any2Any:
     it knew are kept; those of new ones are zero, so that a new organ changes no dose before it is learned.
 
     Raises:
-        ValueError: the backbone does not say where the channels of a modality lie in its weights.
+        ValueError: the backbone does not say where the channels of a modality lie in its weights, or the
+            model sees organs as levels, which mean others once their number changes.
     """
     if tuple(organs) == model.config.organs:
         return model
+    if model.config.organs_as == "levels":
+        raise ValueError(f"{model.named}: the levels of its organs are settled by its first training")
     made = Any2Any(replace(model.config, organs=tuple(organs)))
     made.codec, made.file = model.codec, model.file
     made.trained_for, made.was_trained = model.trained_for, model.was_trained

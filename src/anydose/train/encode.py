@@ -110,7 +110,8 @@ def expected(cohort: Path, model: Path, config: EncodeConfig) -> Expected:
     begin = time.monotonic()
     found = encoder.in_precision(volume, config.precision)
     seconds = time.monotonic() - begin
-    each = [channel for volume in sample.volumes.values() for channel in volume.split(1)]
+    seen = [encoder.model.seen(name, volume) for name, volume in sample.volumes.items()]
+    each = [channel for volume in seen for channel in volume.split(1)]
     channels, passing = len(each), len({_content(channel) for channel in each})
     views = len(left) * config.views
     disk = views * channels * exact.numel() * STORED_BYTES
@@ -157,7 +158,7 @@ class _Encoder:
             self.codec.to(self.device)
 
     def place(self, cohort: Path) -> Path:
-        return folder_of(cohort, self.codec, self.organs)
+        return folder_of(cohort, self.codec, self.organs, self.model.config.organs_as)
 
     @property
     def organs(self) -> tuple[str, ...]:
@@ -191,7 +192,7 @@ class _Encoder:
 
     def view(self, sample: Sample, view: View) -> Latents:
         sample = _changed(self.model, sample, view, self.config.crop)
-        values = {name: self.latent(volume) for name, volume in sample.volumes.items()}
+        values = {name: self.latent(self.model.seen(name, volume)) for name, volume in sample.volumes.items()}
         return Latents(sample.name, values, self.model.latent_body(sample.body[None]), sample.spacing_mm)
 
     def write(self, cohort: Path, name: str) -> Path:
@@ -205,7 +206,7 @@ def encode_view(model: Any2Any, sample: Sample, view: View, crop: tuple[int, ...
     """Crop, pad, mirror and encode one case on the CPU, in float32."""
     sample = _changed(model, sample, view, crop)
     with torch.inference_mode():
-        values = {name: model.codec.encode(volume[None]) for name, volume in sample.volumes.items()}
+        values = {name: model.encode(name, volume[None]) for name, volume in sample.volumes.items()}
     return Latents(sample.name, values, model.latent_body(sample.body[None]), sample.spacing_mm)
 
 

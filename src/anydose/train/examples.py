@@ -72,7 +72,7 @@ def encoded(model: Any2Any, sample: Sample, d: Draw, objective: str) -> Example:
     model.must_know(sample.organs)
     device = next(model.parameters()).device
     names = (d.target, *d.visible)
-    values = {name: model.codec.encode(_sent(sample.volumes[name][None], device)) for name in names}
+    values = {name: model.encode(name, _sent(sample.volumes[name][None], device)) for name in names}
     body = model.latent_body(_sent(sample.body[None], device))
     noisy = noisy_example(Latents(sample.name, values, body, sample.spacing_mm), d, objective)
     masks = structures(sample).to(device) if d.target == "dose" else None

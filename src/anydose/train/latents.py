@@ -1,6 +1,6 @@
 """Latents written once, so that training never runs a codec.
 
-    COHORT.latents/CODEC-HASH[-ORGANS]/CASE.safetensors     beside a cohort store or rendered cases
+    COHORT.latents/CODEC-HASH[-levels][-ORGANS]/CASE.safetensors    beside a cohort store or rendered cases
         VIEW.MODALITY    latent (1, c, d, h, w) in bfloat16
         VIEW.mask        the body on the latent grid
         metadata         spacing, the views, and the precision that the codec ran in
@@ -69,9 +69,12 @@ def codec_hash(codec: Codec) -> str:
     return digest.hexdigest()
 
 
-def folder_of(cohort: Path, codec: Codec, organs: tuple[str, ...] = HEAD_NECK.organs) -> Path:
-    """Where the latents of a cohort in one codec and with these organs lie."""
-    place = cohort.with_name(f"{cohort.name}.latents") / _folder_name(codec)
+def folder_of(
+    cohort: Path, codec: Codec, organs: tuple[str, ...] = HEAD_NECK.organs, organs_as: str = "channels"
+) -> Path:
+    """Where the latents of a cohort in one codec and with these organs, in one form, lie."""
+    form = "" if organs_as == "channels" else f"-{organs_as}"
+    place = cohort.with_name(f"{cohort.name}.latents") / f"{_folder_name(codec)}{form}"
     if organs == HEAD_NECK.organs:
         return place
     return place.with_name(f"{place.name}-{hashlib.sha256(' '.join(organs).encode()).hexdigest()[:8]}")
@@ -113,9 +116,15 @@ class LatentCohort:
     """The encoded cases of a cohort in one codec, in name order. ValueError if there are none of this very
     codec and of these organs, or if a case lacks views that another has."""
 
-    def __init__(self, cohort: Path, codec: Codec, organs: tuple[str, ...] = HEAD_NECK.organs) -> None:
+    def __init__(
+        self,
+        cohort: Path,
+        codec: Codec,
+        organs: tuple[str, ...] = HEAD_NECK.organs,
+        organs_as: str = "channels",
+    ) -> None:
         self.organs = organs
-        self.folder = folder_of(cohort, codec, organs)
+        self.folder = folder_of(cohort, codec, organs, organs_as)
         former = cohort / ".latents" / _folder_name(codec)
         if former.is_dir() and not self.folder.is_dir() and organs == HEAD_NECK.organs:
             self.folder = former

@@ -70,7 +70,7 @@ def cohort_of(config: TrainConfig, model: Any2Any, device: torch.device) -> Coho
     """The patients to learn from, on `device` where they are to stay there. ValueError if there are none."""
     folder = Path(config.data)
     if config.latents:
-        return LatentCohort(folder, model.codec, model.config.organs)
+        return LatentCohort(folder, model.codec, model.config.organs, model.config.organs_as)
     cohort = Cohort(folder)
     if config.resident:
         cohort.hold_on(device)
@@ -88,5 +88,7 @@ def _refuse(config: TrainConfig, model: Any2Any) -> None:
         raise ValueError("keep_laterality: a latent cache exchanges organs' names; latents=false is needed")
     if config.adapter and not (config.lora and config.init and config.task.targets):
         raise ValueError("adapter: lora, init and task.targets say of what rank, to what and for what")
+    if config.organ_weight and model.config.organs_as == "levels":
+        raise ValueError("organ_weight: organs as levels have no inside; model.organs_as=channels is needed")
     if config.organ_weight and not is_voxelwise(model.codec):
         raise ValueError(f"organ_weight: codec {model.codec.spec} has no voxels; identity:N has")

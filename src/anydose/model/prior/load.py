@@ -6,7 +6,7 @@ out."""
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -82,16 +82,19 @@ def import_wan(
     compose: bool = False,
     bf16: bool = False,
     organs: tuple[str, ...] = HEAD_NECK.organs,
+    organs_as: str = "channels",
 ) -> dict[str, Any]:
     """Write OUT/model.safetensors, the Any2Any transformer that starts as Wan 2.1, with its frozen VAE; the
-    record of where it came from. compose, and the ValueErrors: as in wan.py; bf16: half the bytes."""
+    record of where it came from. compose, and the ValueErrors: as in wan.py; bf16: half the bytes; organs_as:
+    as in ModelConfig."""
     files, codec = wan.open_files(folder), _wan_codec(folder, vae)
     if codec.latent_channels != files.config.channels:
         raise ValueError(
             f"{folder}: VAE of {codec.latent_channels} channels found, {files.config.channels} are needed"
         )
     backbone = wan.dit_config(files.config, modality.NAMES, compose=compose)
-    model = Any2Any(ModelConfig(backbone, codec.spec, organs=organs, predicts="noise - data"))
+    settings = ModelConfig(backbone, codec.spec, predicts="noise - data")
+    model = Any2Any(replace(settings, organs=organs, organs_as=organs_as))
     assert isinstance(model.backbone, DiT)
     model.codec = codec
     report = wan.load_into(model.backbone, files)
@@ -104,14 +107,15 @@ def import_maisi(
     backbone: str = "unet",
     bf16: bool = False,
     organs: tuple[str, ...] = HEAD_NECK.organs,
+    organs_as: str = "channels",
 ) -> dict[str, Any]:
     """Write OUT/model.safetensors from MAISI: its U-Net and VAE, or with backbone 'dit' its VAE alone under a
-    transformer from scratch. Returns the record; ValueErrors as in maisi.py."""
+    transformer from scratch. Returns the record; ValueErrors as in maisi.py, organs_as as in ModelConfig."""
     paths = maisi_paths(folder)
     unet = maisi.load(paths.unet)
     codec = maisi_codec.load(paths.vae, unet.scale)
     if backbone == "dit":
-        model = Any2Any(ModelConfig(DiTConfig(), codec.spec, organs=organs))
+        model = Any2Any(ModelConfig(DiTConfig(), codec.spec, organs=organs, organs_as=organs_as))
         report: dict[str, tuple[str, ...]] = {
             "used": (),
             "dropped": tuple(unet.weights),
@@ -119,7 +123,8 @@ def import_maisi(
         }
     elif backbone == "unet":
         predicts = "data - noise" if unet.config.variant == "rflow" else "v"
-        model = Any2Any(ModelConfig(unet.config, codec.spec, organs=organs, predicts=predicts))
+        settings = ModelConfig(unet.config, codec.spec, predicts=predicts)
+        model = Any2Any(replace(settings, organs=organs, organs_as=organs_as))
         assert isinstance(model.backbone, MaisiUNet)
         report = maisi.load_into(model.backbone, unet)
     else:

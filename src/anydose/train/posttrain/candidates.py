@@ -92,7 +92,7 @@ def prepare(model: Any2Any, sample: Sample, case: Case, reward: RewardConfig) ->
         raise ValueError(f"{sample.name}: {found}: the drawn case and the stored one are not the same")
     device = next(model.parameters()).device
     whole = padded(sample, model.multiple)
-    latents = {name: model.codec.encode(volume[None].to(device)) for name, volume in whole.volumes.items()}
+    latents = {name: model.encode(name, volume[None].to(device)) for name, volume in whole.volumes.items()}
     reference = latents.pop("dose")
     body = model.latent_body(whole.body[None].to(device))
     first = padding(sample.body.shape, model.multiple)[1]
