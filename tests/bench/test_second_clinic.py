@@ -146,10 +146,12 @@ def test_arms_start_where_they_should_and_learn_what_they_should(rendered, tmp_p
 def test_rows_are_made_once_and_the_page_comes_from_them(rendered, small_model, tmp_path):
     plan = plan_of(rendered, tmp_path, small_model, only=("as it is", "lora", "scratch"))
     file, said = tmp_path / "second-clinic.json", []
+    (alone,) = second_clinic.write(replace(plan, only=("as it is",)), file, said.append)
+    assert "nothing yet for every training" in file.with_suffix(".md").read_text()
     found = second_clinic.write(plan, file, said.append)
     ends = [(row["arm"], row["train_patients"], row["step"]) for row in found if row["share"] == 1.0]
     assert sorted(ends) == [("as it is", 0, 0), ("lora", 2, 2), ("scratch", 2, 2)]
-    assert json.loads(file.read_text()) == found
+    assert json.loads(file.read_text()) == found and found[0] == alone
     mae = {row["arm"]: row["cases"]["pelvis_3"]["mae_gy"] for row in found if row["share"] == 1.0}
     assert len(set(mae.values())) == 3  # each is a model of its own
     page = file.with_suffix(".md").read_text()

@@ -33,13 +33,13 @@ COLOURS = {
 def page(rows: Sequence[Row], says: Mapping[str, str], picture: str) -> str:
     """How the rows were made, the picture, the tables and what each arm is."""
     first, trained = rows[0], [row for row in rows if row["train_patients"]]
-    seeds = sorted({row["seed"] for row in trained})
+    seeds = sorted({row["seed"] for row in rows})
+    examples = f"{trained[0]['steps']} steps, {trained[0]['examples']} examples" if trained else "nothing yet"
     devices = ", ".join(sorted({row["device"] for row in rows}))
     shared = f"; all with {', '.join(first['shared'])}" if first["shared"] else ""
     how = (
-        f"Written by `anydose bench second-clinic`: {trained[0]['steps']} steps, "
-        f"{trained[0]['examples']} examples, for every "
-        f"training, seeds {', '.join(map(str, seeds))}; {len(first['cases'])} held patients, one step, "
+        f"Written by `anydose bench second-clinic`: {examples} for every training, seeds "
+        f"{', '.join(map(str, seeds))}; {len(first['cases'])} held patients, one step, "
         f"one look, averaged weights, no dose mimicking; on {devices}{shared}."
     )
     voxels = f", on voxels of {' x '.join(map(str, first['spacing_mm']))} mm" if first["spacing_mm"] else ""
