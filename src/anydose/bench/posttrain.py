@@ -21,7 +21,7 @@ from anydose.case.case import Case
 from anydose.diffusion.sampler import SAMPLERS
 from anydose.model import registry
 from anydose.model.any2any import Any2Any, pick_device
-from anydose.model.checkpoint import load_model
+from anydose.model.checkpoint import describe, load_model
 from anydose.model.looks import sample_target
 from anydose.model.options import Options
 from anydose.model.sample import draw_sample
@@ -58,6 +58,8 @@ class PosttrainSettings(Unseen):
 
     methods: tuple[str, ...] = ("nft", "direct", "ddpo", BEST)
     """Which of nft, direct, ddpo and best (the best of K candidates, without training)."""
+    shipped: tuple[str, ...] = ()
+    """Post-trained models (a shipped one's name or a file) that are judged as they are."""
     changes: tuple[str, ...] = ()
     """key=value changes of the recipe, for every method."""
     device: str = "auto"
@@ -169,15 +171,20 @@ def measure_posttraining(settings: PosttrainSettings) -> Iterator[Row]:
     """A row a method, the base first; trainings that are there already are taken as they are."""
     config = changed(POSTTRAIN, settings.changes)
     options = Options(steps=settings.steps, looks=settings.looks, mimic=False)
-    return compare(config, settings.methods, settings, options, device=settings.device)
+    return compare(config, settings.methods, settings, options, settings.device, settings.shipped)
 
 
 def compare(
-    config: PostConfig, methods: Sequence[str], unseen: Unseen, options: Options, device: str = "auto"
+    config: PostConfig,
+    methods: Sequence[str],
+    unseen: Unseen,
+    options: Options,
+    device: str = "auto",
+    shipped: Sequence[str] = (),
 ) -> Iterator[dict[str, Any]]:
-    """The base, then every method: post-trained with the same settings and budget into NAME-METHOD (what is
-    there already is taken as it is), and judged on the same patients with the same noise. ValueError for an
-    unknown method."""
+    """The base, then what is `shipped`, then every method: post-trained with the same settings and budget
+    into NAME-METHOD (what is there already is taken as it is), and judged on the same patients with the same
+    noise. ValueError for an unknown method, or something shipped that was made from another base."""
     known = (*METHODS, BEST)
     for name in methods:
         if name not in known:
@@ -189,6 +196,14 @@ def compare(
     how = {"base": config.base, "steps": options.steps, "looks": options.looks}
     base = judged(model, patients, predicted(options))
     yield {**row("base", base, base), **how}
+    for name in shipped:
+        about = describe(registry.find(name))
+        if about.get("base", {}).get("name") != registry.find(config.base).stem:
+            raise ValueError(f"{name}: not post-trained from {config.base}, with which it would be compared")
+        found = judged(load_model(registry.find(name)).to(place), patients, predicted(options))
+        recipe, record = about["record"]["recipe"], about["record"]
+        spent = {"post_steps": record["step"], "post_minutes": round(record["seconds"] / 60, 1)}
+        yield {**row(f"{recipe['method']}, {name}", found, base), **how, **spent}
     for name in methods:
         if name == BEST:
             found = judged(model, patients, best_of(config.candidates, config))

@@ -299,5 +299,15 @@ def test_the_table_has_every_method_under_one_budget_and_goes_on_with_what_is_th
     assert rows[1]["mae_growth_percent"] != 0.0
     again = list(compare(settings, ("nft",), unseen, Options(steps=1, looks=1, mimic=False)))
     assert again[1] == rows[1]
+    adapter = str(Path(settings.out) / f"{settings.name}-nft" / "adapter.safetensors")
+    how = Options(steps=1, looks=1, mimic=False)
+    _, as_shipped = compare(settings, (), unseen, how, shipped=(adapter,))
+    assert as_shipped["method"] == f"nft, {adapter}"
+    assert {k: v for k, v in as_shipped.items() if k in rows[1]} == {
+        **{k: v for k, v in rows[1].items() if k in as_shipped},
+        "method": as_shipped["method"],
+    }
+    with pytest.raises(ValueError, match="not post-trained from"):
+        list(compare(settings, (), unseen, how, shipped=("compact-hn-scard",)))
     with pytest.raises(ValueError, match="nft, direct, ddpo, best"):
         list(compare(settings, ("ppo",), unseen, Options(looks=1, mimic=False)))
