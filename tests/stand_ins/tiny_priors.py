@@ -58,5 +58,8 @@ def write_maisi(folder, variant="rflow", seed=0):
     about = {"scale_factor": torch.tensor(0.9), "num_train_timesteps": 1000, "epoch": 3, "loss": 0.1}
     torch.save({**about, "unet_state_dict": net.state_dict()}, place / f"diff_unet_3d_{variant}-ct.pt")
     vae = randomised(maisi_codec.autoencoder(4, 8), seed + 1)
+    last = list(vae.decoder.parameters())[-2:]  # gives about the middle of the range, as a trained one does
+    torch.nn.init.normal_(last[0], std=0.01)
+    torch.nn.init.constant_(last[1], 0.5)
     torch.save(vae.state_dict(), place / "autoencoder_v1.pt")
     return net
