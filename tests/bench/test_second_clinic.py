@@ -162,6 +162,7 @@ def test_rows_are_made_once_and_the_page_comes_from_them(rendered, small_model, 
         second_clinic.rows(replace(plan, training_steps=3), file)
     with pytest.raises(ValueError, match="the last 1"):
         replace(plan, points=(0.5,))
+    assert config_of(Job("scratch-levels", 2, 0), plan).model.organs_as == "levels"
     with pytest.raises(ValueError, match="lora, full, scratch"):
         replace(plan, only=("wan",))
 

@@ -62,6 +62,8 @@ class Arm:
     """key=value changes of the recipe."""
     rate: float = 1.0
     """Its learning rate, as a share of the others'."""
+    is_extra: bool = False
+    """Whether it is made only where it is named."""
 
 
 ARMS = (
@@ -69,6 +71,8 @@ ARMS = (
     Arm("lora", "the head-and-neck model, its blocks by LoRA of rank 16", True, ("lora=16",)),
     Arm("full", "the head-and-neck model, all weights at 0.3 of the rate", True, rate=0.3),
     Arm("scratch", "the same network from random weights"),
+    Arm("scratch-levels", "as scratch, all organs in one volume of levels in the place of a channel each",
+        changes=("model.organs_as=levels",), is_extra=True),
     Arm("regression", "MONAI's DynUNet, regression without noise, from random weights",
         changes=("objective=regression",)),
 )  # fmt: skip
@@ -96,7 +100,7 @@ class Plan:
     points: tuple[float, ...] = (0.5, 1.0)
     """Where a training is scored, as shares of its steps; the last is its end."""
     only: tuple[str, ...] = ()
-    """Only these arms."""
+    """Only these arms; () for all but scratch-levels."""
     model: str = registry.DEFAULT
     """The model that is transferred: a shipped one's name or a file."""
     st_lpips: str = ""
@@ -144,7 +148,7 @@ class Job:
 
 def jobs(plan: Plan) -> list[Job]:
     """The trainings of a plan; the model as it is is one, of no patient and the first seed."""
-    arms = [arm.name for arm in ARMS if not plan.only or arm.name in plan.only]
+    arms = [arm.name for arm in ARMS if (arm.name in plan.only if plan.only else not arm.is_extra)]
     first = [Job("as it is", 0, plan.seeds[0])] if "as it is" in arms else []
     trained = [name for name in arms if name != "as it is"]
     return first + [Job(a, n, s) for s in plan.seeds for n in sorted(plan.patients)[::-1] for a in trained]

@@ -26,6 +26,7 @@ COLOURS = {
     "lora": "#9467bd",
     "full": "#1f77b4",
     "scratch": "#444444",
+    "scratch-levels": "#2ca02c",
     "regression": "#d62728",
 }
 
