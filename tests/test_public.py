@@ -61,3 +61,5 @@ def test_python_equals_the_command_to_the_last_bit(tmp_path):
     rows = {row["structure"]: row for row in ours.to_rows()}
     assert rows["PTV70"]["d95_gy"] == ours.dvh()["PTV70"].dose_at_cc(0.95 * rows["PTV70"]["volume_cc"])
     assert len(ours.plot().axes) >= 4
+    pytest.importorskip("ipyniivue")
+    assert [volume.name for volume in ours.view().volumes] == ["ct.nii.gz", "dose in Gy.nii.gz"]

@@ -20,6 +20,7 @@ from anydose.case.naming import table
 from anydose.case.naming.vocabulary import HEAD_NECK, Vocabulary
 from anydose.case.volume import Volume, block
 from anydose.diffusion.sampler import SAMPLERS
+from anydose.io import notebook
 from anydose.io.read import read_case
 from anydose.model import no_dose, registry
 from anydose.model.any2any import Any2Any
@@ -28,8 +29,10 @@ from anydose.model.options import Options
 from anydose.model.sample import Sample, draw_sample, working_case
 from anydose.score.dvh import DVH, structure_dvh
 from anydose.score.report.page import draw_page
+from anydose.score.report.volumes import shown_grid
 
 if TYPE_CHECKING:
+    from ipyniivue import NiiVue
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
@@ -37,6 +40,7 @@ __all__ = ["NOT_MIMICKED", "STAGES", "Options", "Prediction", "predict", "refuse
 
 NOT_MIMICKED = "the dose is the network's own: dose mimicking needs a target and static beams"
 STAGES = ("render", "sample", "mimic", "grid")
+NOTEBOOK_VOXELS = 4_000_000
 DOSE_COLUMNS = (98, 95, 50, 2)  # percent of the volume, as D98
 
 
@@ -116,6 +120,13 @@ class Prediction:
     def plot(self) -> Figure:
         """Three slices with the dose and the DVH below, as a matplotlib figure."""
         return draw_page(self.case, self.dose, f"{self.case.name}: {self._how()}")
+
+    def view(self) -> NiiVue:
+        """Three linked planes of CT and dose as a widget of a notebook. Raises ValueError where ipyniivue is
+        not installed."""
+        grid = shown_grid(self.case, NOTEBOOK_VOXELS)
+        ct = self.case.ct.resample(grid, outside=-1000.0) if self.case.ct is not None else None
+        return notebook.planes(self.dose.resample(grid), ct, self.case.rx_max_gy)
 
     def save(self, folder: str | Path, **how: Any) -> dict[str, Any]:
         """Write what `anydose predict` writes into a folder of its own; returns the run record. The

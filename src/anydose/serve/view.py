@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +14,6 @@ from anydose.case.grid import Grid
 from anydose.case.volume import Volume
 from anydose.io import nifti
 from anydose.io.files import whole, write_json
-from anydose.io.nifti import LPS_FROM_RAS
 from anydose.score import binding, importers
 from anydose.score import compare as comparison
 from anydose.score.report import palette
@@ -28,7 +25,6 @@ from anydose.score.report.volumes import MASKS, shown_grid, start_voxel
 from anydose.score.scoring import score
 
 VOXELS = 4_000_000  # shown at most; a larger body is shown on a coarser grid, and the page says so
-QUICK = 1  # gzip level: written once, read from this machine
 OUTSIDE_HU = -1000.0
 EXTRA = {"uncertainty": "uncertainty.nii.gz", "spread": "dose_std.nii.gz"}
 VIEW, REPORT = "view.json", "report.html"
@@ -82,7 +78,8 @@ def write_volumes(case: Case, dose: Volume, grid: Grid, prediction: Path, folder
         if (prediction / file).is_file():
             there[name] = _gy(nifti.read_volume(prediction / file, "Gy"), grid)
     for name, array in there.items():
-        _write(array, grid, folder / f"{name}.nii.gz")
+        with whole(folder / f"{name}.nii.gz") as scratch:
+            scratch.write_bytes(nifti.as_bytes(array, grid))
     return sorted(there)
 
 
@@ -119,17 +116,6 @@ def _geometry(case: Case, grid: Grid) -> dict[str, Any]:
         "structures": structures,
         "start": start_voxel(case, grid),
     }
-
-
-def _write(array: NDArray[Any], grid: Grid, path: Path) -> None:
-    make: Any = nib.Nifti1Image  # nibabel states no types
-    affine = LPS_FROM_RAS @ grid.affine
-    image = make(array.transpose(2, 1, 0), affine, dtype=array.dtype)
-    image.set_qform(affine, 1)
-    image.set_sform(affine, 1)
-    image.header.set_xyzt_units("mm")
-    with whole(path) as scratch:
-        scratch.write_bytes(gzip.compress(image.to_bytes(), QUICK, mtime=0))
 
 
 def _finite(value: Any) -> Any:
