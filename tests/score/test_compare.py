@@ -111,6 +111,17 @@ def test_equal_doses_compare_as_equal() -> None:
     assert found.figures["dose_mae_gy"] == found.figures["normalised_mae_gy"] == 0
     assert found.figures["gamma_2_2_pass_percent"] == 100 and found.figures["dice_95_percent"] == 1
     assert all(truth == guess for truth, guess in found.dvh.values())
+    assert "psnr_db" not in found.figures and any("doses are equal" in note for note in found.notes)
+    assert (
+        cohort([found])["dose_mae_gy"]["mean"] == cohort([found], [found])["dose_mae_gy"]["versus_mean"] == 0
+    )
+
+
+def test_a_figure_that_the_second_model_lacks_is_not_compared() -> None:
+    ours, theirs = Comparison("a", {"mae": 1.0, "psnr_db": 30.0}), Comparison("a", {"mae": 0.0})
+    found = cohort([ours], [theirs])
+    assert found["psnr_db"]["mean"] == 30 and "p" not in found["psnr_db"]
+    assert found["mae"]["difference_mean"] == -1
 
 
 def test_a_scaled_dose_shows_its_scale_in_every_histogram_and_none_in_the_normalised_error() -> None:

@@ -30,6 +30,7 @@ GAMMAS = ((3.0, 3.0), (2.0, 2.0))  # percent of the reference's maximum, mm
 TARGET_METRICS = ("D99%[Gy]", "D95%[Gy]", "D50%[Gy]", "D1%[Gy]", "Mean[Gy]")
 ORGAN_METRICS = ("D0.1cc[Gy]", "Mean[Gy]")
 SSIM_WINDOW = 7
+NEITHER_REACHES = "no number, neither dose reaches that level"
 LABELS = {
     "dose_mae_gy": "mean absolute error in the body (Gy)",
     "gdp_hmm_mae_gy": "GDP-HMM MAE, the reference normalised to D97 % as the challenge does (Gy)",
@@ -191,9 +192,14 @@ def compare(
     figures: dict[str, float] = {}
     for name, figure in parts.items():
         try:
-            figures[name] = figure()
+            value = figure()
         except ValueError as error:
             notes.append(f"{name}: {error}")
+            continue
+        if np.isfinite(value):
+            figures[name] = value
+        else:
+            notes.append(f"{name}: {'infinite, the doses are equal' if value > 0 else NEITHER_REACHES}")
     scored, said = scores(case, reference, prediction)
     return Comparison(case.name, figures | scored, differences, (*notes, *said))
 
@@ -261,8 +267,8 @@ def _dice(case: Case, truth: Dose, guess: Dose, percent: int) -> Callable[[], fl
 
 
 def cohort(first: Sequence[Comparison], second: Sequence[Comparison] = ()) -> dict[str, dict[str, float]]:
-    """Per figure the mean and interval over the cases, and with a `second` model on the same cases its own,
-    the mean difference and p. ValueError if the cases differ."""
+    """Per figure that a case has the mean and interval over the cases, and with a `second` model on the same
+    cases its own, the mean difference and p. ValueError if the cases differ."""
     if second and [c.case for c in first] != [c.case for c in second]:
         raise ValueError("the two models were compared on different cases")
     out = {}
@@ -271,12 +277,15 @@ def cohort(first: Sequence[Comparison], second: Sequence[Comparison] = ()) -> di
         line = _line("", bootstrap(values))
         if second:
             others = [c.figures.get(name, np.nan) for c in second]
-            test = paired(values, others)
-            line |= (
-                _line("versus_", bootstrap(others)) | _line("difference_", test.difference) | {"p": test.p}
-            )
+            line |= _versus(values, others) if np.isfinite(np.add(values, others)).any() else {}
         out[name] = line
     return out
+
+
+def _versus(values: Sequence[float], others: Sequence[float]) -> dict[str, float]:
+    """A second model's figure beside the first's, of the cases where both have one."""
+    test = paired(values, others)
+    return _line("versus_", bootstrap(others)) | _line("difference_", test.difference) | {"p": test.p}
 
 
 def _line(prefix: str, interval: Interval) -> dict[str, float]:
