@@ -98,19 +98,10 @@ def _small(seed: int) -> Case:
 def _line(command: str, cohort: Path, out: Path, engine: str, settings: Settings) -> list[str]:
     line = [sys.executable, "-m", "anydose.cli", *command.split(), str(cohort)]
     if command == "predict":
-        line += [
-            "--out",
-            str(out),
-            "--model",
-            settings.model,
-            "--looks",
-            "1",
-            "--no-mimic",
-            "--device",
-            "cpu",
-        ]
+        line += ["--out", str(out), "--model", settings.model]
+        line += ["--looks", "1", "--no-mimic", "--device", "cpu"]
     else:
-        line += [str(out)]
+        line.append(str(out))
     return [*line, "--engine", engine, "--workers", str(settings.workers), "--json"]
 
 

@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,7 +23,7 @@ from anydose.bench.registry import Row, benchmark
 from anydose.bench.second_clinic_cases import render_clinic, scored
 from anydose.io.files import write_json
 from anydose.model import perceptual, registry
-from anydose.model.any2any import ModelConfig, config_from_dict, pick_device
+from anydose.model.any2any import Any2Any, ModelConfig, config_from_dict, pick_device
 from anydose.model.checkpoint import describe
 from anydose.model.lora import merged
 from anydose.model.network.baselines import BaselineConfig
@@ -31,7 +32,7 @@ from anydose.train.changes import changed
 from anydose.train.config import TrainConfig
 from anydose.train.data import Cohort
 from anydose.train.tasks import TaskConfig
-from anydose.train.trainer import Trainer
+from anydose.train.trainer import Step, Trainer
 
 log = logging.getLogger(__name__)
 FILE = Path("docs/results/second-clinic.json")
@@ -185,34 +186,48 @@ def made(job: Job, plan: Plan) -> list[Row]:
     device = str(pick_device(plan.device))
     held = Cohort(plan.rendered / "held")
     cases = [held.load(k) for k in range(len(held))]
-    distance = None
-    if plan.st_lpips:
-        file = None if plan.st_lpips == "installed" else Path(plan.st_lpips)
-        distance = perceptual.st_lpips(file, device)
+    distance = _distance(plan, device)
+
+    def figures(network: Any2Any) -> dict[str, Any]:
+        return dict(scored(network, cases, job.seed, distance))
+
     about = {**asdict(job), **plan.shared(), "device": _named(device), "torch": torch.__version__}
     if job.arm == "as it is":
         network = with_organs(registry.load(plan.model, device), held.organs)
-        return [{**about, "share": 1.0, "step": 0, "cases": dict(scored(network, cases, job.seed, distance))}]
+        return [{**about, "share": 1.0, "step": 0, "cases": figures(network)}]
     trainer = Trainer(config_of(job, plan), device)
     assert isinstance(trainer.cohort, Cohort)
     trainer.cohort.keep(subset(len(trainer.cohort), job.train_patients, job.seed))
-    about |= {"examples": plan.training_steps * trainer.examples_a_step}
+    about["examples"] = plan.training_steps * trainer.examples_a_step
     about["parameters"] = sum(p.numel() for p in trainer.trained())
-    points, rows = {max(1, round(plan.training_steps * share)): share for share in plan.points}, []
+    points = {max(1, round(plan.training_steps * share)): share for share in plan.points}
+    rows: list[Row] = []
     losses: list[float] = []
-    begin, spent = time.monotonic(), 0.0
-    for step in trainer.run():
+    for step, seconds in _timed_steps(trainer):
         losses.append(step.metrics["loss"])
-        if step.step not in points:
-            continue
-        spent += time.monotonic() - begin
-        with trainer.ema.swapped_in(trainer.model), merged(trainer.model):
-            found = dict(scored(trainer.model, cases, job.seed, distance))
-        last = losses[-20:]
-        here = {"share": points[step.step], "step": step.step, "minutes": round(spent / 60, 3)}
-        rows.append({**about, **here, "loss": round(sum(last) / len(last), 4), "cases": found})
-        begin = time.monotonic()
+        if step.step in points:
+            last = losses[-20:]
+            with trainer.ema.swapped_in(trainer.model), merged(trainer.model):
+                found = figures(trainer.model)
+            here = {"share": points[step.step], "step": step.step, "minutes": round(seconds / 60, 3)}
+            rows.append({**about, **here, "loss": round(sum(last) / len(last), 4), "cases": found})
     return rows
+
+
+def _distance(plan: Plan, device: str) -> perceptual.Distance | None:
+    """ST-LPIPS, where the plan asks for it."""
+    if not plan.st_lpips:
+        return None
+    return perceptual.st_lpips(None if plan.st_lpips == "installed" else Path(plan.st_lpips), device)
+
+
+def _timed_steps(trainer: Trainer) -> Iterator[tuple[Step, float]]:
+    """Each step with the seconds of training until there, without what is done between steps."""
+    spent, begin = 0.0, time.monotonic()
+    for step in trainer.run():
+        spent += time.monotonic() - begin
+        yield step, spent
+        begin = time.monotonic()
 
 
 def _named(device: str) -> str:

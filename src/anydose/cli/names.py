@@ -35,15 +35,17 @@ def name_map(names: Path | None, name: list[str] | None) -> NameMap | None:
 
 
 def divided(pairs: list[str] | None, case: Case) -> tuple[list[str], list[str]]:
-    """(ROI=NAME, SCORECARD=CASE) texts of a command that takes both by --name: left of the first kind
-    stands a
+    """(ROI=NAME, SCORECARD=CASE) texts of a command that takes both by --name. Left of a ROI=NAME stands a
     structure of the case, right of it none."""
     there = {name.casefold() for name in case.structures}
     of_rois: list[str] = []
     of_card: list[str] = []
     for pair in pairs or ():
         left, _, right = (part.strip().casefold() for part in pair.rpartition("="))
-        (of_rois if left in there and right not in there else of_card).append(pair)
+        if left in there and right not in there:
+            of_rois.append(pair)
+        else:
+            of_card.append(pair)
     return of_rois, of_card
 
 

@@ -170,9 +170,9 @@ def _incomplete(what: str, in_mask: NDArray[np.float32], taken: str, usual: floa
     """A sentence on the voxels of the dose mask that a file gives no value for, as one that was cut off at
     the end of a line; [] for no more than usual."""
     part = float(np.mean(in_mask == 0))
-    return (
-        [f"{what}: no value for {part:.2%} of possible_dose_mask, taken as {taken}"] if part > usual else []
-    )
+    if part <= usual:
+        return []
+    return [f"{what}: no value for {part:.2%} of possible_dose_mask, taken as {taken}"]
 
 
 def _is_strange(path: Path) -> bool:
