@@ -52,7 +52,7 @@ def test_orthanc_sends_a_study_and_gets_the_dose_back(clinic, tmp_path):
     path = tmp_path / "back.dcm"
     path.write_bytes(orthanc.get(f"/instances/{dose}/file", "application/dicom"))
     back = dcmread(path)
-    ours = dcmread(tmp_path / "data" / "results" / job.id / "dose.dcm")
+    ours = dcmread(tmp_path / "data" / "results" / job.id / "prediction" / "dose.dcm")
     assert back.PixelData == ours.PixelData and back.DoseGridScaling == ours.DoseGridScaling
     given = dcmread(next((tmp_path / "study").rglob("CT*.dcm")))
     assert (back.StudyInstanceUID, back.PatientID) == (given.StudyInstanceUID, given.PatientID)

@@ -17,6 +17,10 @@ from clinic_pacs import (
     wait_for,
 )
 
+pytest.importorskip("httpx")
+
+from running_viewer import RunningViewer
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(ORTHANC is None, reason="Orthanc is not installed"),
@@ -86,15 +90,16 @@ def test_a_dose_goes_out_over_tls_and_by_stow_rs(running, tmp_path):
     assert len(web.get(f"/dicom-web/studies/{uid}/instances")) == 2
 
 
-def test_a_study_is_pulled_from_a_pacs(running, tmp_path):
-    """C-FIND and C-MOVE: Orthanc sends it, and the node takes it as any other."""
+def test_a_study_is_pulled_reviewed_in_the_viewer_and_sent_back(running, tmp_path):
+    """C-FIND and C-MOVE: Orthanc sends it, and the node takes it as any other; the viewer shows the dose, a
+    person releases it, and Orthanc gets it."""
     port = free_port()
     pacs = running(Orthanc(tmp_path / "pacs", {"ANYDOSE": port}))
     place = {"name": "pacs", "ae": "ORTHANC", "port": pacs.dicom}
     node = RunningNode(
         tmp_path,
         port=port,
-        senders=[{"ae": "ORTHANC"}],
+        senders=[{"ae": "ORTHANC", "send_to": ["pacs"]}],
         destinations=[place],
         prediction=quick_model(tmp_path),
     )
@@ -114,3 +119,18 @@ def test_a_study_is_pulled_from_a_pacs(running, tmp_path):
     (job,) = wait_for(node.jobs.newest, 60)
     assert len(list((tmp_path / "data" / "received").rglob("*.dcm"))) == number
     wait_for(lambda: node.jobs.find(job.id).state == "held", 240)
+    viewer = running(RunningViewer(tmp_path / "data", node=node.file))
+    ask, place = viewer.client, f"/api/jobs/{job.id}"
+    (row,) = ask.get("/api/jobs").json()
+    assert row["state"] == "held" and patient in row["case"]
+    assert ask.get("/api/about").json() == {"predicts": False}
+    assert ask.post("/api/patients", json={}).status_code == 409
+    assert ask.get(f"{place}/view").json()["dvh"]["curves"]
+    assert ask.get(f"{place}/volumes/dose").status_code == 200
+    assert ask.get(f"{place}/files/dose.dcm").status_code == 409
+    assert not pacs.instances(name, "RTDOSE")
+    assert ask.post(f"{place}/release", json={"by": "Dr Test"}).json()["released_by"] == "Dr Test"
+    wait_for(lambda: node.jobs.find(job.id).state == "done", 60)
+    assert len(pacs.instances(name, "RTDOSE")) == 1
+    assert ask.delete(place).status_code == 204
+    assert not list((tmp_path / "data").rglob("*.dcm")) and ask.get("/api/jobs").json() == []

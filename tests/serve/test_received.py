@@ -18,9 +18,10 @@ from anydose.serve import scp, send
 from anydose.serve.complete import Collector, facts, is_satisfied
 from anydose.serve.config import NodeConfig, Sender, read_config
 from anydose.serve.jobs import Jobs
+from anydose.serve.log import words_of
 from anydose.serve.node import Node
 from anydose.serve.outgoing import uid_of
-from anydose.serve.predicting import OWNER, result_folder, words_of
+from anydose.serve.predicting import OWNER, result_folder
 from anydose.serve.received import OWN, NotDicom, Received
 from anydose.serve.work import sole_owner
 
@@ -247,22 +248,23 @@ def test_old_data_is_removed_with_its_job_and_held_data_is_not(patient, tmp_path
     settings = config(tmp_path, settle_s=0.1, keep_days=1e-6, senders=HOLDING)
     node, received, collector, name = delivered(settings, patient)
     time.sleep(0.1)
-    node.tidy(received, collector)
+    node.tidy()
     assert node.jobs.find(name).state == "held" and received.studies()
     node.jobs.release(name, "me")
     node._tidied = 0
-    node.tidy(received, collector)
+    node.tidy()
     assert node.jobs.find(name) is None and not dicom_below(settings.data)
 
 
 def test_what_was_delivered_is_removed_at_once_where_that_is_wanted(patient, tmp_path):
     settings = config(tmp_path, settle_s=0.1, remove_delivered=True, senders=HOLDING)
     node, received, collector, name = delivered(settings, patient)
-    node.tidy(received, collector)
+    node.tidy()
     assert node.jobs.find(name) is not None
     node.jobs.release(name, "me")
-    node.tidy(received, collector)
+    node.tidy()
     assert node.jobs.find(name) is None and not dicom_below(settings.data)
+    assert collector.look() == []
     for path in files_of(patient):  # the same study again is a new one
         received.add(path.read_bytes(), settings.senders[0])
     time.sleep(0.2)
@@ -278,7 +280,7 @@ def test_an_object_that_came_after_the_job_is_kept(patient, tmp_path):
     more.save_as(content)
     study = received.add(content.getvalue(), settings.senders[0])
     node.jobs.release(name, "me")
-    node.tidy(received, collector)
+    node.tidy()
     assert node.jobs.find(name) is None
     assert len(received.studies()[study]) == len(files_of(patient)) + 1
 

@@ -24,13 +24,17 @@ serve(room, "127.0.0.1", int(port), "", device="cpu", with_worker=worker == "wor
 
 
 class RunningViewer:
-    """A server with its data in `data`; `limits`: of its uploads; without `worker` nothing is predicted."""
+    """A server with its data in `data`; `limits`: of its uploads; without `worker` nothing is predicted; with
+    the YAML file of a `node` that node's doses are reviewed."""
 
-    def __init__(self, data: Path, worker: bool = True, **limits: Any) -> None:
+    def __init__(self, data: Path, worker: bool = True, node: Path | None = None, **limits: Any) -> None:
         self.data, self.port = data, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         words = [str(data), str(self.port), json.dumps(limits), "worker" if worker else "alone"]
-        self.process = subprocess.Popen([sys.executable, "-c", START, *words])
+        line = ["-c", START, *words]
+        if node:
+            line = ["-m", "anydose.cli", "serve", "--node", str(node), "--port", str(self.port)]
+        self.process = subprocess.Popen([sys.executable, *line])
         self.client = httpx.Client(base_url=self.url, timeout=60)
         wait_for(self.answers, 120)
 

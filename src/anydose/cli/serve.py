@@ -21,6 +21,10 @@ def serve(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port.", min=1, max=65535)] = 8765,
     data: Annotated[Path, typer.Option(help="Folder for uploads, queue and results.")] = Path("anydose-data"),
+    node: Annotated[
+        Path | None,
+        typer.Option(help="Review the doses that the DICOM node of this YAML file holds, instead of DATA."),
+    ] = None,
     device: Device = "auto",
     token_file: Annotated[
         Path | None, typer.Option(help=f"File that holds the token; else the variable {TOKEN}.")
@@ -36,6 +40,7 @@ def serve(
 ) -> None:
     """Serve the viewer and its HTTP API."""
     try:
+        from anydose.serve.config import read_config
         from anydose.serve.room import Room
         from anydose.serve.server import serve as run
         from anydose.serve.upload import Limits
@@ -45,5 +50,9 @@ def serve(
     if token_file and not token:
         raise ValueError(f"{token_file}: empty; a token is accepted")
     limits = Limits(max_bytes=int(max_gb * GB), max_unpacked_bytes=int(2 * max_gb * GB))
+    room = Room(data, limits, keep_days, remove_released)
+    if node is not None:
+        config = read_config(node)
+        data, room = config.data, Room(config.data, limits, node_queue=config.queue_url)
     tell(f"http://{host}:{port} (data in {data}; {'with' if token else 'without'} a token)")
-    run(Room(data, limits, keep_days, remove_released), host, port, token, device)
+    run(room, host, port, token, device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pydantic import BaseModel
@@ -17,6 +17,13 @@ class Refusal(BaseModel):
     """Why something is not done."""
 
     detail: Any
+
+
+class About(BaseModel):
+    """What a server does."""
+
+    predicts: bool
+    """Whether it takes patients; else it shows the doses of a DICOM node for review."""
 
 
 class Made(BaseModel):
@@ -54,7 +61,7 @@ class Status(BaseModel):
     """About how long, from the last jobs; null where nothing is known."""
     error: str
     case: str | None
-    """The patient's name in the files, where it is known."""
+    """What the patient is called, where that is known."""
     model: str
     patient: str
     warnings: list[str]
@@ -63,14 +70,14 @@ class Status(BaseModel):
     released_by: str
 
 
-def statuses(jobs: Jobs, rows: Sequence[Job]) -> list[Status]:
-    """How these jobs are now."""
+def statuses(jobs: Jobs, rows: Sequence[Job], called: Callable[[Job], str | None]) -> list[Status]:
+    """How these jobs are now. called: what a job's patient is called."""
     known = jobs.seconds_of_last() if any(job.state in OPEN_STATES for job in rows) else []
     typical_s = sum(known) / len(known) if known else None
-    return [_status(job, jobs.ahead_of(job), typical_s) for job in rows]
+    return [_status(job, jobs.ahead_of(job), typical_s, called(job)) for job in rows]
 
 
-def _status(job: Job, ahead: int, typical_s: float | None) -> Status:
+def _status(job: Job, ahead: int, typical_s: float | None, case: str | None) -> Status:
     return Status(
         id=job.id,
         number=job.number,
@@ -80,7 +87,7 @@ def _status(job: Job, ahead: int, typical_s: float | None) -> Status:
         ahead=ahead,
         seconds_left=_left(job, ahead, typical_s),
         error=job.error,
-        case=job.result.get("case"),
+        case=case,
         model=job.request.get("model", ""),
         patient=job.request.get("patient", ""),
         warnings=job.result.get("warnings", []),

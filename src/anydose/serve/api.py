@@ -16,9 +16,10 @@ from starlette.staticfiles import StaticFiles
 
 from anydose import __version__
 from anydose.serve import metrics
-from anydose.serve.answers import Made, Named, Received, Refusal, Status, statuses
+from anydose.serve.answers import About, Made, Named, Received, Refusal, Status, statuses
 from anydose.serve.jobs import DELIVERING, DONE, FAILED, HELD, RELEASED, RUNNING, WAITING, Job, Jobs
 from anydose.serve.request import NewPatient, Release, Wanted, keep_scorecard, models, scorecards
+from anydose.serve.retention import forget_study
 from anydose.serve.room import LEAST_FREE_BYTES, Room
 from anydose.serve.survey import surveyed
 from anydose.serve.upload import Refused
@@ -97,6 +98,11 @@ def _patients(room: Room, jobs: Jobs) -> APIRouter:
     sent: dict[str, list[int]] = {}  # patient -> files, bytes; also those that are still coming
     one_by_one = asyncio.Semaphore(AT_ONCE)
 
+    @router.get("/about")
+    def what() -> About:
+        """What this server does."""
+        return About(predicts=not room.node_queue)
+
     @router.get("/models")
     def there() -> list[dict[str, Any]]:
         """The models there are."""
@@ -134,6 +140,8 @@ def _patients(room: Room, jobs: Jobs) -> APIRouter:
     @router.post("/patients", status_code=201)
     def new_patient(new: NewPatient) -> Made:
         """Begin a patient: files follow, or a stored case is meant."""
+        if room.node_queue:
+            raise Refused("doses of a DICOM node are reviewed here; studies are sent to the node", 409)
         needed = {job.request.get("patient", "") for job in jobs.newest(states=(WAITING, RUNNING))}
         return Made(id=room.new_patient(new.stored, needed))
 
@@ -227,17 +235,17 @@ def _jobs(room: Room, jobs: Jobs) -> APIRouter:
         if counts[WAITING] + counts[RUNNING] >= room.limits.max_active:
             raise Refused(f"{room.limits.max_active} jobs wait already; later ones are accepted", 429)
         source = str(room.source(wanted.patient))
-        return _now(jobs, jobs.submit(wanted.model_dump(), place=source, hold=True))
+        return _now(room, jobs, jobs.submit(wanted.model_dump(), place=source, hold=True))
 
     @router.get("/jobs")
     def listed() -> list[Status]:
         """The newest 200 jobs."""
-        return statuses(jobs, jobs.newest())
+        return statuses(jobs, jobs.newest(), room.called)
 
     @router.get("/jobs/{job}")
     async def one(job: Id) -> Status:
         """How far a job is."""
-        return _now(jobs, _found(jobs, job))
+        return _now(room, jobs, _found(jobs, job))
 
     @router.post("/jobs/{job}/release")
     def release(job: Id, release: Release) -> Status:
@@ -246,18 +254,22 @@ def _jobs(room: Room, jobs: Jobs) -> APIRouter:
         if not jobs.release(job, release.by):
             raise Refused("only a result that is held can be released", 409)
         found = _found(jobs, job)
-        if room.remove_released and not _is_needed(jobs, found.request["patient"]):
+        if room.remove_released and not room.node_queue and not _is_needed(jobs, found.request["patient"]):
             room.forget_patient(found.request["patient"])
-        return _now(jobs, found)
+        return _now(room, jobs, found)
 
     @router.delete("/jobs/{job}", status_code=204)
     def forget(job: Id) -> None:
-        """Delete a job and its result, and the upload if no other job means it."""
-        patient = _found(jobs, job).request.get("patient")
+        """Delete a job and its result, and what it was made from if no other job means it."""
+        found = _found(jobs, job)
         if not jobs.delete(job):
-            raise Refused("a running job cannot be deleted", 409)
+            raise Refused("a job that is worked on cannot be deleted", 409)
+        if room.node_queue:
+            forget_study(room.data, jobs, found)
+            return
         room.forget_result(job)
-        if patient and all(other.request.get("patient") != patient for other in jobs.newest()):
+        patient = found.request["patient"]
+        if all(other.request.get("patient") != patient for other in jobs.newest()):
             room.forget_patient(patient)
 
     return router
@@ -299,8 +311,8 @@ def _results(room: Room, jobs: Jobs) -> APIRouter:
     return router
 
 
-def _now(jobs: Jobs, job: Job) -> Status:
-    return statuses(jobs, [job])[0]
+def _now(room: Room, jobs: Jobs, job: Job) -> Status:
+    return statuses(jobs, [job], room.called)[0]
 
 
 def _found(jobs: Jobs, name: str) -> Job:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -72,26 +72,21 @@ class Collector:
 
     def look(self) -> list[str]:
         """Queue what is complete now; returns the ids of its jobs. What one study lacks holds up no other."""
+        there = {key_of(study, files): (study, files) for study, files in self.received.studies().items()}
+        self._queued &= there.keys()  # one that was removed may come again
         found = []
-        for study, files in self.received.studies().items():
+        for key, (study, files) in there.items():
+            if not files or key in self._queued:
+                continue
             try:
-                job = self._study(study, files)
+                job = self._study(key, study, files)
             except OSError as error:
                 log.error("study not queued: %s", error.strerror or error, extra={"about": {"study": study}})
                 continue
             found += [job] if job else []
         return found
 
-    def forget(self, keys: Iterable[str]) -> None:
-        """The studies of these keys were removed: if they come again, they are new."""
-        self._queued.difference_update(keys)
-        for path in [path for path in self._facts if not path.exists()]:
-            del self._facts[path]
-
-    def _study(self, study: str, files: list[Path]) -> str | None:
-        key = key_of(study, files)
-        if not files or key in self._queued:
-            return None
+    def _study(self, key: str, study: str, files: list[Path]) -> str | None:
         quiet_s = time.time() - max(path.stat().st_mtime for path in files)
         if quiet_s < self.config.settle_s:
             return None

@@ -12,6 +12,7 @@ from pathlib import Path
 
 LONGEST = 400  # characters of a sentence
 HIDDEN = "[...]"
+NAMING = ("PatientName", "PatientID", "PatientBirthDate", "AccessionNumber", "OtherPatientIDs", "StudyID")
 PATIENT_WORDS = re.compile(r"[^\s^=,;:'\"()\[\]]{2,}")
 
 
@@ -31,6 +32,20 @@ def nameless(sentence: str, words: Iterable[str] = (), folders: Iterable[Path] =
     for part in sorted(parts, key=len, reverse=True):
         said = re.sub(rf"(?<!\w){re.escape(part)}(?!\w)", HIDDEN, said, flags=re.IGNORECASE)
     return said if len(said) <= LONGEST else said[: LONGEST - 3] + "..."
+
+
+def words_of(source: Path) -> set[str]:
+    """What names the patient in DICOM files: those of a folder, at any depth, or one."""
+    from pydicom import dcmread
+
+    found: set[str] = set()
+    for path in sorted(source.rglob("*")) or [source]:
+        try:
+            head = dcmread(path, stop_before_pixels=True, specific_tags=[*NAMING])
+        except (Exception, RecursionError):  # noqa: BLE001  (unreadable: then it names nobody)
+            continue
+        found |= {str(head.get(name) or "") for name in NAMING}
+    return found
 
 
 class JsonLines(logging.Formatter):

@@ -57,7 +57,7 @@ class Node:
                 self._supervise(lock)
                 self._guarded("watch", lambda: self.watch(received))
                 self._guarded("collect", collector.look)
-                self._guarded("tidy", lambda: self.tidy(received, collector))
+                self._guarded("tidy", self.tidy)
         finally:
             server.shutdown()
             if self._worker is not None:
@@ -114,13 +114,11 @@ class Node:
                 path.replace(refused / path.name)
         self._seen = now
 
-    def tidy(self, received: Received, collector: Collector) -> None:
+    def tidy(self) -> None:
         """Remove patients' data that are not kept any longer."""
         if time.monotonic() - self._tidied >= EVERY_S or not self._tidied or self.config.remove_delivered:
             self._tidied = time.monotonic()
-            removed = tidy_node(self.config, received, self.jobs)
-            if removed:
-                collector.forget(removed)
+            tidy_node(self.config, self.jobs)
 
 
 def run_node(config_file: Path, config: NodeConfig) -> None:

@@ -7,14 +7,13 @@ import errno
 import logging
 import sys
 import time
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from anydose.io.run_folder import damage, hash_of, read_record
 from anydose.serve.config import NodeConfig, read_config
 from anydose.serve.jobs import Job, Jobs
-from anydose.serve.log import log_to, nameless
+from anydose.serve.log import log_to, nameless, words_of
 from anydose.serve.work import end_with, heard, is_orphan
 
 log = logging.getLogger("anydose.serve.predicting")
@@ -28,7 +27,7 @@ LATER_S = 60.0
 
 def result_folder(config: NodeConfig, job: Job) -> Path:
     """Where a job's prediction lies."""
-    return config.data / "results" / job.id
+    return config.data / "results" / job.id / "prediction"
 
 
 def predict_next(config: NodeConfig, jobs: Jobs, loaded: dict[str, Any]) -> Job | None:
@@ -51,34 +50,40 @@ def predict_next(config: NodeConfig, jobs: Jobs, loaded: dict[str, Any]) -> Job 
 
 
 def _predicted(config: NodeConfig, jobs: Jobs, job: Job, loaded: dict[str, Any]) -> dict[str, Any]:
-    """The run record of the job's prediction, which is made unless it is there already."""
+    """The run record of the job's prediction, which is made unless it is there already; where a person
+    reviews it, what the viewer shows is beside it."""
     from anydose.case.names import NameMap
     from anydose.deliver.dose import predict_to
     from anydose.io.format import DoseOptions
+    from anydose.io.read import read_case
     from anydose.model import registry
     from anydose.model.options import Options
+    from anydose.serve.view import write_view
 
     folder, asked = result_folder(config, job), job.request
-    there = read_record(folder)
-    if there is not None and not damage(folder):
-        return there
-    name = asked["model"]
-    if name not in loaded:
-        refuse_other_weights(registry.find(name), asked["sha256"])
-        loaded.clear()
-        loaded[name] = registry.load(name, asked["device"])
     names = NameMap.load(Path(asked["names"])) if asked["names"] else None
-    return predict_to(
-        Path(job.place),
-        folder,
-        loaded[name],
-        Options(looks=asked["looks"], mimic=asked["mimic"]),
-        read={"fill_gaps": asked["fill_gaps"], "names": names},
-        dicom=DoseOptions(bits=asked["bits"], placeholder_plan=asked["placeholder_plan"]),
-        intervals=asked["uncertainty"],
-        overwrite=True,
-        on_stage=lambda stage: jobs.say(job.id, OWNER, stage, SHARE.get(stage)) or None,
-    )
+    reading: dict[str, Any] = {"fill_gaps": asked["fill_gaps"], "names": names}
+    run = read_record(folder)
+    if run is None or damage(folder):
+        name = asked["model"]
+        if name not in loaded:
+            refuse_other_weights(registry.find(name), asked["sha256"])
+            loaded.clear()
+            loaded[name] = registry.load(name, asked["device"])
+        run = predict_to(
+            Path(job.place),
+            folder,
+            loaded[name],
+            Options(looks=asked["looks"], mimic=asked["mimic"]),
+            read=reading,
+            dicom=DoseOptions(bits=asked["bits"], placeholder_plan=asked["placeholder_plan"]),
+            intervals=asked["uncertainty"],
+            overwrite=True,
+            on_stage=lambda stage: jobs.say(job.id, OWNER, stage, SHARE.get(stage)) or None,
+        )
+    if job.hold:
+        write_view(read_case(Path(job.place), **reading), folder, folder.with_name("view"))
+    return run
 
 
 def refuse_other_weights(file: Path, sha256: str) -> None:
@@ -99,23 +104,6 @@ def _refuse(config: NodeConfig, jobs: Jobs, job: Job, error: BaseException) -> N
     else:
         jobs.fail(job.id, OWNER, said or type(error).__name__)
     log.error("prediction %s: %s", "put off" if full else "failed", said, extra={"about": {"job": job.id}})
-
-
-def words_of(folder: Path) -> Iterable[str]:
-    """What names the patient in a study's files."""
-    from pydicom import dcmread
-
-    found: set[str] = set()
-    for path in folder.glob("*.dcm"):
-        try:
-            head = dcmread(path, stop_before_pixels=True, specific_tags=[*NAMING])
-        except (Exception, RecursionError):  # noqa: BLE001  (unreadable: then it names nobody)
-            continue
-        found |= {str(head.get(name) or "") for name in NAMING}
-    return found
-
-
-NAMING = ("PatientName", "PatientID", "PatientBirthDate", "AccessionNumber", "OtherPatientIDs", "StudyID")
 
 
 def main(config_file: str, node: int) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from anydose.serve.config import NodeConfig
 from anydose.serve.jobs import DONE, FAILED, HELD, Job, Jobs
-from anydose.serve.received import Received
 from anydose.serve.room import Room
 
 log = logging.getLogger(__name__)
@@ -33,22 +32,26 @@ def tidy_room(room: Room, jobs: Jobs) -> None:
             room.forget_patient(patient.name)
 
 
-def tidy_node(config: NodeConfig, received: Received, jobs: Jobs) -> list[str]:
+def tidy_node(config: NodeConfig, jobs: Jobs) -> None:
     """Remove what is too old of a node: the objects, the prediction and the job of whatever was delivered or
-    failed more than `keep_days` ago; with `remove_delivered` of whatever was delivered, at once. Returns the
-    keys of those jobs: the same study may come again."""
+    failed more than `keep_days` ago; with `remove_delivered` of whatever was delivered, at once."""
     old = jobs.older_than(config.keep_days * DAY_S)
     if config.remove_delivered:
         old += [job for job in jobs.older_than(0, (DONE,)) if job not in old]
     for job in old:
-        study, mine = str(job.request.get("study", "")), _names(Path(job.place))
-        if study and _names(received.root / study) <= mine:  # nothing has come since
-            shutil.rmtree(received.root / study, ignore_errors=True)
-        for folder in (Path(job.place), config.data / "results" / job.id):
-            if config.data in folder.parents:
-                shutil.rmtree(folder, ignore_errors=True)
-        _forget(jobs, job)
-    return [job.key for job in old if job.key]
+        forget_study(config.data, jobs, job)
+
+
+def forget_study(data: Path, jobs: Jobs, job: Job) -> None:
+    """Remove the objects, the prediction and the job of one study from a node's folder. Objects that have
+    come since are kept."""
+    study, place = data / "received" / str(job.request.get("study", "")), Path(job.place)
+    if study != data / "received" and _names(study) <= _names(place):
+        shutil.rmtree(study, ignore_errors=True)
+    for folder in (place, data / "results" / job.id):
+        if data in folder.parents:
+            shutil.rmtree(folder, ignore_errors=True)
+    _forget(jobs, job)
 
 
 def _names(folder: Path) -> set[str]:

@@ -23,9 +23,11 @@ from typing import Any
 from anydose.io.archive import innermost
 from anydose.io.files import write_json
 from anydose.io.sources import sources
+from anydose.serve.jobs import Job
 from anydose.serve.upload import Limits, Refused, safe_path, unpack_all
 
 PRIVATE = 0o700
+WHO = "who.txt"  # in a result's view: what its patient is called
 LEAST_FREE_BYTES = 500_000_000
 
 
@@ -39,6 +41,9 @@ class Room:
     """Results, and uploads that no job needs, are removed after so long."""
     remove_released: bool = False
     """Whether what was uploaded is removed as soon as its result is released."""
+    node_queue: str = ""
+    """The URL of a DICOM node's queue, where this is that node's folder: its doses are reviewed here, and
+    nothing is predicted."""
 
     def prepare(self) -> None:
         """Make the folders; only this user may look into them."""
@@ -68,7 +73,7 @@ class Room:
     @property
     def queue(self) -> str:
         """The URL of the queue."""
-        return f"sqlite:///{self.data.resolve() / 'jobs.db'}"
+        return self.node_queue or f"sqlite:///{self.data.resolve() / 'jobs.db'}"
 
     @property
     def scorecards(self) -> Path:
@@ -149,6 +154,16 @@ class Room:
     def forget_patient(self, name: str) -> None:
         """Delete what was uploaded of a patient."""
         shutil.rmtree(self.patients / name, ignore_errors=True)
+
+    def called(self, job: Job) -> str | None:
+        """What the patient of a job is called, for people; None where that is not known yet."""
+        place = self.results / job.id / "view" / WHO
+        if place.is_file():
+            return place.read_text(encoding="utf-8")
+        try:
+            return str(self.patient(job.request.get("patient", ""))["survey"]["case"])
+        except (Refused, KeyError):
+            return None
 
     def forget_result(self, job: str) -> None:
         """Delete a prediction's files."""

@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,9 +78,8 @@ def guarded(room: Room, token: str, crew: Crew | None = None) -> Any:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(_tidy(room, jobs))]
-        if crew:
-            tasks.append(asyncio.create_task(crew.keep()))
+        duties = [] if room.node_queue else [_tidy(room, jobs)]
+        tasks = [asyncio.create_task(duty) for duty in (*duties, *([crew.keep()] if crew else []))]
         yield
         for task in tasks:
             task.cancel()
@@ -104,14 +103,17 @@ async def _tidy(room: Room, jobs: Jobs) -> None:
 def serve(
     room: Room, host: str, port: int, token: str, device: str = "auto", with_worker: bool = True
 ) -> None:
-    """Serve until the process is told to end. Raises ValueError for a host beyond this machine without a
-    token, and for a data folder in which another server works."""
+    """Serve until the process is told to end; in a node's folder nothing is predicted or tidied.
+
+    Raises:
+        ValueError: a host beyond this machine without a token, or a folder in which another server works.
+    """
     if not token and not is_loopback(host):
         raise ValueError(f"host {host}: without a token only 127.0.0.1, ::1 and localhost are accepted")
     Impatient.patience_s = room.limits.patience_s
-    with sole_owner(room.data) as lock:
+    with nullcontext() if room.node_queue else sole_owner(room.data) as lock:
         log_to(room.logs / "server.jsonl", "uvicorn")
-        crew = Crew(room, device, lock) if with_worker else None
+        crew = Crew(room, device, lock) if with_worker and not room.node_queue else None
         config = uvicorn.Config(
             guarded(room, token, crew),
             host=host,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom import dcmread
 
 from anydose.case.case import Case
 from anydose.case.grid import Grid
@@ -23,6 +24,7 @@ from anydose.score.report.page import ISODOSES
 from anydose.score.report.run_record import read_beside
 from anydose.score.report.volumes import MASKS, shown_grid, start_voxel
 from anydose.score.scoring import score
+from anydose.serve.room import WHO
 
 VOXELS = 4_000_000  # shown at most; a larger body is shown on a coarser grid, and the page says so
 OUTSIDE_HU = -1000.0
@@ -57,10 +59,22 @@ def write_view(case: Case, prediction: Path, folder: Path, scorecard: Path | Non
     grid = shown_grid(case, VOXELS)
     data["volumes"] = _geometry(case, grid)
     data["have"] = write_volumes(case, dose, grid, prediction, folder)
+    data["patient"] = _patient(prediction) or case.name
+    with whole(folder / WHO) as scratch:
+        scratch.write_text(data["patient"], encoding="utf-8")
     data["isodoses"] = [percent for percent, _ in ISODOSES]
     plain: dict[str, Any] = _finite(data)
     write_json(plain, folder / VIEW)
     return plain
+
+
+def _patient(prediction: Path) -> str:
+    """Name and number as the RTDOSE has them; '' without one."""
+    if not (prediction / "dose.dcm").is_file():
+        return ""
+    head = dcmread(prediction / "dose.dcm", specific_tags=["PatientName", "PatientID"])
+    name, number = str(head.get("PatientName", "")).replace("^", " ").strip(), head.get("PatientID", "")
+    return f"{name or 'no name'} ({number or 'no number'})"
 
 
 def write_volumes(case: Case, dose: Volume, grid: Grid, prediction: Path, folder: Path) -> list[str]:

@@ -6,7 +6,6 @@ python -m anydose.serve.worker DATA SERVER [DEVICE]      SERVER: the process tha
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 import time
@@ -23,7 +22,7 @@ from anydose.model.any2any import Any2Any
 from anydose.model.options import Options
 from anydose.serve.answers import STAGES
 from anydose.serve.jobs import Job, Jobs
-from anydose.serve.log import log_to
+from anydose.serve.log import log_to, nameless, words_of
 from anydose.serve.request import Wanted, models, scorecards
 from anydose.serve.room import Room
 from anydose.serve.view import write_view
@@ -60,7 +59,7 @@ def predict_job(room: Room, job: Job, model: Any2Any, on_stage: Callable[[str], 
     card = scorecards(room.scorecards).get(wanted.scorecard)
     write_view(case, folder / "prediction", folder / "view", card)
     on_stage("view")
-    return {"case": run["case"], "warnings": run["warnings"], "seconds": run["seconds"]}
+    return {"warnings": run["warnings"], "seconds": run["seconds"]}
 
 
 class Worker:
@@ -90,7 +89,7 @@ class Worker:
                 model = self.model(job.request["model"])
                 result = predict_job(self.room, job, model, partial(self._say, job))
         except (ValueError, OSError, MemoryError, RecursionError) as error:
-            self.jobs.fail(job.id, OWNER, self._said(error))
+            self.jobs.fail(job.id, OWNER, self._said(job, error))
         except Exception as error:
             log.exception("job %d", job.number)
             self.jobs.fail(job.id, OWNER, f"a fault of the program ({type(error).__name__})")
@@ -108,10 +107,10 @@ class Worker:
         progress = (STAGES.index(stage) + 1) / len(STAGES) if stage in STAGES else None
         self.jobs.say(job.id, OWNER, stage, progress)
 
-    def _said(self, error: Exception) -> str:
-        """One sentence, without the paths of this machine."""
-        words = " ".join(str(error).split()) or type(error).__name__
-        return words.replace(f"{self.room.data}{os.sep}", "")[:600]
+    def _said(self, job: Job, error: Exception) -> str:
+        """One sentence, without the paths of this machine and the patient's names."""
+        source = self.room.source(job.request["patient"])
+        return nameless(str(error) or type(error).__name__, words_of(source), [source, self.room.data])
 
 
 def _main(data: str, server: str, device: str = "auto") -> None:

@@ -63,6 +63,13 @@ function choices(select, values, words = (value) => value) {
 }
 
 async function begin() {
+  const { predicts } = await get("/api/about");
+  el("intake").hidden = !predicts;
+  if (predicts) await offer();
+  await poll();
+}
+
+async function offer() {
   const [models, stored] = await Promise.all([get("/api/models"), get("/api/stored"), cards()]);
   choices(el("model"), models.map((model) => model.name), (name) => name);
   el("model").value = models.find((model) => model.default)?.name ?? models[0].name;
@@ -77,7 +84,6 @@ async function begin() {
     return label;
   }));
   await knownNames();
-  await poll();
 }
 
 async function poll() {

@@ -23,7 +23,7 @@ export async function open(job, others, reload) {
   Object.assign(now, { job, reload, first: null, second: null, other: null });
   const scene = now.scene = await loadScene(job.id);
   el("viewer").hidden = false;
-  el("viewer-title").textContent = `Dose of ${scene.view.case}, prediction ${job.number}`;
+  el("viewer-title").textContent = `Dose of ${scene.view.patient}, prediction ${job.number}`;
   choose(el("left"), scene.washes, (name) => SHOWN[name]);
   choose(el("right"), ["", ...scene.washes], (name) => SHOWN[name] ?? "nothing");
   choose(el("other"), ["", ...others.map((each) => each.id)], (id) => (id ? `prediction ${others.find((each) => each.id === id).number}` : "this prediction"));
