@@ -13,7 +13,7 @@ from patients import phantom_of, write_openkbp
 from anydose.case import dose_mimicking, modality
 from anydose.case.case import Case
 from anydose.case.grid import Grid
-from anydose.case.volume import bounding_box
+from anydose.case.volume import Volume, bounding_box
 from anydose.io import nifti, openkbp
 from anydose.model.any2any import Any2Any, ModelConfig
 from anydose.model.checkpoint import save_model
@@ -87,15 +87,17 @@ def test_same_seed_same_dose_other_seed_another_and_spread_is_over_members(patie
     assert np.array_equal(several.members[0], one)
     assert np.allclose(several.mean, np.mean(several.members, axis=0), atol=1e-5)
     assert np.allclose(several.spread, np.std(several.members, axis=0), atol=1e-5)
-    assert several.spread.max() > 0
+    assert several.spread.max() > 0.1, "each sample has noise of its own"
 
 
-def test_the_reference_dose_is_never_an_input(patient):
-    from anydose.case.volume import Volume
-
+def test_what_is_asked_for_is_never_an_input(patient):
+    """The dose by itself, and the CT by way of the beams, which it weakens."""
     secret = replace(patient, dose=Volume(np.full(patient.grid.shape, 33.0, np.float32), patient.grid, "Gy"))
     model = network()
     assert np.array_equal(predict(model, secret, PLAIN).mean, predict(model, patient, PLAIN).mean)
+    ct, dense = replace(PLAIN, target="ct"), np.where(patient.body, np.float32(500), np.float32(-1000))
+    other = replace(patient, ct=Volume(dense, patient.grid, "HU"))
+    assert np.array_equal(predict(model, other, ct).mean, predict(model, patient, ct).mean)
 
 
 def test_conditions_can_be_left_out_and_any_modality_asked_for(patient):
@@ -140,6 +142,12 @@ def test_a_reachable_dose_is_one_of_the_beams_that_are_shown(patient):
         hidden.mean, predict(model, patient, Options(given=("ct", "ptv", "oar"), looks=1, mimic=False)).mean
     )
     assert NOT_MIMICKED not in predict(model, patient, replace(asked, target="ct")).inferred
+    no_organs = Options(given=("ct", "ptv", "beam"), looks=1, mimic=False)
+    left = {name: mask for name, mask in patient.structures.items() if name not in patient.of_role("oar")}
+    unknown = replace(patient, structures=left)
+    expected = dose_mimicking.mimic(predict(model, patient, no_organs).mean[0], unknown)
+    found = predict(model, patient, replace(no_organs, mimic=True)).mean[0]
+    assert np.abs(found - expected).mean() < 0.05, "organs that are not shown weigh nothing"
 
 
 def test_more_views_see_the_patient_otherwise_and_agree_on_where_he_lies(patient):
@@ -260,6 +268,8 @@ def test_structures_keep_place_and_volume_on_the_grid_worked_on():
         work = working_case(case, config.trained_mm, config.working_mm)
         assert work.grid.spacing_mm == config.working_mm
         assert any("worked on a grid" in sentence for sentence in work.inferred)
+        lowest_mm = points.min(axis=(0, 1, 2)) - np.array(grid.spacing_mm) / 2
+        assert np.allclose(work.grid.to_mm((-0.5, -0.5, -0.5)), lowest_mm), "it begins where the body does"
         moved = work.structures["Heart"]
         off.append(work.grid.to_mm(np.argwhere(moved).mean(axis=0)) - centre)
         assert moved.sum() * work.grid.voxel_cc == pytest.approx(4 / 3000 * np.pi * radii.prod(), rel=0.05)
