@@ -13,6 +13,7 @@ from tiny_priors import write_maisi
 from anydose.model import lora
 from anydose.model.checkpoint import load_model
 from anydose.model.prior import load as prior
+from anydose.model.prior import tiny_maisi
 from anydose.predict import Options, predict
 from anydose.train import recipes
 from anydose.train.encode import EncodeConfig, encode
@@ -59,6 +60,26 @@ def test_maisi_trains_and_predicts_on_every_machine(place, monkeypatch, machine)
     options = Options(steps=2, precision="fp32", given=("ct", "ptv"), looks=1, mimic=False)
     result = predict(model, replace(case, dose=None), options)
     assert np.isfinite(result.mean).all() and (result.mean[0][~case.body] == 0).all()
+
+
+@pytest.mark.slow
+def test_a_tiny_prior_learns(tmp_path):
+    found = tiny_maisi.train(tmp_path, steps=60)
+    assert found["vae"]["last"] < 0.8 * found["vae"]["first"]
+    assert found["unet"]["last"] < 0.8 * found["unet"]["first"]
+
+
+def test_a_tiny_prior_s_doses_are_of_the_range(tmp_path):
+    tiny_maisi.train(tmp_path, steps=2)
+    prior.import_maisi(tmp_path, tmp_path / "run")
+    model = load_model(tmp_path / "run" / "model.safetensors")
+    torch.manual_seed(0)
+    with torch.no_grad():
+        guess = model.decode("dose", torch.randn(model.latent_shape("dose", (16, 16, 16))))
+        cube = tiny_maisi.cubes(np.random.default_rng(1), 1)
+        latent = model.encode("ct", cube)
+    assert guess.min() > -1.5 and guess.max() < 1.5  # random weights give hundreds of Gy, which are refused
+    assert 0.3 < latent.std() < 3
 
 
 def inputs(model):

@@ -121,16 +121,19 @@ def encode(
 
 @app.command("train-tiny", cls=WritingCommand)
 def train_tiny(
-    folder: Annotated[Path, typer.Argument(help="Folder for the prior, laid out as Wan's.")],
-    steps: Annotated[int, typer.Option(help="Steps of the VAE, and of the transformer.")] = 600,
+    folder: Annotated[Path, typer.Argument(help="Folder for the prior, laid out as its release.")],
+    form: Annotated[str, typer.Option(help="Whose: wan or maisi.")] = "wan",
+    steps: Annotated[int, typer.Option(help="Steps of the VAE, and of the network.")] = 600,
     seed: Annotated[int, typer.Option(help="Of weights and pictures.")] = 0,
     losses: Out = None,
     as_json: Json = False,
 ) -> None:
-    """Train a tiny prior of Wan's form on procedural moving pictures: to try the whole chain with."""
-    from anydose.model.prior import tiny as moving
+    """Train a tiny prior of either form on procedural moving pictures: to try the whole chain with."""
+    from anydose.model.prior import tiny, tiny_maisi
 
-    result = moving.train(folder, steps, seed, tell)
+    if form not in ("wan", "maisi"):
+        raise ValueError(f"form {form!r}: wan or maisi is accepted")
+    result = (tiny if form == "wan" else tiny_maisi).train(folder, steps, seed, tell)
     write_result(result, losses)
     if as_json:
         print_json(result)

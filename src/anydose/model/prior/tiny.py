@@ -42,10 +42,10 @@ def train(out: Path, steps: int, seed: int = 0, say: Callable[[str], object] = s
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     codec = wan_codec.WanCodec(SIZE.channels, VAE_BASE).train()
-    found = {"vae": _shown("vae", _train_vae(codec, steps, rng), steps, say)}
+    found = {"vae": shown("vae", _train_vae(codec, steps, rng), steps, say)}
     _measure(codec, rng)
     net: Any = wan_codec.transformer(SIZE).train()
-    found["transformer"] = _shown("transformer", _train_flow(net, codec, steps, rng), steps, say)
+    found["transformer"] = shown("transformer", _train_flow(net, codec, steps, rng), steps, say)
     codec.vae.register_to_config(latents_mean=codec.mean.tolist(), latents_std=codec.std.tolist())
     codec.vae.save_pretrained(out / "vae")
     net.save_pretrained(out / "transformer", max_shard_size="1MB")
@@ -68,7 +68,7 @@ def _train_vae(
         noise = 0.05 * z.std().detach() * torch.randn_like(z)
         back = codec.vae.decode(z + noise).sample
         loss = F.l1_loss(back, frames) + 2 * F.mse_loss(back, frames) + 1e-4 * z.square().mean()
-        yield _step(loss, optimiser, schedule)
+        yield step_of(loss, optimiser, schedule)
 
 
 @torch.no_grad()
@@ -93,10 +93,11 @@ def _train_flow(
         eps, f = torch.randn_like(x0), torch.rand(batch)
         wide = f[:, None, None, None, None]
         u = net((1 - wide) * x0 + wide * eps, 1000 * f, text).sample
-        yield _step(F.mse_loss(u, eps - x0), optimiser, schedule)
+        yield step_of(F.mse_loss(u, eps - x0), optimiser, schedule)
 
 
-def _step(loss: Tensor, optimiser: torch.optim.Optimizer, schedule: Any) -> float:
+def step_of(loss: Tensor, optimiser: torch.optim.Optimizer, schedule: Any) -> float:
+    """One step down a loss; its value."""
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], 1.0)
@@ -105,7 +106,8 @@ def _step(loss: Tensor, optimiser: torch.optim.Optimizer, schedule: Any) -> floa
     return float(loss.detach())
 
 
-def _shown(name: str, losses: Iterator[float], steps: int, say: Callable[[str], object]) -> dict[str, float]:
+def shown(name: str, losses: Iterator[float], steps: int, say: Callable[[str], object]) -> dict[str, float]:
+    """Take all steps, telling where they stand; the mean losses of the first and of the last tenth."""
     seen = []
     for loss in losses:
         seen.append(loss)
