@@ -115,7 +115,8 @@ def draw(rows: Sequence[Row], path: Path) -> None:
         axes.set_ylabel(f"{FIGURES[name][0]} on held patients, lower is better", fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-    figure.axes[0].legend(fontsize=8)
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), fontsize=8)
     figure.savefig(path, dpi=130, format="png")
 
 
