@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 
 import pytest
+from patients import write_openkbp
 from typer.testing import CliRunner
 
 from anydose.bench.patients import Patients
 from anydose.bench.registry import Benchmark, benchmark, benchmarks
 from anydose.cli.app import app
 from anydose.cli.bench import run
-from anydose.io.phantom import write_phantom
 from anydose.train.settings import settings_of
 
 RUN = CliRunner()
@@ -20,8 +20,8 @@ RUN = CliRunner()
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> Path:
-    for number in (201, 202):
-        write_phantom(number, tmp_path / "provided-data" / "validation-pats" / f"pt_{number}", "openkbp")
+    for seed in (0, 1):
+        write_openkbp(seed, tmp_path / "provided-data" / "validation-pats" / f"pt_{201 + seed}")
     return tmp_path
 
 
