@@ -21,6 +21,7 @@ from anydose.bench.watch import killed, shares, watched
 from anydose.case.case import Case
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
+from anydose.io import store
 
 # Programs run by an interpreter that has the reader: imports, then CT, then RTSTRUCT to masks.
 _READERS = {
@@ -177,8 +178,6 @@ KILLED_AFTER_S = 10
 )
 def measure_convert(settings: Patients) -> Rows:
     """One row."""
-    from anydose.io import store
-
     with tempfile.TemporaryDirectory() as folder:
         stored = Path(folder) / "cohort"
         line = [sys.executable, "-m", "anydose.cli", "data", "convert", str(settings.cohort), str(stored)]
@@ -205,6 +204,4 @@ def measure_convert(settings: Patients) -> Rows:
 
 
 def _reading_seconds(place: Path) -> float:
-    from anydose.io import store
-
     return median_seconds(lambda: store.read_stored(place), repeats=1)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,9 @@ def jobs(plan: Plan) -> list[Job]:
     arms = [arm.name for arm in ARMS if (arm.name in plan.only if plan.only else not arm.is_extra)]
     first = [Job("as it is", 0, plan.seeds[0])] if "as it is" in arms else []
     trained = [name for name in arms if name != "as it is"]
-    return first + [Job(a, n, s) for s in plan.seeds for n in sorted(plan.patients)[::-1] for a in trained]
+    most_first = sorted(plan.patients, reverse=True)
+    each = product(plan.seeds, most_first, trained)
+    return first + [Job(arm=arm, train_patients=size, seed=seed) for seed, size, arm in each]
 
 
 def config_of(job: Job, plan: Plan) -> TrainConfig:

@@ -21,6 +21,8 @@ from anydose.model import registry
 from anydose.model.any2any import pick_device
 from anydose.predict import Prediction
 
+log = logging.getLogger(__name__)
+
 
 def title_of(prediction: Prediction) -> str:
     """One line that says of which patient, by which model and how."""
@@ -29,9 +31,6 @@ def title_of(prediction: Prediction) -> str:
     steps = f"{options.steps} {options.sampler} step{'s' * (options.steps > 1)}"
     mimicked = ", dose mimicking" if prediction.mimicked else ""
     return f"{prediction.case.name}: {model}, {steps}, seed {options.seed}{mimicked}"
-
-
-log = logging.getLogger(__name__)
 
 
 class Stopwatch:

@@ -66,34 +66,37 @@ def planned(case: Case, habit: Habit, seed: int = 0) -> Case:
 def goals(plan: Case, habit: Habit, voxels: NDArray[np.intp], chance: np.random.Generator) -> list[Goal]:
     """The habit's goals for a case that is set up, among the voxels (flat indices) that the rows are of; each
     weight is multiplied by a number that `chance` draws around one."""
-    row = np.full(int(np.prod(plan.grid.shape)), -1, dtype=np.intp)
-    row[voxels] = np.arange(len(voxels))
+    row_of = np.full(int(np.prod(plan.grid.shape)), -1, dtype=np.intp)
+    row_of[voxels] = np.arange(len(voxels))
 
-    def weight(of: float) -> float:
-        return of * float(np.exp(habit.spread * chance.standard_normal()))
+    def rows(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
+        found = row_of[mask.reshape(-1)]
+        return found[found >= 0]
 
-    out = []
+    def drawn(weight: float) -> float:
+        return weight * float(np.exp(habit.spread * chance.standard_normal()))
+
     targets = np.logical_or.reduce([plan.structures[target.name] for target in habit.targets])
-    highest = plan.structures[habit.targets[0].name]
-    falling = _fall_off(plan, highest, habit)
+    beside_highest = _fall_off(plan, plan.structures[habit.targets[0].name], habit)
+    found: list[Goal] = []
     for target in habit.targets:
-        rows = _rows(row, plan.structures[target.name])
-        cost = weight(habit.target_weight) / max(len(rows), 1)
-        least = np.full(len(rows), target.dose_gy, np.float32)
-        most = least if target is habit.targets[0] else np.maximum(least, falling[voxels[rows]])
-        out += [Goal(rows, least, too_little=2 * cost, too_much=0.0)]
-        out += [Goal(rows, most, too_little=0.0, too_much=cost)]
+        inside = rows(plan.structures[target.name])
+        cost = drawn(habit.target_weight) / max(len(inside), 1)
+        least = np.full(len(inside), target.dose_gy, np.float32)
+        most = least if target is habit.targets[0] else np.maximum(least, beside_highest[voxels[inside]])
+        found.append(Goal(inside, least, too_little=2 * cost, too_much=0.0))
+        found.append(Goal(inside, most, too_little=0.0, too_much=cost))
     for limit in habit.limits:
-        mask, drawn = plan.find(limit.structure), weight(limit.weight)
-        if mask is None:
-            continue
-        rows = _rows(row, mask & ~targets)
-        dose = np.full(len(rows), limit.share * plan.rx_max_gy, np.float32)
-        out.append(Goal(rows, dose, too_little=0.0, too_much=drawn / max(int(mask.sum()), 1)))
-    rows = _rows(row, ~targets)
-    cost = weight(habit.fall_off_weight) / max(int(targets.sum()), 1)
-    wanted = np.maximum(falling, _fall_off(plan, targets, habit, lowest=True))[voxels[rows]]
-    return [*out, Goal(rows, wanted, too_little=0.0, too_much=cost)]
+        weight, mask = drawn(limit.weight), plan.find(limit.structure)
+        if mask is not None:
+            inside = rows(mask & ~targets)
+            dose = np.full(len(inside), limit.share * plan.rx_max_gy, np.float32)
+            found.append(Goal(inside, dose, too_little=0.0, too_much=weight / max(int(mask.sum()), 1)))
+    outside = rows(~targets)
+    cost = drawn(habit.fall_off_weight) / max(int(targets.sum()), 1)
+    beside_any = _fall_off(plan, targets, habit, lowest=True)
+    allowed = np.maximum(beside_highest, beside_any)[voxels[outside]]
+    return [*found, Goal(outside, allowed, too_little=0.0, too_much=cost)]
 
 
 def _fall_off(plan: Case, target: NDArray[np.bool_], habit: Habit, lowest: bool = False) -> Values:
@@ -104,11 +107,6 @@ def _fall_off(plan: Case, target: NDArray[np.bool_], habit: Habit, lowest: bool 
     away_mm = ndimage.distance_transform_edt(~target, sampling=plan.grid.spacing_zyx_mm).reshape(-1)
     falling: Values = ((far + (edge - far) * np.exp(-3 * away_mm / over_mm)) * from_gy).astype(np.float32)
     return falling
-
-
-def _rows(row: NDArray[np.intp], mask: NDArray[np.bool_]) -> NDArray[np.intp]:
-    found = row[mask.reshape(-1)]
-    return found[found >= 0]
 
 
 def optimised(influenced: DoseInfluence, wanted: list[Goal], habit: Habit) -> Values:
