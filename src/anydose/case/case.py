@@ -24,10 +24,12 @@ large (`volume.averaged`: 4 standard deviations)."""
 
 @dataclass(frozen=True)
 class Prescription:
-    """levels_gy: target structure -> prescribed dose in Gy; fractions: their number, None if unknown."""
+    """What a case's targets shall have."""
 
     levels_gy: Mapping[str, float] = field(default_factory=dict)
+    """Target structure -> prescribed dose in Gy."""
     fractions: int | None = None
+    """Their number; None if unknown."""
 
     def __post_init__(self) -> None:
         for name, dose in self.levels_gy.items():
@@ -70,24 +72,28 @@ class Edge:
 
 @dataclass(frozen=True, repr=False)
 class Case:
-    """One patient. ct in HU, dose in Gy and every mask lie on `grid`; absent things are None or not in the
-    mapping. The dose is not a number where it is unknown: beyond the grid that it was calculated on.
-
-    structures: name as the source spells it -> boolean mask (d, h, w). inferred: sentences on what the source
-    did not state and the reader filled in by a documented rule. patient_position: DICOM (0018,5100). source:
-    its format, and what a writer of that format needs to give the result back in the input's own form.
-    """
+    """One patient. CT, dose and every mask lie on `grid`; absent things are None or not in the mapping."""
 
     name: str
+    """What the patient or plan is called."""
     grid: Grid
+    """Where its voxels are."""
     structures: Mapping[str, Mask]
+    """Name as the source spells it -> boolean mask (d, h, w)."""
     prescription: Prescription = field(default_factory=Prescription)
+    """The targets' doses."""
     beams: tuple[Beam, ...] = ()
+    """The plan's beams, or those that were asked for."""
     ct: Volume | None = None
+    """In HU."""
     dose: Volume | None = None
+    """In Gy; not a number where it is unknown: beyond the grid that it was calculated on."""
     patient_position: str = "HFS"
+    """DICOM (0018,5100)."""
     inferred: tuple[str, ...] = ()
+    """Sentences on what the source did not state and the reader filled in by a documented rule."""
     source: Source = field(default_factory=Source)
+    """Its format, and what a writer of that format needs to give the result back in the input's own form."""
     naming: tuple[Meaning, ...] = ()
     """What each structure is, in the order of `structures`. Rows that are not given are read from the
     names and from the source's types and codes; rows of absent structures fall away."""

@@ -13,17 +13,17 @@ IDENTITY = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
 
 @dataclass(frozen=True)
 class Grid:
-    """A regular, possibly rotated voxel grid.
-
-    shape: voxels (d, h, w) along (z, y, x); spacing_mm: (x, y, z); origin_mm: LPS millimetres of the *centre*
-    of voxel [0, 0, 0]; direction: 3x3, its columns are the LPS unit vectors of the x, y and z index axes.
-    Raises ValueError on a shape or spacing that is not positive and on axes that are not orthonormal.
-    """
+    """A regular, possibly rotated voxel grid. Raises ValueError on a shape or spacing that is not
+    positive, and on axes that are not orthonormal."""
 
     shape: tuple[int, int, int]
+    """Voxels (d, h, w) along (z, y, x)."""
     spacing_mm: tuple[float, float, float]
+    """(x, y, z)."""
     origin_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    """LPS millimetres of the *centre* of voxel [0, 0, 0]."""
     direction: tuple[tuple[float, float, float], ...] = IDENTITY
+    """3x3; its columns are the LPS unit vectors of the x, y and z index axes."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))

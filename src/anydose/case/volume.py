@@ -18,11 +18,14 @@ CROSSED_VOXELS = 1e-6  # grids whose axes lead each other astray by less than th
 
 @dataclass(frozen=True)
 class Volume:
-    """array: (d, h, w) over `grid`; unit: 'Gy', 'HU' or '1'. Raises ValueError where the shapes differ."""
+    """Numbers on a grid. Raises ValueError where the shapes differ."""
 
     array: NDArray[Any]
+    """(d, h, w) over `grid`."""
     grid: Grid
+    """Where they lie."""
     unit: str
+    """'Gy', 'HU' or '1'."""
 
     def __post_init__(self) -> None:
         if tuple(self.array.shape) != self.grid.shape:
