@@ -9,6 +9,7 @@ import pytest
 import torch
 from patients import slice_of, write_openkbp
 
+from anydose.case.names import NameMap
 from anydose.deliver.cohort import Request, predict_cohort
 from anydose.io import nifti, run_folder
 from anydose.model.any2any import Any2Any, ModelConfig
@@ -53,6 +54,16 @@ def test_every_case_has_its_folder_and_a_second_run_keeps_what_is_there(cohort, 
     other = replace(request, options=replace(QUICK, seed=1))
     assert states(predict_cohort([cohort / "patients" / "two"], tmp_path, request)) == {"two": "written"}
     assert states(predict_cohort([cohort / "patients" / "pt_1"], tmp_path, other)) == {"pt_1": "written"}
+
+
+def test_what_structures_were_said_to_be_stands_in_the_record(cohort, tmp_path):
+    request = Request(model=str(cohort / "tiny.safetensors"), options=QUICK)
+    place, out = cohort / "patients" / "two", tmp_path / "out"
+    named = [replace(request, read={"names": NameMap({"Larynx": name})}) for name in ("ignore", "Esophagus")]
+    states_of = [states(predict_cohort([place], out, which))["two"] for which in (named[0], *named)]
+    assert states_of == ["written", "kept", "written"]
+    record = json.loads((out / "two" / "run.json").read_text())
+    assert record["asked"]["read"] == {"names": {"Larynx": "Esophagus"}}
 
 
 def test_two_cases_of_one_name_are_refused(cohort, tmp_path):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from anydose.case.case import Case
+from anydose.case.names import NameMap
 from anydose.case.volume import Volume
 from anydose.deliver.folder import Place, one_result
 from anydose.deliver.measured import not_shown
@@ -87,8 +88,15 @@ def asked(
     read: Mapping[str, Any] | None = None, dicom: DoseOptions | None = None, intervals: bool = False
 ) -> dict[str, Any]:
     """What was asked beside the model's options, as plain values for the run record."""
-    reading = {name: list(v) if isinstance(v, tuple) else v for name, v in (read or {}).items() if v}
+    reading = {name: _stated(value) for name, value in (read or {}).items() if value}
     return {"read": reading, "dose_file": _plain(dicom or DoseOptions()), "intervals": intervals}
+
+
+def _stated(value: Any) -> Any:
+    """A keyword of `read_case` as JSON holds it."""
+    if isinstance(value, NameMap):
+        return dict(value.names)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _plain(dicom: DoseOptions) -> dict[str, Any]:
