@@ -117,6 +117,12 @@ def in_every_form(page: Page, name: str) -> None:
     settled(page)
 
 
+def until(page: Page, place: str) -> None:
+    """Until a place is there; what went wrong is said by the page."""
+    page.wait_for_selector(f"{place}, #said.wrong")
+    assert page.locator("#said.wrong").count() == 0, page.inner_text("#said")
+
+
 def settled(page: Page) -> None:
     """Until what a change of the window sets off is drawn."""
     page.evaluate("new Promise((done) => setTimeout(() => requestAnimationFrame(done), 400))")
@@ -145,11 +151,11 @@ def test_from_an_upload_to_a_released_rtdose(page: Page, viewer: RunningViewer, 
     page.check("#uncertainty")
     page.select_option("#looks", "1")
     page.click("#predict")
-    page.wait_for_selector("body[data-first-picture-at]")
+    until(page, "body[data-first-picture-at]")
     job = viewer.client.get("/api/jobs").json()[0]
     first_s = float(page.evaluate("document.body.dataset.firstPictureAt / 1000")) - job["finished"]
     is_quiet, load = quiet(), os.getloadavg()[0]
-    page.wait_for_selector("body[data-shown]")
+    until(page, "body[data-shown]")
     assert "Gy" in page.inner_text("#probe") and "HU" in page.inner_text("#probe")
     assert page.locator("#limits tbody tr").count() > 3 and page.locator("#items tbody tr").count() > 3
     assert "Larynx" not in page.inner_text("#figures") and "PTV70" in page.inner_text("#figures")
@@ -191,7 +197,7 @@ def test_a_plan_and_two_predictions_side_by_side(page: Page, tmp_path: Path) -> 
         page.fill("#seed", seed)
         page.evaluate("delete document.body.dataset.shown")
         page.click("#predict")
-        page.wait_for_selector("body[data-shown]")
+        until(page, "body[data-shown]")
     assert page.input_value("#right") == "reference"  # the plan is beside the prediction at once
     assert "reference" in page.inner_text("#probe") and "difference" in page.inner_text("#probe")
     assert page.locator("#comparison tbody tr").count() > 3

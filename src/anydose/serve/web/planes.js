@@ -13,7 +13,7 @@ const PLANES = [
   { name: "coronal", type: 1, axis: 1, u: 2, v: 0, letters: "RLSI" },
   { name: "sagittal", type: 2, axis: 2, u: 1, v: 0, letters: "APSI" },
 ];
-const NARROW = 620, TALLEST = 640, GAP = 2; // CSS pixels
+const NARROW = 620, WIDE = 1000, TALLEST = 640, GAP = 2; // CSS pixels
 const OPTIONS = { isRadiologicalConvention: true, sagittalNoseLeft: true, crosshairWidth: 0, isOrientationTextVisible: false,
   show3Dcrosshair: false, isColorbar: false, backColor: [0, 0, 0, 1], dragAndDropEnabled: false, loadingText: "", isResizeCanvas: false, logLevel: "error" };
 
@@ -82,13 +82,14 @@ export class Planes {
     this.waiting = requestAnimationFrame(() => { this.waiting = 0; this.redraw(); });
   }
 
-  // Sizes: a row of planes where there is room, else one below the other.
+  // Sizes, of one scale: a row of three where there is room, else the axial plane above the other two, else a column.
   fit() {
     const { scene } = this, width = this.stage.clientWidth, ratio = window.devicePixelRatio || 1;
     if (!width || this.closed) return;
     const mm = (plane, side) => scene.volumes.shape[plane[side]] * scene.volumes.spacing_mm[2 - plane[side]];
     const across = PLANES.map((plane) => mm(plane, "u")), tallest = Math.max(...PLANES.map((plane) => mm(plane, "v")));
-    const scale = width < NARROW ? width / Math.max(...across) : Math.min((width - 2 * GAP) / across.reduce((a, b) => a + b), TALLEST / tallest);
+    const fits = width < NARROW ? width / Math.max(...across) : width < WIDE ? (width - GAP) / (across[1] + across[2]) : (width - 2 * GAP) / (across[0] + across[1] + across[2]);
+    const scale = Math.min(fits, TALLEST / tallest);
     for (const { plane, box, image, canvas } of this.tiles) {
       const w = Math.floor(mm(plane, "u") * scale), h = Math.floor(mm(plane, "v") * scale);
       Object.assign(box.style, { width: `${w}px`, height: `${h}px` });
