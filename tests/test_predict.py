@@ -185,8 +185,10 @@ def test_a_case_without_body_or_prescription_is_refused(patient):
     masks = {k: v for k, v in patient.structures.items() if k != "possible_dose_mask"}
     with pytest.raises(ValueError, match="body"):
         predict(network(), replace(patient, structures=masks))
-    with pytest.raises(ValueError, match="prescription"):
-        predict(network(), replace(patient, prescription=replace(patient.prescription, levels_gy={})))
+    states = ("prescription: the plan states 70 Gy without a structure, passed over",)
+    without = replace(patient, prescription=replace(patient.prescription, levels_gy={}), inferred=states)
+    with pytest.raises(ValueError, match="states 70 Gy without a structure.*--rx NAME=GY.* of .*PTV70"):
+        predict(network(), without)
 
 
 def test_the_command_writes_every_output_and_a_record_of_how(tmp_path):

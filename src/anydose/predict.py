@@ -41,6 +41,7 @@ __all__ = ["NOT_MIMICKED", "STAGES", "Options", "Prediction", "predict", "refuse
 NOT_MIMICKED = "the dose is the network's own: dose mimicking needs a target and static beams"
 STAGES = ("render", "sample", "mimic", "grid")
 NOTEBOOK_VOXELS = 4_000_000
+SHOWN_STRUCTURES = 40
 DOSE_COLUMNS = (98, 95, 50, 2)  # percent of the volume, as D98
 
 
@@ -278,8 +279,21 @@ def _conditions(model: Any2Any, case: Case, options: Options) -> tuple[str, ...]
             f"{options.looks} looks and {options.samples} samples: 1, 2 or 4 looks and at least 1 sample"
         )
     if target == "dose" and not case.prescription.levels_gy:
-        raise ValueError(f"{case.name}: no prescription; give each target its dose in Gy")
+        raise ValueError(_no_prescription(case))
     return modality.subset(options.given or (name for name in known if name != target))
+
+
+def _no_prescription(case: Case) -> str:
+    """What is missing, what the plan says of it, and how to say it."""
+    known = [sentence for sentence in case.inferred if sentence.startswith("prescription")]
+    possible = [m.roi for m in case.naming if m.role not in ("body", "support")][:SHOWN_STRUCTURES]
+    return "; ".join(
+        [
+            f"{case.name}: no prescription",
+            *known,
+            "give each target its dose in Gy, as --rx NAME=GY, with NAME one of " + ", ".join(possible),
+        ]
+    )
 
 
 def _plan(work: Case, start: tuple[int, int, int], sample: Sample) -> Case | None:

@@ -99,7 +99,7 @@ def test_masks_are_zero_and_one_on_the_grid_of_the_case(tmp_path):
     case = small_case(DIRECTIONS["axial"])
     nifti.write_case(case, tmp_path)
     nifti.write_volume(case.ct, tmp_path / "segmentations" / "Cord.nii.gz")
-    with pytest.raises(ValueError, match="0 and 1 are accepted"):
+    with pytest.raises(ValueError, match=r"0 and 1 are accepted, a CT as ct\.nii\.gz"):
         read_case(tmp_path)
     moved = Grid(case.grid.shape, case.grid.spacing_mm, (0, 0, 0))
     nifti.write_volume(

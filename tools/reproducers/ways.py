@@ -106,18 +106,20 @@ def anydose(*words: Any, limit_s: float = LIMIT_S, memory_gb: float | None = Non
 
 
 def measured(*words: Any, limit_s: float = LIMIT_S) -> Ran:
-    """The same by way of a process that has no other children, so that the peak memory is this command's."""
+    """The same by way of a process that has no other children, so that the peak memory is this command's and
+    its seconds are those of the processor, which others at work do not lengthen."""
     line = [sys.executable, "-c", CHILD, *map(str, words)]
-    begin = time.monotonic()
     run = subprocess.run(line, capture_output=True, text=True, timeout=limit_s, check=False)
-    *err, peak = run.stderr.splitlines()
-    return Ran(run.returncode, run.stdout, "\n".join(err), time.monotonic() - begin, int(peak) // 1024)
+    *err, used = run.stderr.splitlines()
+    peak, seconds = used.split()
+    return Ran(run.returncode, run.stdout, "\n".join(err), float(seconds), int(peak) // 1024)
 
 
 CHILD = """
 import resource, subprocess, sys
 code = subprocess.run([sys.executable, "-m", "anydose.cli", *sys.argv[1:]]).returncode
-sys.stderr.write(f"\\n{resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss}\\n")
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+sys.stderr.write(f"\\n{used.ru_maxrss} {used.ru_utime + used.ru_stime}\\n")
 sys.exit(code)
 """
 

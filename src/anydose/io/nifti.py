@@ -175,7 +175,11 @@ def _bytes(header: Any) -> int:
 def _mask(volume: Volume, path: Path) -> np.ndarray:
     values = np.unique(volume.array)
     if not np.isin(values, (0, 1)).all():
-        raise ValueError(f"{path}: a mask with values {values[:4]}; 0 and 1 are accepted")
+        found = ", ".join(f"{value:g}" for value in values[:4])
+        raise ValueError(
+            f"{path}: a mask with the values {found}; 0 and 1 are accepted, a CT as ct.nii.gz and a dose as "
+            "dose.nii.gz"
+        )
     if not volume.array.any():
         raise ValueError(f"{path}: a mask with no voxel; leave the file out if the structure is absent")
     return volume.array.astype(bool)
