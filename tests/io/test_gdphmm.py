@@ -1,6 +1,7 @@
 """GDP-HMM plans: written from our own patients, read back as the challenge reads them; a hostile pickle does
 nothing."""
 
+import io
 import json
 import pickle
 import zipfile
@@ -116,6 +117,34 @@ def test_another_dictionary_is_refused(value, tmp_path):
     put(tmp_path / NAME, value)
     with pytest.raises(ValueError, match="MOS_1"):
         read_case(tmp_path / NAME)
+
+
+def test_a_member_that_unpacks_to_more_than_it_states_is_read_to_what_it_states(tmp_path):
+    path, asked = tmp_path / "plan.npz", 2**26
+    head = b"{'descr': '|O', 'fortran_order': False, 'shape': (), }"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        magic = b"\x93NUMPY\x01\x00v\x00" + head
+        pickled = b"\x80\x04\x8e" + asked.to_bytes(8, "little")  # so many bytes follow
+        archive.writestr("arr_0.npy", magic.ljust(127) + b"\n" + pickled + bytes(asked))
+    data = bytearray(path.read_bytes())
+    size_at = data.rfind(b"PK\x01\x02") + 24
+    data[size_at : size_at + 4] = (2**16).to_bytes(4, "little")
+    path.write_bytes(bytes(data))
+    with pytest.raises(ValueError, match=r"plan\.npz"):
+        read_case(path)
+
+
+def test_a_pickle_that_asks_for_gigabytes_is_read_a_piece_at_a_time():
+    class Asked(io.BytesIO):
+        most = 0
+
+        def read(self, count=-1, /):
+            self.most = max(self.most, count)
+            return super().read(count)
+
+    file = Asked(bytes(3 * gdphmm.PIECE_BYTES + 5))
+    assert len(gdphmm._InPieces(file).read(2**33)) == 3 * gdphmm.PIECE_BYTES + 5
+    assert file.most == gdphmm.PIECE_BYTES
 
 
 def test_another_file_is_refused(tmp_path):
