@@ -75,7 +75,7 @@ def killed(run, prior, port):
         while not log.is_file() or len(log.read_text().splitlines()) < 6:
             assert process.poll() is None, "it ended before it was killed"
             assert time.monotonic() - begin < 300, "no step in five minutes"
-            time.sleep(0.2)
+            time.sleep(0.05)
     finally:
         workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         for one in (*workers, process.pid):  # torchrun's workers are no part of its group
