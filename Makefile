@@ -45,6 +45,7 @@ test: lint
 
 # The tests that take minutes each; `make test` leaves them out.
 slow: $(DEV)
+	-$(BIN)/python tools/fetch_web.py  # without npm the viewer's page is skipped
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
 # Break the code on purpose, a line at a time, and see that a test notices: about an hour on one core.

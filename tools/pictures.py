@@ -19,7 +19,7 @@ SHOTS = {  # name: (width, height, more flags)
     "report-500": (500, 3000, ()),
     "report-dark": (1400, 1150, ("--blink-settings=preferredColorScheme=0",)),
 }
-VIEWER = ("viewer-names-1400", "viewer-1400", "viewer-500", "viewer-dark", "viewer-reference-1400")
+VIEWER = ("viewer-names-1400", "viewer-1400", "viewer-500", "viewer-dark", "viewer-uncertainty-1400")
 BROWSER = ("--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--hide-scrollbars")
 DRAWN = ("--enable-unsafe-swiftshader", "--timeout=30000", "--virtual-time-budget=30000")
 

@@ -13,6 +13,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -40,6 +41,7 @@ def tiny_model(path: Path) -> Path:
     return path
 
 
+@cache
 def coarse_phantom(seed: int = 1) -> Case:
     """A phantom of some thirty slices."""
     case = make_phantom(seed)
@@ -48,7 +50,7 @@ def coarse_phantom(seed: int = 1) -> Case:
 
 
 def study(folder: Path, seed: int = 1) -> Path:
-    """A coarse phantom as a DICOM study."""
+    """A coarse phantom as a DICOM study; each time another one, by its UIDs."""
     write_study(coarse_phantom(seed), folder)
     return folder
 

@@ -82,7 +82,7 @@ def trial(folder: Path, studies: int, kills: int, seconds: float = 900, seed: in
     )
     senders, found = [], {"studies": studies, "kills": 0, "killed_while": {}}
     try:
-        folders = [study(folder / f"study_{n}", n) for n in range(studies)]
+        folders = [study(folder / f"study_{n}") for n in range(studies)]
         objects = objects_of(folders)
         found["objects"], used = len(objects), []
         node.start().wait_ready()

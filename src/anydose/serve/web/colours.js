@@ -3,28 +3,26 @@ const WASH = [[0, 0, 143], [0, 64, 255], [0, 220, 255], [40, 255, 120], [255, 24
 const DIVERGING = [[20, 60, 190], [70, 150, 255], [200, 228, 255], [255, 255, 255], [255, 214, 190], [255, 110, 70], [180, 10, 30]];
 const SPREAD = [[40, 20, 80], [120, 40, 130], [210, 70, 110], [255, 140, 80], [255, 235, 160]];
 
-// From `floor` (of the whole scale) up; what lies below it is transparent.
-function above(colours, floor) {
-  const steps = 32, at = (t) => {
-    const place = t * (colours.length - 1), k = Math.min(Math.floor(place), colours.length - 2);
-    return colours[k].map((v, i) => Math.round(v + (colours[k + 1][i] - v) * (place - k)));
-  };
-  const found = map(Array.from({ length: steps }, (_, k) => at(floor + ((1 - floor) * k) / (steps - 1))), solid);
-  for (const [name, first] of Object.entries({ R: found.R[0], G: found.G[0], B: found.B[0], A: 0, I: 0 })) found[name].unshift(first);
-  found.I[1] = 1;
+// A scale of 256 steps, painted where `isShown` (0 to 1, of the whole scale) and transparent elsewhere: NiiVue knows no
+// more of an overlay's alpha than whether there is any.
+const LAST = 255;
+function map(colours, from, isShown) {
+  const found = { R: [], G: [], B: [], A: [], I: [] };
+  for (let k = 0; k <= LAST; k++) {
+    const t = from + ((1 - from) * k) / LAST, place = t * (colours.length - 1), n = Math.min(Math.floor(place), colours.length - 2);
+    const colour = colours[n].map((v, i) => Math.round(v + (colours[n + 1][i] - v) * (place - n)));
+    ["R", "G", "B"].forEach((name, i) => found[name].push(colour[i]));
+    found.A.push(isShown(t, k) ? LAST : 0);
+    found.I.push(k);
+  }
   return found;
 }
-const map = (colours, alpha) => ({
-  R: colours.map((c) => c[0]), G: colours.map((c) => c[1]), B: colours.map((c) => c[2]),
-  A: colours.map((_, k) => alpha(k / (colours.length - 1))),
-  I: colours.map((_, k) => Math.round((255 * k) / (colours.length - 1))),
-});
-const solid = () => 255;
-export const FLOORS = { dose: 0.1 / 1.12, reference: 0.1 / 1.12, uncertainty: 0.05, spread: 0.05 }; // of the scale's top
+const above = (colours, floor) => map(colours, floor, (t, k) => k > 0);
+export const FLOORS = { dose: 0.1 / 1.12, reference: 0.1 / 1.12, uncertainty: 0.05, spread: 0.05, difference: 0.02 }; // of the scale's top
 export const SCALES = { "dose-wash": WASH, "dose-difference": DIVERGING, "dose-spread": SPREAD };
 export const MAPS = {
   "dose-wash": above(WASH, FLOORS.dose),
-  "dose-difference": map(DIVERGING, (t) => Math.round(255 * Math.min(1, Math.abs(2 * t - 1) * 3))),
+  "dose-difference": map(DIVERGING, 0, (t) => Math.abs(2 * t - 1) > FLOORS.difference),
   "dose-spread": above(SPREAD, FLOORS.spread),
 };
 export const mapOf = (wash) => ({ dose: "dose-wash", reference: "dose-wash", difference: "dose-difference" })[wash] ?? "dose-spread";

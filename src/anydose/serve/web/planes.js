@@ -6,7 +6,7 @@ import { SHOWN, WINDOWS } from "./scene.js";
 import { library, make } from "./dom.js";
 import { withValues } from "./nifti.js";
 
-const DASHES = { solid: [], dash: [7, 3], dot: [2, 3], dashdot: [7, 3, 2, 3], longdash: [12, 4] };
+export const DASHES = { solid: [], dash: [7, 3], dot: [2, 3], dashdot: [7, 3, 2, 3], longdash: [12, 4] };
 // axis: of the voxel that the plane's slices follow; u, v: voxel axes to the right and down; letters: left, right, top, bottom
 const PLANES = [
   { name: "axial", type: 0, axis: 0, u: 2, v: 1, letters: "RLAP" },

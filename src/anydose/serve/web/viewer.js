@@ -2,7 +2,7 @@
 import { download, get, post } from "./api.js";
 import { el, make, say, tried } from "./dom.js";
 import { drawDvh, figures } from "./dvh.js";
-import { Planes } from "./planes.js";
+import { DASHES, Planes } from "./planes.js";
 import { SHOWN, WINDOWS, loadScene } from "./scene.js";
 import { drawScore } from "./score.js";
 
@@ -52,21 +52,26 @@ function choose(select, values, words) {
 
 function probe() { if (now.scene) el("probe").textContent = now.scene.probe(); }
 
+// A line as the planes draw it.
+function sample(colour, dash) {
+  const canvas = make("canvas", "", { class: "sample", width: "64", height: "26", "aria-hidden": "true" }), g = canvas.getContext("2d");
+  Object.assign(g, { strokeStyle: colour, lineWidth: 5 });
+  g.setLineDash(dash.map((d) => 2 * d));
+  g.moveTo(4, 13); g.lineTo(60, 13); g.stroke();
+  return canvas;
+}
+
 function boxes() {
-  const { scene } = now, line = (colour) => {
-    const sample = make("span", "", { class: "sample", "aria-hidden": "true" });
-    sample.style.background = colour;
-    return sample;
-  };
-  const box = (text, colour, on, changed) => {
+  const { scene } = now;
+  const box = (text, colour, dash, on, changed) => {
     const label = make("label"), input = make("input", "", { type: "checkbox" });
     input.checked = on;
     input.addEventListener("change", () => { changed(input.checked); scene.changed("lines"); });
-    label.append(input, line(colour), text);
+    label.append(input, sample(colour, dash), text);
     return label;
   };
-  el("isodoses").replaceChildren(...scene.isodoses.map((isodose) => box(`${isodose.text} (${isodose.gy.toFixed(1)} Gy)`, isodose.colour, isodose.on, (on) => { isodose.on = on; })));
-  el("legend").replaceChildren(...scene.volumes.structures.map((structure, n) => box(structure.name, structure.colour, !scene.hidden.has(n), (on) => (on ? scene.hidden.delete(n) : scene.hidden.add(n)))));
+  el("isodoses").replaceChildren(...scene.isodoses.map((isodose) => box(`${isodose.text} (${isodose.gy.toFixed(1)} Gy)`, isodose.colour, [], isodose.on, (on) => { isodose.on = on; })));
+  el("legend").replaceChildren(...scene.volumes.structures.map((structure, n) => box(structure.name, structure.colour, DASHES[structure.dash], !scene.hidden.has(n), (on) => (on ? scene.hidden.delete(n) : scene.hidden.add(n)))));
 }
 
 el("left").addEventListener("change", tried(async (event) => now.first.show(event.target.value)));
@@ -136,7 +141,7 @@ el("release-form").addEventListener("submit", tried(async (event) => {
 
 // For measurements: slices a second that were drawn in so many milliseconds of scrolling through the axial plane.
 window.anydoseScroll = async (ms) => {
-  const { scene } = now, begin = performance.now();
+  const { scene } = now, start = scene.cursor, begin = performance.now();
   let drawn = 0, slice = -1;
   while (performance.now() - begin < ms) {
     scene.moveTo([(scene.cursor[0] + 1) % scene.D, scene.cursor[1], scene.cursor[2]]);
@@ -145,5 +150,7 @@ window.anydoseScroll = async (ms) => {
     if (painted !== slice) drawn += 1;
     slice = painted;
   }
-  return (1000 * drawn) / (performance.now() - begin);
+  const seconds = (performance.now() - begin) / 1000;
+  scene.moveTo(start);
+  return drawn / seconds;
 };
