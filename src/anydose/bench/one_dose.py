@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,15 @@ class Settings(Patients):
     has_page=True,
 )
 def measure(settings: Settings) -> Iterator[Row]:
-    """A row for each study, file and way to read it, then one on how far those of the study are apart."""
+    """A row for each study, file and way to read it; then how far those of each study are apart."""
+    apart: list[Row] = []
     with tempfile.TemporaryDirectory() as place:
         for name in _write_studies(settings, Path(place)):
             rows = list(_ways(Path(place) / name))
             for row in rows:
                 yield {"bench": "one-dose", "study": name, **row}
-            yield {"bench": "one-dose", "compared": name, "ways": len(rows), **_apart(rows)}
+            apart.append({"bench": "one-dose", "compared": name, "ways": len(rows), **_apart(rows)})
+    yield from apart
 
 
 def _write_studies(settings: Settings, place: Path) -> list[str]:
@@ -77,24 +80,38 @@ def _ways(study: Path) -> Iterator[Row]:
     """Predict a study and read the dose in every way there is."""
     out = study.with_name(f"{study.name} predicted")
     _anydose("predict", study, "--out", out)
-    targets = list(read_case(study).prescription.levels_gy)
+    levels = read_case(study).prescription.levels_gy
+    targets = sorted(levels, key=lambda name: -levels[name])
     first = out / "dose.nii.gz"
     for file in (first, out / "dose.dcm", out):
-        shown = file.name if file != out else "the folder"
+        read = partial(_way, file.name if file != out else "the folder", targets)
         found = json.loads(_anydose("score", file, "--case", study, "--json"))
         doses = {f"{row['structure']} D95": row["d95_gy"] for row in found["targets"]}
-        yield {"file": shown, "read_by": "score", "points_percent": found["percent"], **doses}
+        yield read("score", doses, found["percent"])
 
         found = json.loads(_anydose("compare", file, "--case", study, "--reference", first, "--json"))
-        yield {"file": shown, "read_by": "compare", "points_percent": found["score_percent"]["mean"]}
+        yield read("compare", {}, found["score_percent"]["mean"])
 
         said = _anydose("report", file, "--case", study, "--out", out.with_suffix(".html"))
         points = re.search(r"\(([\d.]+) %\)", said)
-        yield {"file": shown, "read_by": "report", **({"points_percent": float(points[1])} if points else {})}
+        yield read("report", {}, float(points[1]) if points else None)
 
-        yield {"file": shown, "read_by": "Python", **_by_python(file, study, targets)}
-    yield {"file": "dvh.csv", "read_by": "its own columns", **_by_table(out / "dvh.csv", targets)}
-    yield {"file": "dose.dcm", "read_by": "its DVHSequence", **_by_sequence(out / "dose.dcm", study, targets)}
+        yield read("Python", _by_python(file, study, targets))
+    yield _way("dvh.csv", targets, "its own columns", _by_table(out / "dvh.csv", targets))
+    yield _way("dose.dcm", targets, "its DVHSequence", _by_sequence(out / "dose.dcm", study, targets))
+
+
+def _way(
+    file: str, targets: list[str], read_by: str, doses: Doses, points_percent: float | None = None
+) -> Row:
+    """A row: points and doses as one way of reading gives them, an empty list where it gives none. Targets
+    from the highest prescription down."""
+    row: Row = {"file": file, "read_by": read_by}
+    row["points_percent"] = [] if points_percent is None else points_percent
+    for percent in PERCENTS:
+        names = (f"{name} D{percent}" for name in targets)
+        row[f"d{percent}_gy"] = [round(doses[name], 3) for name in names if name in doses]
+    return row
 
 
 def _anydose(*words: Any) -> str:
@@ -155,14 +172,9 @@ def _from_curves(at_gy: Any, curves: Mapping[str, Any]) -> Doses:
 
 def _apart(rows: list[Row]) -> Row:
     """The largest difference of points and of target doses between any two ways."""
-    columns: dict[str, list[float]] = {}
-    for row in rows:
-        for name, value in row.items():
-            if isinstance(value, float):
-                columns.setdefault(name, []).append(value)
-    apart = {name: max(values) - min(values) for name, values in columns.items()}
-    worst = {"points_apart_percent": apart.pop("points_percent", None)}
+    points = [row["points_percent"] for row in rows if row["points_percent"] != []]
+    worst: Row = {"points_apart_percent": max(points) - min(points)}
     for percent in PERCENTS:
-        of_targets = [value for name, value in apart.items() if name.endswith(f"D{percent}")]
-        worst[f"d{percent}_apart_gy"] = max(of_targets)
+        doses = np.array([row[f"d{percent}_gy"] for row in rows if row[f"d{percent}_gy"]])
+        worst[f"d{percent}_apart_gy"] = float(np.ptp(doses, axis=0).max())
     return worst

@@ -158,9 +158,9 @@ def read_synonyms(path: Path) -> tuple[frozenset[str], ...]:
         rows = json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: no dictionary of synonyms: no JSON ({error})") from error
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+    if not (isinstance(rows, list) and rows and all(isinstance(row, dict) for row in rows)):
         raise ValueError(
-            f"{path}: a JSON list of objects with StructureID, TG263, StructureSynonyms is needed"
+            f"{path}: a JSON list of one or more objects with StructureID, TG263, StructureSynonyms is needed"
         )
     groups = []
     for row in rows:
