@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +86,13 @@ def test_a_wrong_token_gets_nothing_and_the_right_one_everything(tmp_path: Path)
 def test_without_a_token_only_this_machine_is_served(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="without a token"):
         serve(Room(tmp_path), "0.0.0.0", 1, "")
+
+
+def test_a_port_that_is_taken_is_said(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ValueError, match=f"port {port} on 127.0.0.1: Address already in use"):
+            serve(Room(tmp_path), "127.0.0.1", port, "")
 
 
 def test_other_pages_cannot_speak_through_the_browser(client: TestClient) -> None:

@@ -168,6 +168,7 @@ def test_from_an_upload_to_a_released_rtdose(page: Page, viewer: RunningViewer, 
     for key in ("PageUp", "ArrowLeft", "ArrowUp"):
         assert changes(page, "#probe", lambda key=key: page.locator(".plane").first.press(key)), key
     page.evaluate("document.activeElement.blur()")
+    page.mouse.move(0, 0)  # no tool shows itself
     page.select_option("#right", "uncertainty")
     page.wait_for_selector("#second canvas.plane")
     in_every_form(page, "viewer-uncertainty")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -26,6 +27,7 @@ from anydose.serve.room import Room
 from anydose.serve.work import sole_owner
 
 MOST_CONNECTIONS = 200
+BACKLOG = 2048  # connections that wait to be taken
 LOOK_S = 1.0
 log = logging.getLogger(__name__)
 
@@ -106,18 +108,18 @@ def serve(
     """Serve until the process is told to end; in a node's folder nothing is predicted or tidied.
 
     Raises:
-        ValueError: a host beyond this machine without a token, or a folder in which another server works.
+        ValueError: a host beyond this machine without a token, a port that is taken, or a folder in which
+            another server works.
     """
     if not token and not is_loopback(host):
         raise ValueError(f"host {host}: without a token only 127.0.0.1, ::1 and localhost are accepted")
     Impatient.patience_s = room.limits.patience_s
-    with nullcontext() if room.node_queue else sole_owner(room.data) as lock:
+    folder = nullcontext() if room.node_queue else sole_owner(room.data)
+    with folder as lock, _listening(host, port) as port_of_ours:
         log_to(room.logs / "server.jsonl", "uvicorn")
         crew = Crew(room, device, lock) if with_worker and not room.node_queue else None
         config = uvicorn.Config(
             guarded(room, token, crew),
-            host=host,
-            port=port,
             http=Impatient,
             ws="none",
             lifespan="on",
@@ -129,4 +131,12 @@ def serve(
             timeout_keep_alive=30,
             timeout_graceful_shutdown=5,
         )
-        uvicorn.Server(config).run()
+        uvicorn.Server(config).run(sockets=[port_of_ours])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise ValueError(f"port {port} on {host}: {error.strerror or error}; another is accepted") from error
