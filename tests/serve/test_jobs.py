@@ -171,11 +171,11 @@ def test_status_is_quick_with_many_jobs(tmp_path):
 
 
 def test_a_worker_is_heard_while_it_works(tmp_path):
-    jobs = Jobs(f"sqlite:///{tmp_path}/jobs.db", silent_s=0.3)
+    jobs = Jobs(f"sqlite:///{tmp_path}/jobs.db", silent_s=1.5)
     job = jobs.submit({})
     jobs.take("w")
     with heard(jobs, job, "w", 0.05):
-        time.sleep(0.5)
+        time.sleep(1.8)
         assert jobs.take("other") is None
-    time.sleep(0.4)
+    time.sleep(1.6)
     assert jobs.take("other").id == job.id
