@@ -2,6 +2,7 @@
 import { call, get, onTokenNeeded, post, remove, setToken } from "./api.js";
 import { el, make, minutes, row, say, tried } from "./dom.js";
 import { filesOf, knownNames, names, patient, send, useStored } from "./intake.js";
+import { warm } from "./planes.js";
 import { close, open } from "./viewer.js";
 
 const LOOK_MS = 250, POLL_TURNS = 6; // a look is one row, a poll is all of them
@@ -36,6 +37,7 @@ el("options").addEventListener("submit", tried(async (event) => {
   });
   awaited = job.id;
   say(`Prediction ${job.number} is in the queue.`);
+  warm();
   await poll();
 }));
 

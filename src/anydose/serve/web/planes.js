@@ -14,15 +14,27 @@ const PLANES = [
   { name: "sagittal", type: 2, axis: 2, u: 1, v: 0, letters: "APSI" },
 ];
 const NARROW = 620, WIDE = 1000, TALLEST = 640, GAP = 2; // CSS pixels
-const OPTIONS = { isRadiologicalConvention: true, sagittalNoseLeft: true, crosshairWidth: 0, isOrientationTextVisible: false,
+const OPTIONS = { sliceType: 0, isRadiologicalConvention: true, sagittalNoseLeft: true, crosshairWidth: 0, isOrientationTextVisible: false,
   show3Dcrosshair: false, isColorbar: false, backColor: [0, 0, 0, 1], dragAndDropEnabled: false, loadingText: "", isResizeCanvas: false, logLevel: "error" };
+
+// NiiVue with its shaders, which take a moment: made while a person waits for a dose, if somebody says `warm`.
+let spare = null;
+export function warm() {
+  spare ??= fresh();
+  spare.catch(() => {}); // whoever takes it is told
+}
+async function fresh() {
+  const { Niivue } = await library("niivue"), nv = new Niivue(OPTIONS), canvas = make("canvas");
+  make("div").append(canvas); // it asks for a parent
+  await nv.attachToCanvas(canvas);
+  for (const [name, map] of Object.entries(MAPS)) nv.addColormap(name, map);
+  return { nv, canvas };
+}
 
 export class Planes {
   constructor(host, scene, wash) {
     Object.assign(this, { host, scene, wash });
     this.tiles = PLANES.map((plane) => this.tile(plane));
-    this.canvas = make("canvas"); // NiiVue's, which asks for a parent
-    make("div").append(this.canvas);
     this.stage = make("div", "", { class: "stage" });
     this.scale = make("canvas", "", { class: "scale", role: "img" });
     this.stage.append(...this.tiles.map((tile) => tile.box));
@@ -31,10 +43,9 @@ export class Planes {
   }
 
   async open() {
-    const niivue = await library("niivue");
-    this.nv = new niivue.Niivue(OPTIONS);
-    await this.nv.attachToCanvas(this.canvas);
-    for (const [name, map] of Object.entries(MAPS)) this.nv.addColormap(name, map);
+    const niivue = await library("niivue"), ready = spare ?? fresh();
+    spare = null;
+    Object.assign(this, await ready);
     const [low, high] = WINDOWS[this.scene.window];
     const behind = this.scene.buffers.ct ?? withValues(this.scene.buffers.dose, (_, k) => (this.scene.arrays.masks[k] ? 0 : -1000));
     this.nv.addVolume(await niivue.NVImage.loadFromUrl({ url: behind.slice(0), name: "ct.nii", colormap: "gray", cal_min: low, cal_max: high }));
@@ -85,7 +96,8 @@ export class Planes {
   // Sizes, of one scale: a row of three where there is room, else the axial plane above the other two, else a column.
   fit() {
     const { scene } = this, width = this.stage.clientWidth, ratio = window.devicePixelRatio || 1;
-    if (!width || this.closed) return;
+    if (!width || this.closed || this.fitted === `${width} ${ratio}`) return;
+    this.fitted = `${width} ${ratio}`;
     const mm = (plane, side) => scene.volumes.shape[plane[side]] * scene.volumes.spacing_mm[2 - plane[side]];
     const across = PLANES.map((plane) => mm(plane, "u")), tallest = Math.max(...PLANES.map((plane) => mm(plane, "v")));
     const fits = width < NARROW ? width / Math.max(...across) : width < WIDE ? (width - GAP) / (across[1] + across[2]) : (width - 2 * GAP) / (across[0] + across[1] + across[2]);
@@ -106,7 +118,7 @@ export class Planes {
   repaint() { this.forget(); this.redraw(); }
 
   redraw() {
-    if (this.closed || this.nv?.volumes.length !== 2 || !this.stage.clientWidth) return;
+    if (this.closed || !this.fitted) return;
     const [x, y, z] = this.scene.millimetres(this.scene.cursor);
     this.nv.scene.crosshairPos = this.nv.mm2frac([-x, -y, z]);
     for (const tile of this.tiles) {

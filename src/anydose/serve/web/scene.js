@@ -8,21 +8,20 @@ const LINES = ["#ffffff", "#ff5ad6", "#ff7a00", "#ffe600", "#7dff5a", "#4de1ff",
 const PERCENTS = [107, 105, 100, 95, 80, 50, 30], FIRST_SHOWN = [107, 95, 50];
 const limited = (value, low, high) => Math.min(Math.max(value, low), high);
 
+const FIRST = ["ct", "dose", "masks"]; // what the first picture needs
+
+// With what the first picture needs; `complete` brings the rest.
 export async function loadScene(job) {
-  const view = await get(`/api/jobs/${job}/view`);
-  const buffers = {};
-  await Promise.all(view.have.map(async (name) => {
-    buffers[name] = await unzipped(await (await call("GET", `/api/jobs/${job}/volumes/${name}`)).blob());
-  }));
-  return new Scene(job, view, buffers);
+  const scene = new Scene(job, await get(`/api/jobs/${job}/view`));
+  await scene.load(scene.view.have.filter((name) => FIRST.includes(name)));
+  return scene;
 }
 
 export class Scene {
-  constructor(job, view, buffers) {
-    Object.assign(this, { job, view, buffers });
+  constructor(job, view) {
+    Object.assign(this, { job, view, buffers: {}, arrays: {}, washes: [], tops: {} });
     this.volumes = view.volumes;
     [this.D, this.H, this.W] = this.volumes.shape;
-    this.arrays = Object.fromEntries(Object.entries(buffers).map(([name, buffer]) => [name, values(buffer)]));
     this.cursor = [...this.volumes.start];
     this.window = "soft tissue";
     this.opacity = 0.45;
@@ -31,11 +30,24 @@ export class Scene {
       .concat(view.levels_gy.slice(1).map((gy) => ({ gy: 0.95 * gy, text: `95 % of ${gy.toFixed(1)} Gy`, on: false })))
       .sort((a, b) => b.gy - a.gy);
     this.isodoses.forEach((line, k) => { line.colour = LINES[k % LINES.length]; });
-    this.washes = Object.keys(SHOWN).filter((name) => (name === "difference" ? "reference" : name) in this.arrays);
-    this.tops = { dose: 1.12 * view.rx_max_gy, reference: 1.12 * view.rx_max_gy };
-    for (const name of ["uncertainty", "spread"]) if (this.arrays[name]) this.tops[name] = Math.max(1, this.highest(name));
-    if (this.arrays.reference) this.tops.difference = Math.max(2, Math.ceil(this.highest("difference")));
     this.watchers = [];
+  }
+
+  complete() { return this.load(this.view.have.filter((name) => !(name in this.buffers))); }
+
+  async load(names) {
+    await Promise.all(names.map(async (name) => {
+      this.buffers[name] = await unzipped(await (await call("GET", `/api/jobs/${this.job}/volumes/${name}`)).blob());
+      this.arrays[name] = values(this.buffers[name]);
+    }));
+    this.washes = Object.keys(SHOWN).filter((name) => (name === "difference" ? "reference" : name) in this.arrays);
+    for (const name of this.washes) this.tops[name] ??= this.topOf(name);
+  }
+
+  // Where the scale of a wash ends, in Gy.
+  topOf(name) {
+    if (name === "dose" || name === "reference") return 1.12 * this.view.rx_max_gy;
+    return name === "difference" ? Math.max(2, Math.ceil(this.highest(name))) : Math.max(1, this.highest(name));
   }
 
   // The 98th percentile of what is there: the end of a scale that one voxel does not set.

@@ -24,14 +24,15 @@ export async function open(job, others, reload) {
   const scene = now.scene = await loadScene(job.id);
   el("viewer").hidden = false;
   el("viewer-title").textContent = `Dose of ${scene.view.patient}, prediction ${job.number}`;
-  choose(el("left"), scene.washes, (name) => SHOWN[name]);
-  choose(el("right"), ["", ...scene.washes], (name) => SHOWN[name] ?? "nothing");
-  choose(el("other"), ["", ...others.map((each) => each.id)], (id) => (id ? `prediction ${others.find((each) => each.id === id).number}` : "this prediction"));
-  choose(el("window"), Object.keys(WINDOWS), (name) => name);
   now.first = new Planes(el("first"), scene, "dose");
   await now.first.open();
   await new Promise((done) => requestAnimationFrame(done));
   document.body.dataset.firstPictureAt = Date.now(); // for measurements
+  await scene.complete();
+  choose(el("left"), scene.washes, (name) => SHOWN[name]);
+  choose(el("right"), ["", ...scene.washes], (name) => SHOWN[name] ?? "nothing");
+  choose(el("other"), ["", ...others.map((each) => each.id)], (id) => (id ? `prediction ${others.find((each) => each.id === id).number}` : "this prediction"));
+  choose(el("window"), Object.keys(WINDOWS), (name) => name);
   if (scene.washes.includes("reference")) { el("right").value = "reference"; await beside(); }
   else { el("second").hidden = true; el("pair").className = ""; }
   probe();
@@ -94,6 +95,7 @@ async function beside() {
   el("second").hidden = !wash;
   el("pair").className = wash ? "two" : "";
   now.other = wash && other ? await loadScene(other) : null;
+  await now.other?.complete();
   if (wash) {
     const scene = now.other ?? now.scene;
     if (!scene.washes.includes(wash)) throw new Error(`the other prediction has no ${SHOWN[wash]}`);
