@@ -88,10 +88,18 @@ def _converted(form: str, names: Sequence[str], settings: Settings) -> Row:
     refused = {}
     for done in each(partial(_convert, form=form, work=work), left, Engine(workers=settings.workers)):
         if done.why:
-            refused[done.job] = done.why.replace(f"{work}/", "")
+            refused[done.job] = done.why.replace(f"{work}/", "").removeprefix(f"{done.job}: ")
     there = [path for path in (work / form).iterdir() if not path.name.startswith(".") and path.is_dir()]
     row: Row = {"bench": "formats", "converted_to": form, "patients": len(there), "refused": len(refused)}
-    return row | {"why": "; ".join(f"{name}: {why}" for name, why in sorted(refused.items()))}
+    return row | {"why": _grouped(refused)}
+
+
+def _grouped(refused: dict[str, str]) -> str:
+    """Each reason once, with those that it keeps out."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in sorted(refused.items()):
+        reasons.setdefault(why, []).append(name)
+    return "; ".join(f"{why}: {', '.join(names)}" for why, names in reasons.items())
 
 
 def _convert(name: str, form: str, work: Path) -> None:
