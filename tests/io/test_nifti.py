@@ -3,6 +3,7 @@
 import gzip
 import json
 import tracemalloc
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -13,6 +14,7 @@ from anydose.case.case import Case, Prescription
 from anydose.case.grid import Grid
 from anydose.case.volume import Volume
 from anydose.io import nifti
+from anydose.io.plausible import suspicious
 from anydose.io.read import read_case, read_dose
 
 TURN = np.radians(20)
@@ -149,3 +151,32 @@ def test_a_grid_of_decimals_comes_back_exactly_though_the_file_keeps_32_bits(tmp
     assert found.origin_mm == grid.origin_mm
     for ours, theirs in zip(grid.spacing_mm, found.spacing_mm, strict=True):
         assert theirs == (ours if ours == round(ours, 6) else pytest.approx(ours, rel=1e-7))
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_a_file_that_holds_more_than_its_header_states_is_refused(tmp_path, suffix):
+    """One slice fewer in the header: all other numbers would be those of other voxels along an inner axis."""
+    path = tmp_path / f"dose{suffix}"
+    grid = Grid((6, 8, 10), (2.0, 2.0, 3.0))
+    nifti.write_volume(Volume(np.ones(grid.shape, np.float32), grid, "Gy"), path)
+    nifti.read_volume(path, "Gy")
+    opened = gzip.open if suffix == ".nii.gz" else open
+    with opened(path, "rb") as file:
+        data = bytearray(file.read())
+    data[44:46] = (7).to_bytes(2, "little")
+    with opened(path, "wb") as file:
+        file.write(data)
+    with pytest.raises(ValueError, match=r"dose\.nii.* bytes, the header states"):
+        nifti.read_volume(path, "Gy")
+
+
+def test_ct_numbers_of_half_their_size_and_doses_below_zero_are_said():
+    case = small_case(DIRECTIONS["axial"])
+    ct, dose = case.ct.array.copy(), case.dose.array.copy()
+    ct[0], dose[0, 0, 0] = -1000.0, -1e-30
+    usual = replace(case, ct=replace(case.ct, array=ct))
+    odd = replace(usual, ct=replace(case.ct, array=ct / 2), dose=replace(case.dose, array=dose))
+    assert not [sentence for sentence in suspicious(usual) if "no air" in sentence or "below 0" in sentence]
+    said = list(suspicious(odd))
+    assert any("no air found" in sentence for sentence in said)
+    assert any("1 voxels below 0 Gy, down to -1e-30 Gy" in sentence for sentence in said)

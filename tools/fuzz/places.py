@@ -19,7 +19,7 @@ PLAN = "plan.txt"  # what is to be written and under which limit, left by the da
 
 def writers() -> dict[str, tuple[str, Callable[[Any, Path], Any]]]:
     """Every way to write a result: name of the target, and the call."""
-    from anydose.deliver.dose import write_dvh
+    from anydose.deliver.dose import binned, write_dvh
     from anydose.deliver.folder import one_result
     from anydose.io import convert, nifti, store
     from anydose.io.dicom.write import write_rtdose
@@ -33,7 +33,8 @@ def writers() -> dict[str, tuple[str, Callable[[Any, Path], Any]]]:
         with one_result(path) as place:
             nifti.write_volume(case.dose, place.scratch / "dose.nii.gz")
             write_rtdose(case.dose, case, place.scratch / "dose.dcm")
-            write_dvh({"PTV_60": structure_dvh(case, case.dose, "PTV_60")}, place.scratch / "dvh.csv")
+            curve = binned(structure_dvh(case, case.dose, "PTV_60"))
+            write_dvh({"PTV_60": curve}, place.scratch / "dvh.csv")
             write_page(case, case.dose, place.scratch / "page.png", "a page")
             place.finish({"case": case.name, "target": "dose", "options": {}, "inputs": {}})
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ SUFFIXES = (".nii.gz", ".nii")
 SEGMENTATIONS = "segmentations"
 MAX_BYTES = 2**31
 QUICK = 1  # gzip level
+PADDING_BYTES = 16  # some writers fill up to a multiple of it
 GZIP_LIMIT = 1032  # gzip packs no better than this
 
 
@@ -52,6 +54,7 @@ def read_volume(path: Path, unit: str) -> Volume:
             raise ValueError(f"lengths in {units}; mm is accepted")
         if not any(codes):
             raise ValueError("neither qform nor sform states an orientation; one of them is needed")
+        _check_surplus(path, image)
         grid = grid_from_affine(image.affine, shape)
         if all(codes) and not grid.matches(grid_from_affine(image.get_qform(), shape), 1.0):
             raise ValueError("qform and sform differ by more than 1 mm; one orientation is needed")
@@ -73,6 +76,20 @@ def _check_size(path: Path) -> None:
             size += len(chunk)
             if size > MAX_BYTES:
                 raise ValueError("more than 2 GB unpacked; at most 2 GB are accepted")
+
+
+def _check_surplus(path: Path, image: Any) -> None:
+    """ValueError for a file that holds more than its header states: the shape or the type there is wrong, and
+    the numbers would be taken for those of other voxels."""
+    if path.name.endswith(".gz"):
+        with path.open("rb") as file:  # a gzip file ends in its size once unpacked, modulo 2^32
+            file.seek(-4, os.SEEK_END)
+            held = int.from_bytes(file.read(4), "little")
+    else:
+        held = path.stat().st_size
+    stated = int(image.dataobj.offset) + int(np.prod(image.shape)) * int(image.get_data_dtype().itemsize)
+    if held - stated >= PADDING_BYTES:
+        raise ValueError(f"{held} bytes, the header states {stated}; as many as it states are accepted")
 
 
 def grid_from_affine(affine_ras: np.ndarray, shape_xyz: tuple[int, int, int]) -> Grid:

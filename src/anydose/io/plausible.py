@@ -22,7 +22,7 @@ HOT, COLD = 1.3, 0.9  # maximum and target median against the prescription: no c
 TRIVIAL_GY = 1.0
 WATER_HU = (-250.0, 300.0)  # mean CT number of a body: lungs included, metal excluded
 FAR_MM = 500.0  # an isocentre this far outside the scan belongs to something else
-NO_AIR_HU = -300.0
+NO_AIR_HU = -700.0  # of the lowest CT number, and of the median around the body
 FEW_AROUND = 1000  # voxels: fewer around a body say nothing
 LARGE_VOXELS = 16_000_000
 HU = (-40000.0, 70000.0)  # CT stores 16 bits; padding and metal reach far, nothing reaches further
@@ -162,7 +162,9 @@ def _around(ct: NDArray[Any], body: Mask) -> NDArray[Any]:
 
 def unusual_dose(dose: Volume, case: Case) -> Iterator[str]:
     """Sentences on a dose on the case's grid that does not look like one of its prescription."""
-    highest = float(np.nanmax(dose.array))
+    highest, lowest = float(np.nanmax(dose.array)), float(np.nanmin(dose.array))
+    if lowest < 0:
+        yield f"dose: {np.count_nonzero(dose.array < 0)} voxels below 0 Gy, down to {lowest:g} Gy"
     if highest < TRIVIAL_GY:
         yield f"dose: at most {highest:g} Gy"
     elif case.prescription.levels_gy:

@@ -55,7 +55,7 @@ def _parsed(path: Path, meta: Mapping[str, str]) -> dict[str, Any]:
             continue
         try:
             about[key] = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"{path}: its metadata {key!r} are no JSON ({error})") from error
     for key in MUST_HOLD[kind]:
         if not isinstance(about.get(key), dict):

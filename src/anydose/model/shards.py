@@ -82,7 +82,7 @@ def _index(folder: Path) -> dict[str, str] | None:
         return None
     try:
         return dict(json.loads(path.read_text())["weight_map"])
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: no index of shards; a JSON object with weight_map is needed") from error
 
 

@@ -71,7 +71,7 @@ def _hash_of_rest(metadata: Mapping[str, str]) -> str:
 def _hashes(path: Path, metadata: Mapping[str, str]) -> dict[str, str]:
     try:
         found = json.loads(metadata[SEAL])
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: damaged, its hashes are no JSON ({error})") from error
     if not isinstance(found, dict):
         raise ValueError(f"{path}: damaged, its hashes are {type(found).__name__}, an object is needed")
