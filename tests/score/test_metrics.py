@@ -185,3 +185,9 @@ def test_a_metric_text_that_is_not_understood_is_refused(words: str) -> None:
 def test_icru_homogeneity_is_d2_minus_d98_over_d50_of_a_known_ramp():
     ramp = DVH(np.arange(100.0), 1.0)  # D2 = 97, D98 = 1, D50 = 49 Gy
     assert evaluate(Definition("IcruHomogeneity"), ramp) == pytest.approx((97 - 1) / 49)
+
+
+@pytest.mark.parametrize("text", ["D101%[Gy]", "D2000000cc[Gy]", "V1001Gy[%]", "V100001cGy[cc]"])
+def test_an_abscissa_that_no_patient_has_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is accepted"):
+        parse(text)

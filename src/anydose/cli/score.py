@@ -148,8 +148,7 @@ def report(
         write_report(scratch, made)
     total = result.summary() if result else "no scorecard fits this case; DVH and slices alone"
     if record is not None:
-        with whole(record) as scratch:
-            page.write_page(patient, predicted, scratch, f"{patient.name}: {total}")
+        page.write_page(patient, predicted, record, f"{patient.name}: {total}")
     typer.echo(f"{out}: {total}")
 
 

@@ -45,7 +45,7 @@ def _parsed(path: Path, meta: Mapping[str, str]) -> dict[str, Any]:
     kind = WITHOUT_HASHES.get(named, named)
     if kind not in MUST_HOLD:
         raise ValueError(
-            f"{path}: format {meta.get('format')!r} found, {FORMAT!r} or {ADAPTER!r} is accepted"
+            f"{path}: format {meta.get('format')!r:.60} found, {FORMAT!r} or {ADAPTER!r} is accepted"
         )
     if named == kind and SEAL not in meta:
         raise ValueError(f"{path}: damaged, a file of format {kind!r} holds the SHA-256 of its tensors")
@@ -125,9 +125,13 @@ def _plain_model(path: Path, about: Mapping[str, Any], weights: Mapping[str, Ten
         raise ValueError(f"{path}: its config describes no model ({said})") from error
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    theirs, ours = about["channels"], _table(model)
-    if theirs != json.loads(json.dumps(ours)):
-        raise ValueError(f"{path}: made for the modality table {theirs}, this version has {ours}")
+    theirs, ours = about["channels"], json.loads(json.dumps(_table(model)))
+    if theirs != ours:
+        other = next(name for name in (*theirs, *ours) if theirs.get(name) != ours.get(name))
+        raise ValueError(
+            f"{path}: made for another modality table ({other}: {theirs.get(other)!s:.99}); this version has "
+            f"{ours.get(other)!s:.120}"
+        )
     try:
         present = present_tensors({k: v.float() for k, v in weights.items()})
         model.load_state_dict(present, strict=True)

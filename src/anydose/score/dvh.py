@@ -91,7 +91,7 @@ class DVH:
         minimum."""
         doses, above = self._ranked
         if above is None:
-            hotter = int(np.floor(volume_cc / float(self.weight_cc) + ROUNDING))
+            hotter = int(min(np.floor(volume_cc / float(self.weight_cc) + ROUNDING), len(doses)))
         else:
             hotter = len(doses) - int(np.searchsorted(-above, -volume_cc * (1 + ROUNDING), side="left"))
         return float(doses[np.clip(len(doses) - 1 - hotter, 0, len(doses) - 1)])

@@ -2,8 +2,7 @@
 
 Every function is written in the few questions a histogram answers (`Histogram`), so the same row serves the
 exact numpy `dvh.DVH` and the differentiable `soft.SoftDVH`; there is no second definition of a metric.
-Doses are asked in Gy and volumes in cc; units are converted here and nowhere else. Source of the first
-block: shared specification of the PlanScoreCard format, section 5.2."""
+Doses are asked in Gy and volumes in cc; units are converted here alone. Source: PlanScoreCard's format."""
 
 from __future__ import annotations
 
@@ -13,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Protocol
+
+from anydose.score.abscissa import refuse_impossible
 
 Number = Any  # float with numpy, a scalar tensor with torch
 GROUP = "anydose.metrics"
@@ -60,6 +61,9 @@ class Definition:
     """The dose that homogeneity is relative to, in `target_unit`."""
     target_unit: str | None = None
     """'Gy', 'cGy' or '%'."""
+
+    def __post_init__(self) -> None:
+        refuse_impossible(self.metric, self.value, self.unit)
 
 
 @dataclass(frozen=True)

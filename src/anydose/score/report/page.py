@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anydose.atomic.files import whole
 from anydose.case.case import Case, Mask
 from anydose.case.volume import Volume, bounding_box
 from anydose.score.dvh import structure_dvh
@@ -42,7 +43,9 @@ def write_page(
     the left of axial and coronal slices, superior is up. The case's own dose, if any, is the thin DVH.
     warnings: sentences on what makes the case unusual; bands: rows of calibration.bands, shaded at 80 %;
     curves: the dose's DVHs where they are known already. The format is that of the suffix (.png, .pdf)."""
-    draw_page(case, dose, title, warnings, bands, curves).savefig(path, dpi=110)
+    figure = draw_page(case, dose, title, warnings, bands, curves)
+    with whole(path) as scratch:
+        figure.savefig(scratch, dpi=110)
 
 
 def draw_page(
