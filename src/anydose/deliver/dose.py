@@ -183,9 +183,7 @@ def _write_intervals(
 def write_dvh(curves: Mapping[str, DVHCurve], path: Path) -> None:
     """Cumulative DVHs as CSV: dose_gy, then the volume in percent of each structure."""
     longest = max((len(of.volume_cc) for of in curves.values()), default=2)
-    percents = [np.zeros(longest) for _ in curves]
-    for percent, of in zip(percents, curves.values(), strict=True):
-        percent[: len(of.percent)] = of.percent
+    percents = [np.pad(of.percent, (0, longest - len(of.volume_cc))) for of in curves.values()]
     rows = (
         [f"{k * DVH_STEP_GY:.2f}", *(f"{percent[k]:.3f}" for percent in percents)] for k in range(longest)
     )
