@@ -24,7 +24,10 @@ from anydose.case.volume import Volume
 from anydose.io import store
 from anydose.io.openkbp import read_case
 from anydose.simulate import cohort as simulate
+from anydose.simulate import pyradplan
 from anydose.simulate.draw import APART_DEG, CLINIC_DEG, FEWEST, MOST, Draw, draw
+from anydose.simulate.planning import plain
+from anydose.simulate.setting import Setting
 
 NAMES = [f"pt_{k}" for k in range(1, 6)]
 BALL_MM = (40.0, 0.0, 114.0)
@@ -109,8 +112,8 @@ def test_beams_are_what_their_kind_says() -> None:
 
 
 def test_a_draw_survives_json() -> None:
-    plain = simulate.plain(draw(0, 1, NAMES))
-    assert json.loads(json.dumps(plain)) == plain
+    row = plain(draw(0, 1, NAMES))
+    assert json.loads(json.dumps(row)) == row
 
 
 # the hand-over
@@ -124,7 +127,7 @@ def test_each_organ_of_the_vocabulary_has_a_limit_of_its_own() -> None:
 
     def limits(vocabulary: Vocabulary) -> dict[str, float]:
         chosen = draw(0, 0, ["water"], len(vocabulary.organs))
-        given, _ = simulate.task(case, chosen, simulate.Setting(), vocabulary)
+        given, _ = pyradplan.task(case, chosen, Setting(), vocabulary)
         rows = json.loads(given["structures"])
         return {row["name"]: row["goals"][0][1] for row in rows if row["kind"] == "OAR"}
 
@@ -139,7 +142,7 @@ def test_a_point_in_mm_keeps_its_ct_and_its_structures() -> None:
     case = water()
     hu = np.random.default_rng(0).uniform(-100, 100, case.grid.shape).astype(np.float32)
     case = replace(case, ct=Volume(np.where(case.body, hu, -1000.0).astype(np.float32), case.grid, "HU"))
-    given, dose_grid = simulate.task(case, one(0.0), simulate.Setting())
+    given, dose_grid = pyradplan.task(case, one(0.0), Setting())
     grid = Grid(given["hu"].shape, given["spacing_mm"], given["origin_mm"])
     assert Volume(given["hu"], grid, "HU").resample(case.grid).array == pytest.approx(case.ct.array, abs=1e-3)
     rows = json.loads(given["structures"])
@@ -153,16 +156,16 @@ def test_a_point_in_mm_keeps_its_ct_and_its_structures() -> None:
 
 
 def test_air_lies_around_the_patient_on_every_side_that_rays_pass() -> None:
-    given, _ = simulate.task(water(), one(0.0), simulate.Setting())
+    given, _ = pyradplan.task(water(), one(0.0), Setting())
     hu = given["hu"]
     for axis in range(3):
         for edge in (0, -1):
-            assert (np.take(hu, edge, axis=axis) == simulate.AIR_HU).all()
+            assert (np.take(hu, edge, axis=axis) == pyradplan.AIR_HU).all()
 
 
 def test_a_dose_comes_back_at_its_place_in_gy() -> None:
     case, chosen = water(), one(0.0, 40.0, 200.0)
-    _, dose_grid = simulate.task(case, chosen, simulate.Setting())
+    _, dose_grid = pyradplan.task(case, chosen, Setting())
 
     def linear(grid: Grid) -> np.ndarray:
         x, y, z = np.moveaxis(
@@ -170,7 +173,7 @@ def test_a_dose_comes_back_at_its_place_in_gy() -> None:
         )
         return 500 + x - 0.5 * y + 0.8 * z
 
-    stored = simulate.planned(case, chosen, answer_of(case, chosen, dose_grid, linear(dose_grid)), dose_grid)
+    stored = pyradplan.planned(case, chosen, answer_of(case, chosen, dose_grid, linear(dose_grid)), dose_grid)
     dose, body = stored.dose.in_unit("Gy"), case.body
     expected = linear(case.grid)[body]
     assert dose[body] / dose[body].mean() == pytest.approx(expected / expected.mean(), rel=1e-5)
@@ -182,20 +185,20 @@ def test_a_dose_comes_back_at_its_place_in_gy() -> None:
 
 def test_sources_that_stand_elsewhere_are_refused() -> None:
     case, chosen = water(), one(40.0)
-    _, dose_grid = simulate.task(case, chosen, simulate.Setting())
+    _, dose_grid = pyradplan.task(case, chosen, Setting())
     mirrored = answer_of(case, one(320.0), dose_grid, np.ones(dose_grid.shape))
     with pytest.raises(ValueError, match="sources stand at"):
-        simulate.planned(case, chosen, mirrored, dose_grid)
+        pyradplan.planned(case, chosen, mirrored, dose_grid)
 
 
 def test_a_case_that_cannot_be_planned_is_named() -> None:
     for case in (replace(water(), ct=None), replace(water(), prescription=Prescription())):
         with pytest.raises(ValueError, match="water: a plan needs CT, body and a prescribed target"):
-            simulate.task(case, one(0.0), simulate.Setting())
+            pyradplan.task(case, one(0.0), Setting())
     with pytest.raises(ValueError, match="HFP"):
-        simulate.task(replace(water(), patient_position="HFP"), one(0.0), simulate.Setting())
+        pyradplan.task(replace(water(), patient_position="HFP"), one(0.0), Setting())
     with pytest.raises(ValueError, match="bixels of 2 to 30 mm"):
-        simulate.Setting(bixel_mm=0)
+        Setting(bixel_mm=0)
 
 
 # the command
@@ -240,7 +243,7 @@ def test_plans_are_stored_kept_and_drawn(tmp_path: Path, monkeypatch: pytest.Mon
     assert f"{out}: 3 written, 0 kept, 1 refused" in first.stdout
     assert sorted(store.names(out)) == sorted(d.name for d in chosen if d.number != 1)
     rows = json.loads((tmp_path / "out.plans.json").read_text())
-    assert [row["draw"] for row in rows] == [simulate.plain(d) for d in chosen if d.number != 1]
+    assert [row["draw"] for row in rows] == [plain(d) for d in chosen if d.number != 1]
     stand_in(planner)
     again = anydose(*arguments)
     assert (again.returncode, again.stdout.splitlines()[-1]) == (0, f"{out}: 1 written, 3 kept, 0 refused")
@@ -266,7 +269,8 @@ def test_a_killed_run_goes_on_and_loses_nothing(tmp_path: Path) -> None:
     process.wait()
     stamps = {p.name: p.stat().st_mtime_ns for p in out.glob("p_*")}
     assert 2 <= len(stamps) < 12
-    states = {o.name: o.state for o in simulate.simulate(source, out, 12, str(stand_in(slow)))}
+    planner = pyradplan.PyRadPlan(str(stand_in(slow)), Setting(), HEAD_NECK)
+    states = {o.name: o.state for o in simulate.simulate(source, out, 12, planner)}
     assert len(states) == 12 and set(states.values()) == {"kept", "written"}
     assert all(states[name] == "kept" for name in stamps)
     assert all((out / name).stat().st_mtime_ns == stamp for name, stamp in stamps.items())
@@ -282,7 +286,7 @@ def planner() -> str:
     engine = os.environ.get("ANYDOSE_PLANNER", "")
     if not engine:
         pytest.skip("no planner: set ANYDOSE_PLANNER to a Python that holds pyRadPlan (docs/simulation.md)")
-    return simulate.checked_engine(engine)
+    return pyradplan.checked_engine(engine)
 
 
 @pytest.mark.parametrize("gantry_deg", [40.0, 90.0, 230.0])
@@ -290,9 +294,9 @@ def test_a_single_beam_enters_where_ours_does(planner: str, tmp_path: Path, gant
     """On a ball in water the dose's centre stays on the ray through the ball, and the dose falls with the
     depth that our own beam geometry states: 6 MV photons lose 0.35 to 0.5 % a mm."""
     case, chosen = water(), one(gantry_deg)
-    given, dose_grid = simulate.task(case, chosen, simulate.Setting(bixel_mm=6, grid_mm=4))
-    answer = simulate.ask(planner, given, tmp_path / "plan")
-    dose = simulate.planned(case, chosen, answer, dose_grid).dose.array
+    given, dose_grid = pyradplan.task(case, chosen, Setting(bixel_mm=6, grid_mm=4))
+    answer = pyradplan.ask(planner, given, tmp_path / "plan")
+    dose = pyradplan.planned(case, chosen, answer, dose_grid).dose.array
     seen = beams_eye_view(Beam((gantry_deg,), BALL_MM), gantry_deg)
     u, v, w = project(seen, case.grid)
     for behind_mm in (-20, 0, 20):
@@ -311,6 +315,6 @@ def test_a_plan_with_the_clinics_beams_is_like_the_clinics(
 ) -> None:
     case = read_case(openkbp_root / "provided-data" / "train-pats" / "pt_1")
     chosen = one(*CLINIC_DEG)
-    given, dose_grid = simulate.task(case, chosen, simulate.Setting())
-    dose = simulate.planned(case, chosen, simulate.ask(planner, given, tmp_path / "plan"), dose_grid).dose
+    given, dose_grid = pyradplan.task(case, chosen, Setting())
+    dose = pyradplan.planned(case, chosen, pyradplan.ask(planner, given, tmp_path / "plan"), dose_grid).dose
     assert np.corrcoef(dose.array[case.body], case.dose.array[case.body])[0, 1] > 0.93

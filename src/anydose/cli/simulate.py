@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from anydose.cli.options import JsonLines, takes
 from anydose.cli.output import counts, print_line, print_outcomes, tell
 from anydose.simulate.setting import Setting
+
+if TYPE_CHECKING:
+    from anydose.simulate.planning import Planner
 
 Vocabulary = Annotated[
     str,
@@ -20,6 +24,14 @@ Vocabulary = Annotated[
 ]
 
 
+class PlannerName(StrEnum):
+    """Who plans."""
+
+    pyradplan = "pyradplan"
+    rays = "rays"
+    replan = "replan"
+
+
 @takes(Setting, "setting", panel="How finely")
 def simulate(
     cohort: Annotated[Path, typer.Argument(help="OpenKBP dataset (its training patients) or any cohort.")],
@@ -27,6 +39,13 @@ def simulate(
     plans: Annotated[int, typer.Option(help="How many plans in all.", min=1)] = 100,
     workers: Annotated[int, typer.Option(help="Plans at a time.", min=1, max=64)] = 1,
     seed: Annotated[int, typer.Option(help="Every seed draws other plans.", min=0)] = 0,
+    planner: Annotated[
+        PlannerName,
+        typer.Option(
+            help="pyradplan: pencil beams, half a minute a plan, needs --engine. rays: the package's own "
+            "rays, a second a plan. replan: the patients' own plans, deformed, turned and planned again."
+        ),
+    ] = PlannerName.pyradplan,
     engine: Annotated[
         str, typer.Option(envvar="ANYDOSE_PLANNER", help="The Python that holds pyRadPlan.")
     ] = "",
@@ -37,23 +56,32 @@ def simulate(
 ) -> None:
     """Plan simulated IMRT treatments on patients' anatomy, with many beam arrangements; resumes. Exit code 2
     if a plan was refused."""
-    from anydose.io.vocabularies import asked_of
     from anydose.simulate import cohort as simulation
 
-    outcomes = simulation.simulate(
-        cohort,
-        out,
-        plans,
-        engine,
-        seed=seed,
-        workers=workers,
-        setting=setting,
-        vocabulary=asked_of(cohort, vocabulary),
-    )
+    chosen = _planner(planner, cohort, engine=engine, setting=setting, vocabulary=vocabulary)
+    outcomes = simulation.simulate(cohort, out, plans, chosen, seed=seed, workers=workers)
     states = print_outcomes(outcomes, as_json, total=plans)
     (tell if as_json else typer.echo)(f"{out}: {counts(states)}")
     if "refused" in states:
         raise typer.Exit(2)
+
+
+def _planner(name: PlannerName, cohort: Path, *, engine: str, setting: Setting, vocabulary: str) -> Planner:
+    """The planner of a name. ValueError for options that it does not take."""
+    from anydose.io.vocabularies import asked_of
+    from anydose.simulate.pyradplan import PyRadPlan
+    from anydose.simulate.rays import Rays
+    from anydose.simulate.replan import Replan
+
+    if name is PlannerName.pyradplan:
+        return PyRadPlan(engine, setting, asked_of(cohort, vocabulary))
+    if setting != Setting():
+        raise ValueError(f"--planner {name.value} has a fineness of its own; {setting} is for pyradplan")
+    if name is PlannerName.rays:
+        return Rays(asked_of(cohort, vocabulary))
+    if vocabulary:
+        raise ValueError("--planner replan weighs no organs of its own: it takes no --vocabulary")
+    return Replan()
 
 
 def clinic(

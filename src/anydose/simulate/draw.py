@@ -14,6 +14,7 @@ KINDS = ("clinic", "equispaced", "free")
 SHARES = (0.2, 0.5, 0.3)
 FEWEST, MOST = 5, 11
 APART_DEG = 15.0  # closest two free beams
+HOT, HOT_WEIGHT = 1.0, 5000.0  # beyond this part of the highest prescription no dose outside the targets
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class Draw:
     def name(self) -> str:
         """The stored case's name."""
         return f"{self.patient}_s{self.seed}_{self.number:05d}"
+
+    @property
+    def says(self) -> str:
+        """The beams, in words."""
+        return f"{self.beams}, {len(self.gantry_deg)} beams"
 
 
 def draw(seed: int, number: int, patients: Sequence[str], organs: int = len(HEAD_NECK.organs)) -> Draw:

@@ -50,7 +50,8 @@ def planned(case: Case, habit: Habit, seed: int = 0) -> Case:
     body = np.flatnonzero(plan.body)
     reached = np.flatnonzero(np.diff(influenced.dose.indptr))
     near = replace(influenced, dose=influenced.dose[reached])
-    fluence = optimised(near, goals(plan, habit, body[reached], np.random.default_rng([seed, 7])), habit)
+    wanted = goals(plan, habit, body[reached], np.random.default_rng([seed, 7]))
+    fluence = optimised(near, wanted, habit.smoothness * habit.target_weight)
 
     dose = np.zeros(plan.grid.shape, np.float32)
     dose.reshape(-1)[body[reached]] = near.dose @ fluence
@@ -109,17 +110,18 @@ def _fall_off(plan: Case, target: NDArray[np.bool_], habit: Habit, lowest: bool 
     return falling
 
 
-def optimised(influenced: DoseInfluence, wanted: list[Goal], habit: Habit) -> Values:
-    """The fluence of every column, nowhere negative, of the least cost of goals and steps."""
+def optimised(
+    influenced: DoseInfluence, wanted: list[Goal], smoothness: float, iterations: int = ITERATIONS
+) -> Values:
+    """The fluence of every column, nowhere negative, of the least cost of goals and steps. The first goal is
+    the highest target's; smoothness: what a step between pixels costs that changes the dose by its own."""
     dose: Any = influenced.dose
     steps: Any = sparse.diags_array(np.sqrt(influenced.step_cost)) @ influenced.steps
     back, unstep = dose.T.tocsr(), steps.T.tocsr()
     flat = dose @ np.ones(dose.shape[1], np.float32)
     first = wanted[0]
     start = float(first.dose_gy.mean()) / max(float(flat[first.rows].mean()), LEAST_WEIGHT)
-    of_steps = np.float32(
-        habit.smoothness * habit.target_weight / dose.shape[1] * (first.dose_gy[0] / start) ** 2
-    )
+    of_steps = np.float32(smoothness / dose.shape[1] * (first.dose_gy[0] / start) ** 2)
 
     def loss(x: Floats) -> tuple[float, Floats]:
         x32 = (x * start).astype(np.float32)
@@ -140,7 +142,7 @@ def optimised(influenced: DoseInfluence, wanted: list[Goal], habit: Habit) -> Va
         jac=True,
         method="L-BFGS-B",
         bounds=optimize.Bounds(0, np.inf),
-        options={"maxiter": ITERATIONS},
+        options={"maxiter": iterations},
     )
     fluence: Values = (found.x * start).astype(np.float32)
     return fluence
