@@ -7,11 +7,14 @@ import pytest
 from patients import phantom_of
 
 from anydose.bench import peers_in_use
-from anydose.bench.peers_in_use import Settings, measure
+from anydose.bench.peers_in_use import Settings, constant, measure
 from anydose.case.volume import Volume
 from anydose.io import openkbp
 from anydose.model.any2any import Any2Any, ModelConfig
+from anydose.model.network.baselines import BaselineConfig
 from anydose.model.network.unet import UNetConfig
+from anydose.model.options import Options
+from anydose.predict import predict
 
 SMALL = UNetConfig(widths=(8, 8), down_blocks=(1, 1), up_blocks=(1,), code=16)
 
@@ -42,3 +45,12 @@ def test_a_prediction_is_timed_from_start_to_files(cohort):
         (row,) = measure(Settings(cohort, limit=1, trains=False))
     assert row["start_to_files_seconds"] > row["of_it_network_seconds"] > 0
     assert row["peak_memory_mb"] > 100
+
+
+def test_a_peer_without_training_gives_a_dose_that_predict_accepts(cohort):
+    """Random weights of the real size gave doses below zero that `predict` refused."""
+    peer = constant(Any2Any(ModelConfig(BaselineConfig(widths=(8, 8, 8)))).eval())
+    (folder,) = openkbp.patients(cohort, "validation")
+    found = predict(openkbp.read_case(folder), peer, Options(looks=1, mimic=False))
+    dose = found.mean[0][openkbp.read_case(folder).body]
+    assert np.ptp(dose) < 0.01 and 30 < dose.mean() < 50
