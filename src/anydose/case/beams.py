@@ -7,7 +7,7 @@ exp(-mu * radiological depth) along the same rays.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,11 +18,13 @@ from scipy import ndimage
 from anydose.case.grid import Floats, Grid
 
 Image = NDArray[np.float32]
+Box = tuple[slice, slice, slice]
 
 SECTORS = 9  # angular sectors of 40 degrees: nine equispaced fields each get their own
 MU_PER_MM = 0.0045  # broad-beam effective attenuation of a 6 MV beam in water (TPR20/10 about 0.67)
 BEV_PIXEL_MM = 2.0
 RAY_STEP_MM = 4.0
+SHADOW_LAYERS = 12  # of the grid, drawn at a time
 THREADS = 2  # one view each
 
 # IEC table system (X right facing the gantry, Y to the gantry, Z up) -> LPS: rows are the patient's x, y, z.
@@ -114,16 +116,19 @@ def equispaced(count: int, isocentre_mm: ArrayLike, first_deg: float = 0.0) -> t
     return tuple(Beam((a,), (x, y, z), name=f"G{a:g}") for a in angles)
 
 
-def project(v: BeamsEyeView, grid: Grid) -> tuple[Image, Image, Image]:
+def project(v: BeamsEyeView, grid: Grid, box: Box | None = None) -> tuple[Image, Image, Image]:
     """(U, V, W) of every voxel centre: coordinates in mm on the isocentre plane after perspective, and the
-    depth along the central axis measured from the source. Arrays of the grid's shape."""
-    ru, rv, rw = (_broadcast(grid.along(axis, v.source_mm)) for axis in (v.u, v.v, v.w))
+    depth along the central axis measured from the source. Arrays of the grid's shape, or of its voxels in
+    `box` alone, where they are the same to the last bit."""
+    ru, rv, rw = (_broadcast(grid.along(axis, v.source_mm), box) for axis in (v.u, v.v, v.w))
     scale = v.sad_mm / rw
     return ru * scale, rv * scale, rw
 
 
-def _broadcast(parts: tuple[Floats, Floats, Floats]) -> Image:
+def _broadcast(parts: tuple[Floats, Floats, Floats], box: Box | None) -> Image:
     d, h, w = (part.astype(np.float32) for part in parts)
+    if box is not None:
+        d, h, w = d[box[0]], h[:, box[1]], w[:, :, box[2]]
     return (d + h) + w
 
 
@@ -150,14 +155,47 @@ def beam_plate(v: BeamsEyeView, target: NDArray[np.bool_], grid: Grid) -> Image:
     """One beam's plate: inside the diverging shadow of `target` (d, h, w), (SAD / distance from the
     source)^2, with an edge softened over one pixel of 2 mm; zero elsewhere."""
     image, first = _aperture(v, target, grid)
-    u, vv, w = project(v, grid)
-    # aperture look-up: nearest pixel of 1 mm, a zero frame catches everything outside
     rows, columns = image.shape
-    row = np.clip(np.rint((vv - first[0]) / (BEV_PIXEL_MM / 2)), 0, rows - 1).astype(np.int32)
-    column = np.clip(np.rint((u - first[1]) / (BEV_PIXEL_MM / 2)), 0, columns - 1).astype(np.int32)
-    distance_squared = w * w * (1 + (u * u + vv * vv) / v.sad_mm**2)
-    plate: Image = image.ravel()[row * columns + column] * (v.sad_mm**2 / distance_squared)
+    pixel_mm = BEV_PIXEL_MM / 2
+    plate = np.zeros(grid.shape, dtype=np.float32)
+    for box in _shadow_boxes(v, grid, first, first + np.array(image.shape) * pixel_mm):
+        u, vv, w = project(v, grid, box)
+        # aperture look-up: nearest pixel of 1 mm, a zero frame catches everything outside
+        row = np.clip(np.rint((vv - first[0]) / pixel_mm), 0, rows - 1).astype(np.int32)
+        column = np.clip(np.rint((u - first[1]) / pixel_mm), 0, columns - 1).astype(np.int32)
+        distance_squared = w * w * (1 + (u * u + vv * vv) / v.sad_mm**2)
+        plate[box] = image.ravel()[row * columns + column] * (v.sad_mm**2 / distance_squared)
     return plate
+
+
+def _shadow_boxes(v: BeamsEyeView, grid: Grid, low_mm: Floats, high_mm: Floats) -> Iterator[Box]:
+    """Blocks of voxels that together hold the shadow of a rectangle from `low_mm` to `high_mm`, each (V, U),
+    on the isocentre plane: one for every few layers along the axis that the beam follows most, as wide as the
+    four edge rays are apart there. The whole grid where the source stands among the layers or a ray runs
+    along them."""
+    source = grid.to_index(v.source_mm)
+    towards = [
+        v.w + (row * v.v + column * v.u) / v.sad_mm
+        for row in (low_mm[0], high_mm[0])
+        for column in (low_mm[1], high_mm[1])
+    ]
+    edges = grid.to_index(v.source_mm + np.array(towards)) - source
+    axis = int(np.argmax(np.abs(edges.mean(axis=0))))
+    layers, along = grid.shape[axis], edges[:, axis]
+    beyond = source[axis] < -1 if along.min() > 0 else source[axis] > layers
+    if not beyond or along.min() * along.max() <= 0:
+        yield (slice(None), slice(None), slice(None))
+        return
+    last = np.array(grid.shape) - 1
+    for start in range(0, layers, SHADOW_LAYERS):
+        stop = min(start + SHADOW_LAYERS, layers)
+        ends = np.array([start - 1, stop])  # a layer more on either side
+        crossed = source + ((ends[:, None] - source[axis]) / along)[..., None] * edges
+        first = np.clip(np.floor(crossed.min(axis=(0, 1))) - 1, 0, last).astype(int)
+        end = np.clip(np.ceil(crossed.max(axis=(0, 1))) + 2, 1, last + 1).astype(int)
+        first[axis], end[axis] = start, stop
+        d, h, w = (slice(int(a), int(b)) for a, b in zip(first, end, strict=True))
+        yield d, h, w
 
 
 def relative_density(hu: NDArray[np.floating]) -> Image:
