@@ -363,6 +363,26 @@ def test_drawn_files_are_kept_and_an_empty_folder_is_refused(cohort_folder, tmp_
         Cohort(tmp_path)
 
 
+def test_further_folders_are_learned_from_and_one_named_twice_counts_twice(cohort_folder, tmp_path):
+    more = tmp_path / "more"
+    more.mkdir()
+    first = Cohort(cohort_folder)
+    for path in first.paths[:2]:
+        (more / f"{path.stem}_again.safetensors").write_bytes(path.read_bytes())
+    config = tiny_run(cohort_folder, tmp_path, further_data=(str(more), str(cohort_folder)))
+    trainer = Trainer(config)
+    names = [path.stem for path in trainer.cohort.paths]
+    own = [path.stem for path in first.paths]
+    assert names == [*own, *(f"{name}_again" for name in own[:2]), *own]
+    trainer.cohort.hold_on(torch.device("cpu"))
+    assert trainer.cohort.held[0] is trainer.cohort.held[-len(own)]
+    assert trainer.cohort.load(len(own)).name == f"{own[0]}_again"
+    with pytest.raises(ValueError, match=f"{tmp_path / 'none'}: no rendered case"):
+        Trainer(tiny_run(cohort_folder, tmp_path, further_data=(str(tmp_path / "none"),)))
+    with pytest.raises(ValueError, match="further_data: a run reads one latent cache"):
+        Trainer(tiny_run(cohort_folder, tmp_path, further_data=(str(more),), latents=True))
+
+
 def test_recipes_resolve_with_changes_and_refuse_what_they_do_not_know():
     c = recipes.resolve(
         "dose", ["steps=12", "task.t1_probability=1", "model.backbone.widths=[8, 16]", "name=x"]

@@ -16,6 +16,9 @@ class TrainConfig:
 
     data: str = "runs/rendered/train"
     """Folder of rendered cases (`anydose render`), or the cohort whose latents were encoded."""
+    further_data: tuple[str, ...] = ()
+    """Further folders of rendered cases, learned from with those of `data`; one that is named twice counts
+    twice."""
     crop: tuple[int, ...] = ()
     """At most so many voxels along (z, y, x), then cut to the body inside them; () for whole patients."""
     latents: bool = False

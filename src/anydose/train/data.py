@@ -95,14 +95,20 @@ def _render(source: Path, read: Callable[[Path], Case], folder: Path, organs: tu
 
 
 class Cohort:
-    """The rendered cases of one folder, in name order; reads one case at a time, or holds all of them where
-    the network is (`hold_on`)."""
+    """The rendered cases of a folder, in name order, then those of further ones; a folder that is named twice
+    counts twice. Reads one case at a time, or holds all of them where the network is (`hold_on`). ValueError
+    for a folder without a case, and for cases that were drawn with other organs than the first."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *further: Path) -> None:
         self.held: list[dict[str, Tensor]] = []
-        self.paths = sorted(folder.glob("*.safetensors"))
-        if not self.paths:
-            raise ValueError(f"{folder}: no rendered case; write them with `anydose render COHORT {folder}`")
+        self.paths: list[Path] = []
+        for place in (folder, *further):
+            found = sorted(place.glob("*.safetensors"))
+            if not found:
+                raise ValueError(
+                    f"{place}: no rendered case; write them with `anydose render COHORT {place}`"
+                )
+            self.paths += found
         self.organs = drawn_organs(self.paths[0])
         self.modalities = []
         self.spacings_mm: list[tuple[float, ...]] = []
@@ -113,7 +119,7 @@ class Cohort:
             self.spacings_mm.append(tuple(about["spacing_mm"]))
             if _organs(about) != self.organs:
                 raise ValueError(
-                    f"{folder}: {path.name} and {self.paths[0].name} were drawn with other organs; "
+                    f"{path.parent}: {path.name} and {self.paths[0].name} were drawn with other organs; "
                     "render them anew with one vocabulary"
                 )
 
@@ -130,7 +136,8 @@ class Cohort:
     def hold_on(self, device: torch.device) -> None:
         """Read every case once and keep it on `device`, in the half precision of its file (about 40 MB a
         head and neck): patients are then changed there too, and no process has to prepare them."""
-        self.held = [load_file(path, device=str(device)) for path in self.paths]
+        stored = {path: load_file(path, device=str(device)) for path in dict.fromkeys(self.paths)}
+        self.held = [stored[path] for path in self.paths]
 
     def load(self, index: int) -> Sample:
         """The case at `index` of `paths`."""

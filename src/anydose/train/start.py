@@ -71,7 +71,7 @@ def cohort_of(config: TrainConfig, model: Any2Any, device: torch.device) -> Coho
     folder = Path(config.data)
     if config.latents:
         return LatentCohort(folder, model.codec, model.config.organs, model.config.organs_as)
-    cohort = Cohort(folder)
+    cohort = Cohort(folder, *map(Path, config.further_data))
     if config.resident:
         cohort.hold_on(device)
     return cohort
@@ -80,6 +80,8 @@ def cohort_of(config: TrainConfig, model: Any2Any, device: torch.device) -> Coho
 def _refuse(config: TrainConfig, model: Any2Any) -> None:
     if config.dvh and config.latents:
         raise ValueError("dvh: a latent cache holds no structures; latents=false is needed")
+    if config.further_data and config.latents:
+        raise ValueError("further_data: a run reads one latent cache; latents=false is needed")
     if config.resident and (config.latents or config.workers):
         raise ValueError(
             "resident: neither latents nor workers go with it; latents=false workers=0 is needed"
