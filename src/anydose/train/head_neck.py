@@ -250,7 +250,7 @@ HN_TRANSFORMER_LONGER = replace(
     dvh=0.12,
     dvh_points=1.0,
 )
-# Whole bodies, as they are predicted. This is what ships as compact-hn-dit.
+# Whole bodies, as they are predicted.
 HN_TRANSFORMER_WHOLE_BODIES = replace(
     HN_TRANSFORMER_LONGER,
     name="hn-transformer-whole-bodies",
@@ -262,6 +262,24 @@ HN_TRANSFORMER_WHOLE_BODIES = replace(
     warmup=10,
     dvh=0.15,
     ema=0.985,
+)
+# The same once more from a high rate. This is what ships as compact-hn-dit.
+HN_TRANSFORMER_WHOLE_BODIES_LONGER = replace(
+    HN_TRANSFORMER_WHOLE_BODIES,
+    name="hn-transformer-whole-bodies-longer",
+    init="runs/hn-transformer-whole-bodies/model.safetensors",
+    seed=51,
+    steps=220,
+    learning_rate=1e-3,
+)
+# What the stages for the dose had forgotten of the other targets, as an adapter (compact-hn-dit-any).
+HN_TRANSFORMER_COMPLETION = replace(
+    HN_COMPLETION,
+    name="hn-transformer-completion",
+    init="compact-hn-dit",
+    steps=150,
+    accumulate=4,
+    warmup=10,
 )
 STAGES = (
     HN_SLABS,
@@ -277,4 +295,6 @@ STAGES = (
     HN_TRANSFORMER,
     HN_TRANSFORMER_LONGER,
     HN_TRANSFORMER_WHOLE_BODIES,
+    HN_TRANSFORMER_WHOLE_BODIES_LONGER,
+    HN_TRANSFORMER_COMPLETION,
 )
