@@ -272,15 +272,6 @@ HN_TRANSFORMER_WHOLE_BODIES_LONGER = replace(
     steps=220,
     learning_rate=1e-3,
 )
-# What the stages for the dose had forgotten of the other targets, as an adapter (compact-hn-dit-any).
-HN_TRANSFORMER_COMPLETION = replace(
-    HN_COMPLETION,
-    name="hn-transformer-completion",
-    init="compact-hn-dit",
-    steps=150,
-    accumulate=4,
-    warmup=10,
-)
 STAGES = (
     HN_SLABS,
     HN_WHOLE_BODIES,
@@ -296,5 +287,4 @@ STAGES = (
     HN_TRANSFORMER_LONGER,
     HN_TRANSFORMER_WHOLE_BODIES,
     HN_TRANSFORMER_WHOLE_BODIES_LONGER,
-    HN_TRANSFORMER_COMPLETION,
 )

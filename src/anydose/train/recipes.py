@@ -123,7 +123,6 @@ ABOUT = {
     "hn-transformer-longer": "Transformer, stage 3: at full rate again, with more of the DVH.",
     "hn-transformer-whole-bodies": "Transformer, stage 4: whole bodies.",
     "hn-transformer-whole-bodies-longer": "Transformer, stage 5: once more; ships as compact-hn-dit.",
-    "hn-transformer-completion": "Adapter of compact-hn-dit for every target but the dose.",
     "budget-unet": "A U-Net on a small budget, the base of the ablation.",
     "budget-regression": "The same as regression, without noise.",
     "budget-dit": "The transformer on the same budget.",
