@@ -50,7 +50,7 @@ def planned(case: Case, **changes: object) -> Case:
 
 
 def clinic_patient(root: Path) -> Case:
-    return read_case(root / "provided-data" / "train-pats" / "pt_29")
+    return read_case(root / "provided-data" / "train-pats" / "pt_1")
 
 
 # rays
@@ -96,7 +96,7 @@ def test_a_plan_on_a_real_patient_is_like_the_clinics(openkbp_root: Path) -> Non
 
 
 def test_the_command_stores_plans_of_either_kind_and_goes_on(openkbp_root: Path, tmp_path: Path) -> None:
-    store.write_stored(clinic_patient(openkbp_root), tmp_path / "in", "pt_29")
+    store.write_stored(clinic_patient(openkbp_root), tmp_path / "in", "pt_1")
     for planner in ("rays", "replan"):
         out = tmp_path / planner
         command = ("simulate", tmp_path / "in", out, "--plans", "2", "--planner", planner)
