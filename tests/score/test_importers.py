@@ -72,6 +72,13 @@ def test_a_proknow_metric_without_a_counterpart_is_kept_by_name() -> None:
     assert proknow("CUMULATIVE_METERSET").of.metric == "CUMULATIVE_METERSET"
 
 
+def test_a_proknow_bound_below_zero_is_refused() -> None:
+    """No dose, volume or index is: a sign that got in would have moved the score without a word."""
+    negative = [{**LOWER[0], "max": -5}, *LOWER[1:]]
+    with pytest.raises(ValueError, match="-5; 0 or more is accepted"):
+        proknow("MEAN_DOSE_ROI", objectives=negative)
+
+
 def test_a_proknow_objective_without_bounds_is_refused() -> None:
     with pytest.raises(ValueError, match="computed metric 1"):
         proknow("MEAN_DOSE_ROI", None, [{"label": "IDEAL [3]"}])

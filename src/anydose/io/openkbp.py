@@ -23,6 +23,7 @@ from anydose.case.volume import Volume
 from anydose.io.files import is_litter, whole
 
 SHAPE = (128, 128, 128)
+BLANK_LINE = re.compile(rb"\n[ \t\v\f]*\n")
 HU_SHIFT = 1024.0
 CT_MAX = 65535.0  # 16 bits; real patients reach 19798 in metal
 LEVELS_GY = {"PTV56": 56.0, "PTV63": 63.0, "PTV70": 70.0}
@@ -226,7 +227,7 @@ def _rows(path: Path, mask: bool) -> tuple[NDArray[np.int64], NDArray[np.float32
         return np.empty(0, np.int64), np.empty(0, np.float32)
     if not body.endswith(b"\n"):
         raise ValueError(f"{path}: ends in the middle of a line; a whole file is accepted")
-    if b"\n\n" in text:
+    if BLANK_LINE.search(text):
         raise ValueError(f"{path}: an empty line; 'index,value' is accepted")
     if mask:
         body = f"{body.decode(errors='replace').rstrip()}\n".replace(",\n", ",1\n").encode()

@@ -23,6 +23,7 @@ TRIVIAL_GY = 1.0
 WATER_HU = (-250.0, 300.0)  # mean CT number of a body: lungs included, metal excluded
 FAR_MM = 500.0  # an isocentre this far outside the scan belongs to something else
 NO_AIR_HU = -700.0  # of the lowest CT number, and of the median around the body
+LESS_THAN_AIR_HU = -1300.0  # of that median: padding may lie there, air does not
 FEW_AROUND = 1000  # voxels: fewer around a body say nothing
 LARGE_VOXELS = 16_000_000
 HU = (-40000.0, 70000.0)  # CT stores 16 bits; padding and metal reach far, nothing reaches further
@@ -146,6 +147,8 @@ def suspicious(case: Case) -> Iterator[str]:
         around = _around(case.ct.array, bodies[0]) if len(bodies) == 1 else np.empty(0)
         if around.size > FEW_AROUND and np.median(around) > NO_AIR_HU:
             yield f"ct: median of {np.median(around):.0f} HU around the body, which is no air"
+        if around.size > FEW_AROUND and np.median(around) < LESS_THAN_AIR_HU:
+            yield f"ct: median of {np.median(around):.0f} HU around the body, which is less than air has"
     still = [(*beam.gantry_deg, beam.couch_deg, beam.isocentre_mm) for beam in case.beams if not beam.is_arc]
     if len(set(still)) < len(still):
         yield f"beams: {len(still) - len(set(still))} of {len(still)} come from where another one does"

@@ -75,6 +75,9 @@ def read_splits(path: Path) -> dict[str, list[str]]:
                 where = f"in {split} twice" if seen[name] == split else f"in {seen[name]} and in {split}"
                 raise ValueError(f"{path}: the case {name} stands {where}; each once is accepted")
             seen[name] = split
+    without = next((split for split, names in found.items() if not names), None)
+    if without is not None:
+        raise ValueError(f"{path}: no case in the split {without!r}; a split with cases is accepted")
     if not seen:
         raise ValueError(f"{path}: no case found; a case and its split are accepted")
     return found

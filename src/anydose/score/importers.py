@@ -101,6 +101,8 @@ def _proknow_points(objectives: list[dict[str, Any]]) -> tuple[Point, ...]:
             raise ValueError(f"objective {objective.get('label')!r} has neither min nor max")
         if not math.isfinite(x):
             raise ValueError(f"objective {objective.get('label')!r}: {x} is no number")
+        if x < 0:
+            raise ValueError(f"objective {objective.get('label')!r}: {x:g}; 0 or more is accepted")
         variation = objective["label"].strip().upper().startswith("ACCEPTABLE")
         colors = tuple(float(c) for c in objective.get("color") or ())
         points.append(Point(x, score, variation, colors, objective["label"]))
