@@ -3,8 +3,8 @@
 python tools/fuzz [--seed s] [--count 3200] [--log FILE] [--out docs/results/fuzz-formats]
 
 Input number k of a kind is made by random.Random(f"{seed}/{kind}/{k}"), so that each can be made again:
---only nifti --number 17. What is in the log is not run again. Every process is watched: an input that takes
-longer than three minutes is ended and counts as SLOW.
+--only nifti --number 17. What is in the log is not run again: after a change of the product, delete it.
+Every process is watched: an input that takes longer than three minutes is ended and counts as SLOW.
 """
 
 from __future__ import annotations
@@ -158,11 +158,14 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=3200)
     parser.add_argument("--only", default="", help="One kind.")
     parser.add_argument("--number", type=int, help="With --only: this input alone, printed.")
-    parser.add_argument("--log", type=Path, default=Path("fuzz-formats.jsonl"))
+    parser.add_argument("--log", type=Path, help="Default: runs/fuzz-SEED.jsonl.")
     parser.add_argument("--out", type=Path, help="Write FILE.md and FILE.json.")
     parser.add_argument("--work", default="", help=argparse.SUPPRESS)
     parser.add_argument("--numbers", default="", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.log is None:
+        arguments.log = REPOSITORY / "runs" / f"fuzz-{arguments.seed}.jsonl"
+    arguments.log.parent.mkdir(parents=True, exist_ok=True)
     if arguments.work:
         work(arguments.work, arguments.seed, [int(n) for n in arguments.numbers.split(",")], arguments.log)
         return

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from anydose.case.beams import Beam
 from anydose.case.case import Case, Prescription
+from anydose.simulate.planning import coplanar, refuse_other_positions
 
 Mask = NDArray[np.bool_]
 
@@ -133,11 +134,7 @@ def set_up(case: Case, habit: Habit) -> Case:
     ValueError if it lacks a structure that a target is grown from, a body or head-first supine axes."""
     if case.body is None:
         raise ValueError(f"{case.name}: no body structure; a plan needs one")
-    if case.patient_position != "HFS" or not np.allclose(case.grid.direction, np.eye(3), atol=1e-4):
-        raise ValueError(
-            f"{case.name}: {case.patient_position}, axes {case.grid.direction}; head first supine along the "
-            "patient's axes is planned"
-        )
+    refuse_other_positions(case)
     targets: dict[str, Mask] = {}
     taken = np.zeros(case.grid.shape, dtype=bool)
     for target in habit.targets:
@@ -145,15 +142,12 @@ def set_up(case: Case, habit: Habit) -> Case:
         targets[target.name] = grown
         taken |= grown
     isocentre = case.grid.centroid_mm(targets[habit.targets[0].name])
-    if habit.arc:
-        beams: tuple[Beam, ...] = (Beam(habit.gantry_deg, isocentre, name="arc"),)
-    else:
-        beams = tuple(Beam((angle,), isocentre, name=f"G{angle:g}") for angle in habit.gantry_deg)
+    arc = (Beam(habit.gantry_deg, isocentre, name="arc"),)
     return replace(
         case,
         structures={**case.structures, **targets},
         prescription=Prescription({t.name: t.dose_gy for t in habit.targets}, habit.fractions),
-        beams=beams,
+        beams=arc if habit.arc else coplanar(habit.gantry_deg, isocentre),
     )
 
 

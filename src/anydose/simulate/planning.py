@@ -15,6 +15,8 @@ from anydose.case.beams import Beam
 from anydose.case.case import Case
 from anydose.case.volume import Volume
 
+AIR_HU = -1000.0  # around a patient that is handed over or moved
+
 
 class Drawn(Protocol):
     """What one plan is made from, drawn from (seed, number) and the patients' names alone."""
@@ -58,6 +60,11 @@ def refuse_unplannable(case: Case, ct: bool = False) -> None:
     if (ct and case.ct is None) or case.body is None or not case.targets:
         needed = "CT, body" if ct else "a body"
         raise ValueError(f"{case.name}: a plan needs {needed} and a prescribed target")
+    refuse_other_positions(case)
+
+
+def refuse_other_positions(case: Case) -> None:
+    """ValueError for a case that does not lie head first supine along its axes."""
     if case.patient_position != "HFS" or not np.allclose(case.grid.direction, np.eye(3), atol=1e-4):
         raise ValueError(
             f"{case.name}: {case.patient_position}, axes {case.grid.direction}; head first supine along the "

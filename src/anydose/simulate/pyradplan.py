@@ -21,7 +21,14 @@ from anydose.case.names import HEAD_NECK, Vocabulary
 from anydose.case.volume import Volume, block, bounding_box
 from anydose.io.plan_options import isocentre
 from anydose.simulate.draw import HOT, HOT_WEIGHT, Draw, draw
-from anydose.simulate.planning import coplanar, plain, refuse_unplannable, scaled_to_prescription, with_plan
+from anydose.simulate.planning import (
+    AIR_HU,
+    coplanar,
+    plain,
+    refuse_unplannable,
+    scaled_to_prescription,
+    with_plan,
+)
 from anydose.simulate.setting import Setting
 
 PROGRAM = Path(__file__).with_name("planner.py")
@@ -29,7 +36,6 @@ INSTALL = (
     "make one with: python3 -m venv .venv-planner && .venv-planner/bin/pip install 'pyradplan==0.5.0' "
     "'pydantic<2.14' numba; then give --engine .venv-planner/bin/python or set ANYDOSE_PLANNER to it"
 )
-AIR_HU = -1000.0
 PATIENT_HU = -500.0  # what absorbs: the CT is handed over as far as this reaches
 TIMEOUT_S = 1800.0
 SOURCE_MM = 0.1  # how far the planner's sources may be from ours

@@ -77,11 +77,10 @@ def goals(case: Case, chosen: Draw, vocabulary: Vocabulary, voxels: NDArray[np.i
     taken = np.zeros(len(voxels), dtype=bool)
     found: list[Goal] = []
 
-    def add(rows: NDArray[np.intp], count: int, dose_gy: float, too_little: float, too_much: float) -> None:
-        """One goal; weights are shared out over the structure's own `count` voxels."""
+    def add(rows: NDArray[np.intp], dose_gy: float, too_little: float, too_much: float) -> None:
+        """One goal; weights are shared out over its voxels."""
         if len(rows):
-            dose = np.full(len(rows), dose_gy, np.float32)
-            share = 1 / max(count, 1)
+            dose, share = np.full(len(rows), dose_gy, np.float32), 1 / len(rows)
             found.append(Goal(rows, dose, too_little=too_little * share, too_much=too_much * share))
 
     def rows_of(mask: NDArray[np.bool_]) -> NDArray[np.intp]:
@@ -92,16 +91,14 @@ def goals(case: Case, chosen: Draw, vocabulary: Vocabulary, voxels: NDArray[np.i
 
     weight = chosen.target_weight
     for name, gy in sorted(case.prescription.levels_gy.items(), key=lambda level: -level[1]):
-        rows = rows_of(case.structures[name])
-        add(rows, len(rows), gy, too_little=weight, too_much=weight)
+        add(rows_of(case.structures[name]), gy, too_little=weight, too_much=weight)
     most = case.rx_max_gy
     for name, mask in case.of_role("oar").items():
         channel = vocabulary.channel(case.meaning(name))
         if channel is not None:  # else it is a part of the rest
-            rows = rows_of(mask)
             limit = chosen.organ_limits[channel] * most
-            add(rows, len(rows), limit, too_little=0.0, too_much=chosen.organ_weights[channel])
+            add(rows_of(mask), limit, too_little=0.0, too_much=chosen.organ_weights[channel])
     rest = rows_of(case.body)[::THINNED]
     for limit, cost in ((chosen.body_limit, chosen.body_weight), (HOT, HOT_WEIGHT)):
-        add(rest, len(rest), limit * most, too_little=0.0, too_much=cost)
+        add(rest, limit * most, too_little=0.0, too_much=cost)
     return found

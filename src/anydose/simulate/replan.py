@@ -21,7 +21,7 @@ from anydose.case.grid import Grid
 from anydose.case.volume import Volume
 from anydose.io.plan_options import isocentre
 from anydose.io.store import cropped
-from anydose.simulate.planning import coplanar, plain, refuse_unplannable, with_plan
+from anydose.simulate.planning import AIR_HU, coplanar, plain, refuse_unplannable, with_plan
 
 NODE_MM = 60.0  # between two random displacements
 MARGIN_MM = 20.0  # around the body, so that it has room to move
@@ -128,14 +128,10 @@ def deformed(case: Case, chosen: Replanning) -> tuple[Case, NDArray[np.float32]]
     structures = {name: mask(array) for name, array in case.structures.items()}
     ct = None
     if case.ct is not None:
-        ct = Volume(moved(case.ct.in_unit("HU").astype(np.float32), 1, outside=-1000.0), grid, "HU")
-    (body_name,) = case.of_role("body")
-    body = structures[body_name]
-    inside = moved(dose, 1) * body
-    whole = replace(
-        case, grid=grid, structures=structures, ct=ct, dose=Volume(inside, grid, "Gy"), beams=(), edges=()
-    )
-    return whole, moved(unmodelled, 1) * body
+        ct = Volume(moved(case.ct.in_unit("HU").astype(np.float32), 1, outside=AIR_HU), grid, "HU")
+    whole = replace(case, grid=grid, structures=structures, ct=ct, dose=None, beams=(), edges=())
+    moved_dose = Volume(moved(dose, 1) * whole.body, grid, "Gy")
+    return replace(whole, dose=moved_dose), moved(unmodelled, 1) * whole.body
 
 
 def displacement(grid: Grid, chosen: Replanning) -> NDArray[np.float32]:
