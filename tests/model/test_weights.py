@@ -149,6 +149,13 @@ NAMES = TINY.modalities
             },
             ("body",),
         ),
+        (
+            {
+                "recipe": {"task": {"dose_share": 0.0, "targets": ["body"]}},
+                "before": {"recipe": {"task": {"dose_share": 0.5, "targets": ["ct"]}}},
+            },
+            ("ct", "body"),
+        ),
     ],
 )
 def test_what_a_model_was_trained_to_give_is_read_from_its_record(record, expected):
@@ -157,8 +164,8 @@ def test_what_a_model_was_trained_to_give_is_read_from_its_record(record, expect
 
 def test_a_model_is_used_for_what_it_was_trained_for(path):
     shipped = {name: load_model(registry.find(name)) for name in registry.shipped()}
-    assert "dose" not in shipped["compact-hn-any"].trained_for
-    assert set(shipped["compact-hn-any"].trained_for) == set(NAMES) - {"dose"}
+    for name in ("compact-hn-any", "compact-hn-dit-any"):
+        assert set(shipped[name].trained_for) == set(NAMES) - {"dose"}
     assert shipped["compact-hn"].trained_for == shipped["compact-hn-scard"].trained_for == NAMES
     case = small_case(3)
     with pytest.raises(ValueError, match=r"compact-hn-any\S* was trained to give ct, ptv, .*; not dose"):
@@ -192,3 +199,18 @@ def test_an_adapter_file_without_its_settings_is_one_sentence(tmp_path):
     save_file(tensors, tmp_path / "a.safetensors", {**about, "settings": '{"peft_type": "LORA"}'})
     with pytest.raises(ValueError, match="a.safetensors"):
         checkpoint.load_model(tmp_path / "a.safetensors")
+
+
+def test_a_model_that_names_a_base_holds_what_differs_alone(path, tmp_path):
+    base, model = tmp_path / "base.safetensors", Any2Any(TINY).eval()
+    save_model(model, base, {})
+    with torch.no_grad():
+        model.backbone.read_out["dose"].bias.fill_(0.5)
+    save_model(model, path, {}, base=base)
+    with safe_open(path, "pt") as file:
+        assert list(file.keys()) == ["backbone.read_out.dose.bias"]
+    again = load_model(path).state_dict()
+    assert all(torch.equal(again[name], tensor) for name, tensor in model.state_dict().items())
+    save_model(Any2Any(TINY), base, {})
+    with pytest.raises(ValueError, match="made for the weights base"):
+        load_model(path)

@@ -67,9 +67,15 @@ def _parsed(path: Path, meta: Mapping[str, str]) -> dict[str, Any]:
 
 
 def save_model(
-    model: Any2Any, path: Path, record: Mapping[str, Any], dtype: torch.dtype = torch.float32
+    model: Any2Any,
+    path: Path,
+    record: Mapping[str, Any],
+    dtype: torch.dtype = torch.float32,
+    base: Path | None = None,
 ) -> None:
-    """Write a model; `record`: how it was trained; `dtype`: of the stored floating-point weights."""
+    """Write a model; `record`: how it was trained; `dtype`: of the stored floating-point weights; `base`: a
+    model's file, whose tensors are left out where they are equal (never the codec's, which are read
+    alone)."""
     weights = {k: v.to(dtype) if v.is_floating_point() else v for k, v in model.state_dict().items()}
     meta = {
         "format": FORMAT,
@@ -78,7 +84,22 @@ def save_model(
         "record": json.dumps(dict(record)),
         "version": json.dumps(__version__),
     }
+    if base is not None:
+        theirs, _ = load_tensors(base)
+        weights = {
+            name: tensor
+            for name, tensor in weights.items()
+            if name.startswith("codec.") or name not in theirs or not torch.equal(tensor, theirs[name])
+        }
+        meta["base"] = json.dumps(_named(base))
     save_tensors(weights, path, meta)
+
+
+def _named(base: Path) -> dict[str, str]:
+    """What a file says of the weights that it goes with: their name and hash, and where they are unless they
+    are shipped."""
+    where = "" if base.parent == WEIGHTS else str(base)
+    return {"name": base.stem, "file": where, "sha256": file_hash(base)}
 
 
 def export(source: Path, path: Path) -> None:
@@ -104,7 +125,12 @@ def load_model(path: Path) -> Any2Any:
         lora.merge(model)
         model.config = replace(model.config, **_resolution(about.get("resolution", {})))
     else:
-        model = _plain_model(path, about, weights)
+        shared: dict[str, Tensor] = {}
+        if "base" in about:
+            base = base_of(path, about["base"])
+            shared, _ = load_tensors(base)
+            check_finite(base, shared)
+        model = _plain_model(path, about, {**shared, **weights})
     if about["format"] == FORMAT or about["record"].get("recipe", {}).get("adapter"):
         model.trained_for = trained_targets(about["record"], model.config.modalities)
     model.was_trained = bool(model.trained_for)
@@ -142,7 +168,8 @@ def _plain_model(path: Path, about: Mapping[str, Any], weights: Mapping[str, Ten
 
 def trained_targets(record: Mapping[str, Any], modalities: Sequence[str]) -> tuple[str, ...]:
     """The modalities that a model was trained to give, in the order of `modalities`: those of all its stages,
-    or of the last alone where that was an adapter for other targets. All of them where a record does not
+    or of the last alone where that was an adapter for other targets. The dose is among them if it was learned
+    to the end: a stage without it has moved the weights away from it. All of them where a record does not
     say."""
     found: set[str] = set()
     for stage in stages(record):
@@ -153,7 +180,7 @@ def trained_targets(record: Mapping[str, Any], modalities: Sequence[str]) -> tup
         dose_share, named = recipe["task"].get("dose_share", 1.0), recipe["task"].get("targets")
         targets = {"dose"} if dose_share > 0 else set()
         targets |= set(named or modalities) if dose_share < 1 else set()
-        found = targets if recipe.get("adapter") else found | targets
+        found = targets if recipe.get("adapter") else found - {"dose"} | targets
     return tuple(name for name in modalities if name in found)
 
 
@@ -162,12 +189,11 @@ def save_adapted(
 ) -> None:
     """Write a model's adapters, and its layers named in `whole`, in bfloat16 to one file that names the base
     weights they belong to, and where those are unless they are shipped."""
-    where = "" if base.parent == WEIGHTS else str(base)
     meta = {
         "format": ADAPTER,
         "settings": json.dumps(lora.settings(model, whole)),
         "resolution": json.dumps({key: getattr(model.config, key) for key in RESOLUTION}),
-        "base": json.dumps({"name": base.stem, "file": where, "sha256": file_hash(base)}),
+        "base": json.dumps(_named(base)),
         "record": json.dumps(dict(record)),
         "version": json.dumps(__version__),
     }

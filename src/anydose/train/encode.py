@@ -21,7 +21,7 @@ from anydose.engine.engine import Engine, each
 from anydose.io import store
 from anydose.model.any2any import Any2Any, config_from_dict, pick_device
 from anydose.model.augment import cropped, flipped
-from anydose.model.checkpoint import base_of, describe
+from anydose.model.checkpoint import ADAPTER, base_of, describe
 from anydose.model.codec.make import make_codec
 from anydose.model.sample import Sample, draw_sample, padded
 from anydose.train.data import Cohort
@@ -77,7 +77,7 @@ def load_encoder(path: Path) -> Any2Any:
     """A model of which the codec alone has its weights; the rest is on the meta device and takes no memory.
     Of an adapter's file: of its base. ValueError if a tensor of the codec is missing or left over."""
     about = describe(path)
-    if "base" in about:
+    if about["format"] == ADAPTER:
         path = base_of(path, about["base"])
     config = config_from_dict(about["config"])
     with torch.device("meta"):

@@ -272,6 +272,35 @@ HN_TRANSFORMER_WHOLE_BODIES_LONGER = replace(
     steps=220,
     learning_rate=1e-3,
 )
+# All weights learn, as what reads out the other targets starts from nothing and the convolutions were the
+# dose's alone: adapters of rank 8 gave no organ and no target in 150 steps (docs/notebook).
+HN_TRANSFORMER_COMPLETION = replace(
+    HN_COMPLETION,
+    name="hn-transformer-completion",
+    init="compact-hn-dit",
+    lora=0,
+    adapter=False,
+    steps=800,
+    accumulate=4,
+    optimiser="muon",
+    learning_rate=1.5e-3,
+    full_rate_inputs=HN_TRANSFORMER.full_rate_inputs,
+    weight_decay=0.1,
+)
+# More of the targets, whose levels were behind. This is what ships as compact-hn-dit-any.
+HN_TRANSFORMER_TARGETS = replace(
+    HN_TRANSFORMER_COMPLETION,
+    name="hn-transformer-targets",
+    init="runs/hn-transformer-completion/model.safetensors",
+    task=replace(
+        HN_COMPLETION.task,
+        targets=("ptv", "ptv", "ptv", "ptv", "oar", "oar", "oar", "ct", "body", "beam", "angle"),
+    ),
+    seed=1,
+    steps=260,
+    learning_rate=1e-3,
+    warmup=10,
+)
 STAGES = (
     HN_SLABS,
     HN_WHOLE_BODIES,
@@ -287,4 +316,6 @@ STAGES = (
     HN_TRANSFORMER_LONGER,
     HN_TRANSFORMER_WHOLE_BODIES,
     HN_TRANSFORMER_WHOLE_BODIES_LONGER,
+    HN_TRANSFORMER_COMPLETION,
+    HN_TRANSFORMER_TARGETS,
 )

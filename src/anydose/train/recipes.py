@@ -42,6 +42,12 @@ BUDGET_DIT = replace(
     optimiser="adamw",  # Muon at 2e-3 was no faster over 150 steps
     learning_rate=6e-4,
 )
+BUDGET_TRANSFORMER = replace(
+    BUDGET,
+    name="budget-transformer",
+    model=head_neck.HN_TRANSFORMER_AUGMENTED.model,
+    full_rate_inputs=head_neck.HN_TRANSFORMER_AUGMENTED.full_rate_inputs,
+)
 POSTTRAIN = PostConfig()
 
 # What the paper says of its training (arXiv 2605.09622). 97 slices are 96 and the copy of the first one that
@@ -100,6 +106,7 @@ RECIPES: dict[str, Recipe] = {
         BUDGET,
         BUDGET_REGRESSION,
         BUDGET_DIT,
+        BUDGET_TRANSFORMER,
         PAPER_ANY2ANY,
         PAPER_DOSE,
         POSTTRAIN,
@@ -123,9 +130,12 @@ ABOUT = {
     "hn-transformer-longer": "Transformer, stage 3: at full rate again, with more of the DVH.",
     "hn-transformer-whole-bodies": "Transformer, stage 4: whole bodies.",
     "hn-transformer-whole-bodies-longer": "Transformer, stage 5: once more; ships as compact-hn-dit.",
+    "hn-transformer-completion": "All weights of compact-hn-dit for every target but the dose.",
+    "hn-transformer-targets": "The same with more of the targets; ships as compact-hn-dit-any.",
     "budget-unet": "A U-Net on a small budget, the base of the ablation.",
     "budget-regression": "The same as regression, without noise.",
-    "budget-dit": "The transformer on the same budget.",
+    "budget-dit": "The plain transformer on the compact codec, on the same budget.",
+    "budget-transformer": "The transformer of `hn-transformer-augmented` on the same budget.",
     "paper-any2any": "The paper's first stage: squared error, uniform times, Adam 1e-4, 100 epochs.",
     "paper-dose": "The paper's second stage: the same settings, the dose as the target.",
     "posttrain": "Post-training by a reward (ScardNFT), from compact-hn.",
