@@ -26,13 +26,14 @@ from anydose.model.options import Options
 from anydose.model.weights import WEIGHTS
 from anydose.train.changes import changed
 from anydose.train.config import TrainConfig
-from anydose.train.recipes import BUDGET
+from anydose.train.recipes import BUDGET, BUDGET_TRANSFORMER
 from anydose.train.trainer import Trainer
 
 log = logging.getLogger(__name__)
 FILE = Path("docs/results/ablation.json")
 DIT = ModelConfig(DiTConfig(), "compact:32")
 ADAMW = ("optimiser=adamw", "learning_rate=6e-4")
+RATES = (f"full_rate_inputs={BUDGET_TRANSFORMER.full_rate_inputs}",)  # what its optimiser wants
 ANY = ("task.dose_share=0.5", "task.condition_keep_probability=[0.5, 0.9]")
 DIFFUSES = (1, 2, 4, 10)  # sampling steps of the rows that ask for them
 LOOKS = 1
@@ -68,6 +69,17 @@ class Variant:
     """Modalities that it never sees."""
     steps: tuple[int, ...] = (1,)
     """How many sampling steps it is scored with, a row each."""
+
+
+def _transformer(name: str, says: str, change: str) -> Variant:
+    """One setting of the transformer on voxels, changed."""
+    return Variant(
+        f"transformer-{name}",
+        "transformer",
+        says,
+        (*RATES, f"model.backbone.{change}"),
+        BUDGET_TRANSFORMER.model,
+    )
 
 
 VARIANTS: tuple[Variant, ...] = (
@@ -113,6 +125,29 @@ VARIANTS: tuple[Variant, ...] = (
         "dit-3d-rope", "dit", "RoPE without the slot axis", (*ADAMW, "model.backbone.slot_axis=false"), DIT
     ),
     Variant("dit-causal", "dit", "causal attention", (*ADAMW, "model.backbone.full_attention=false"), DIT),
+    Variant(
+        "transformer",
+        "unet",
+        "the transformer on voxels, with read-outs of its own",
+        RATES,
+        BUDGET_TRANSFORMER.model,
+        steps=(1, 4),
+    ),
+    _transformer("plain-read-out", "no beam plates in the read-out", "plate_read_out=false"),
+    _transformer("no-convolutions", "no convolutions behind the tokens", "head_width=0"),
+    _transformer("apart", "the target's tokens do not start with the others' sum", "co_located=false"),
+    _transformer("v-readout", "the network gives v itself, not the data", "sigma_data=0.0"),
+    _transformer("no-role", "no role embedding", "role=false"),
+    _transformer("one-patchify", "one patchify for all", "modality_patchify=false"),
+    _transformer("3d-rope", "RoPE without the slot axis", "slot_axis=false"),
+    _transformer("causal", "causal attention", "full_attention=false"),
+    Variant(
+        "transformer-any2any",
+        "transformer",
+        "half of the steps on other targets",
+        (*ANY, *RATES),
+        BUDGET_TRANSFORMER.model,
+    ),
     Variant(
         "dynunet", "regression", "MONAI's DynUNet", ("objective=regression",), ModelConfig(BaselineConfig())
     ),

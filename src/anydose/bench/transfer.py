@@ -25,18 +25,16 @@ from anydose.io import openkbp
 from anydose.io.files import write_json
 from anydose.model.any2any import pick_device
 from anydose.model.options import Options
-from anydose.model.weights import WEIGHTS
 from anydose.train.changes import changed
 from anydose.train.config import TrainConfig
 from anydose.train.data import Cohort
-from anydose.train.recipes import BUDGET, BUDGET_DIT
+from anydose.train.recipes import BUDGET, BUDGET_TRANSFORMER
 from anydose.train.tasks import ANY2ANY
 from anydose.train.trainer import Trainer
 
 log = logging.getLogger(__name__)
 FILE = Path("docs/results/transfer.json")
-CODEC = str(WEIGHTS / "codec-compact.safetensors")
-BACKBONES = {"unet": BUDGET, "dit": replace(BUDGET_DIT, codec=CODEC)}
+BACKBONES = {"unet": BUDGET, "dit": BUDGET_TRANSFORMER}
 POINTS = (0.25, 0.5, 1.0)  # where a training is scored, as shares of its steps
 PACE = "pace.json"
 
